@@ -1,0 +1,217 @@
+"""The index file: whose it is, whether it is sound, who writes it.
+
+`application_id` marks a file as ours; anything else in its place is refused and left alone. The schema
+version, the reader version or damage make it be built anew. One process at a time writes: it holds a lock
+on `index.db.lock`, whose JSON names it.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import secrets
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import quote
+
+from indexer.errors import IndexFileError, LockedError
+from indexer.records import utc_text
+
+APPLICATION_ID = 0x69647872
+SCHEMA = 1
+"""Shape of the tables, kept as `PRAGMA user_version`."""
+
+_MAGIC = b"SQLite format 3\0"
+_COPILOT_TABLES = {"experiments", "variants", "pier_jobs"}
+
+
+def sql(name: str) -> str:
+    """One of the SQL files beside this module."""
+    return (files("indexer.index") / name).read_text("utf-8")
+
+
+def run_script(database: sqlite3.Connection, name: str) -> None:
+    """Execute one of the SQL files inside the open transaction."""
+    statement = ""
+    for line in sql(name).splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            database.execute(statement)
+            statement = ""
+
+
+@cache
+def expected_schema() -> frozenset[tuple[str, str | None]]:
+    """Name and SQL of everything a complete index consists of."""
+    with sqlite3.connect(":memory:") as database:
+        for name in ("schema.sql", "lookups.sql", "views.sql", "indexes.sql"):
+            run_script(database, name)
+        return _schema(database)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error means that the file's content is broken, rather than busy, full or forbidden."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
+    """A connection in autocommit mode; read-only unless `write`. Raises IndexFileError."""
+    mode = "rwc" if write else "ro"
+    try:
+        uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise IndexFileError(f"{path} cannot be opened: {error}") from None
+    if write:
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA temp_store = FILE")
+        database.execute("PRAGMA cache_size = -65536")
+    else:
+        database.execute("PRAGMA query_only = 1")
+    return database
+
+
+def require_ours(path: Path) -> None:
+    """Raises IndexFileError if there is something at `path` that is no index of ours."""
+    if path.is_dir():
+        raise IndexFileError(f"{path} is a folder; name a file with --db or `db` in indexer.toml")
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be read: {error.strerror}") from None
+    if header[:16] != _MAGIC:
+        if lock_path(path).exists():
+            return  # it was ours before it was damaged
+        raise IndexFileError(f"{path} is no index and was left alone; name another file with --db or `db`")
+    if int.from_bytes(header[68:72]) == APPLICATION_ID:
+        return
+    tables = _tables(path)
+    if tables >= _COPILOT_TABLES or {"experiments", "variants"} <= tables:
+        raise IndexFileError(
+            f"{path} is copilot-experiments' own index and was left alone; "
+            "move it away, or name another file with --db or `db` in indexer.toml"
+        )
+    if tables or header[68:72] != b"\0\0\0\0":
+        raise IndexFileError(f"{path} is another program's database and was left alone; name another file with --db")
+
+
+def fault(path: Path, reader: str) -> str | None:
+    """Why the index must be built anew, for people; None if it can be continued. It must be ours."""
+    if not path.exists() or path.stat().st_size == 0:
+        return "there is no index yet"
+    try:
+        database = connect(path)
+        try:
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA:
+                return f"the index has schema version {version} and this program {SCHEMA}" if version else "it is empty"
+            if not _schema(database) >= expected_schema():
+                return "the index lacks tables"
+            if database.execute("SELECT reader FROM meta").fetchall() != [(reader,)]:
+                return "the index was read by another version or with other settings"
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        if is_damage(error):
+            return f"the index is damaged ({error})"
+        raise IndexFileError(f"{path} cannot be read: {error}") from None
+    return None
+
+
+def create(path: Path) -> None:
+    """An empty database marked as ours, in WAL mode, instead of whatever is at `path`. Only under the lock."""
+    try:
+        remove(path)
+        with open(path, "xb"):
+            pass
+        database = connect(path, write=True)
+        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.close()
+    except (OSError, sqlite3.Error) as error:
+        raise IndexFileError(f"{path} cannot be written: {error}") from None
+
+
+def begin_anew(database: sqlite3.Connection, reader: str) -> None:
+    """Replace all tables by empty ones inside the open transaction; the indexes for reading come last, not here."""
+    order = "CASE name WHEN 'scores' THEN 0 WHEN 'trials' THEN 1 WHEN '_files' THEN 1 WHEN 'runs' THEN 3 ELSE 2 END"
+    kinds = "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    for kind, name in database.execute(f"{kinds} ORDER BY type = 'table', {order}").fetchall():
+        database.execute(f'DROP {kind} "{name}"')
+    database.execute(f"PRAGMA user_version = {SCHEMA}")
+    for script in ("schema.sql", "lookups.sql", "views.sql"):
+        run_script(database, script)
+    generation = secrets.token_hex(8)
+    database.execute("INSERT INTO meta VALUES (?, ?, ?, 0)", (generation, SCHEMA, reader))
+
+
+def remove(path: Path) -> None:
+    """Remove an index with its WAL. Only under the lock."""
+    for suffix in ("-wal", "-shm", ""):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def lock_path(path: Path) -> Path:
+    return Path(f"{path}.lock")
+
+
+@contextmanager
+def locked(path: Path, command: str) -> Iterator[None]:
+    """Hold the right to write the index. Raises LockedError at once if another process has it."""
+    require_ours(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise IndexFileError(f"{lock_path(path)} cannot be written: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise IndexFileError(f"{lock_path(path)} cannot be locked: {error.strerror}") from None
+            raise LockedError(f"{path} is being written by {_holder(path)}") from None
+        holder = {"command": command, "pid": os.getpid(), "host": socket.gethostname(), "since": now()}
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+def now() -> str:
+    """The time, as the index writes it."""
+    return utc_text(datetime.now(UTC))
+
+
+def _holder(path: Path) -> str:
+    try:
+        holder = json.loads(lock_path(path).read_text())
+        return f"`indexer {holder['command']}` (process {holder['pid']} on {holder['host']} since {holder['since']})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+def _tables(path: Path) -> set[str]:
+    try:
+        database = connect(path)
+        try:
+            return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+        finally:
+            database.close()
+    except (sqlite3.Error, IndexFileError):
+        return {"(unreadable)"}
+
+
+def _schema(database: sqlite3.Connection) -> frozenset[tuple[str, str | None]]:
+    return frozenset(database.execute("SELECT name, sql FROM sqlite_master"))

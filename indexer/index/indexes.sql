@@ -1,0 +1,26 @@
+-- Pages: every sort without a filter (NULLs last is two ranges of the same index), and each one of
+-- experiment, status, target, model, tag and source in timestamp order. Ties are broken by key.
+CREATE INDEX runs_timestamp ON runs (timestamp, key);
+CREATE INDEX runs_pass_rate ON runs (pass_rate, key);
+CREATE INDEX runs_avg_score ON runs (avg_score, key);
+CREATE INDEX runs_cost_usd ON runs (cost_usd, key);
+CREATE INDEX runs_duration_s ON runs (duration_s, key);
+CREATE INDEX runs_experiment ON runs (experiment, timestamp, key);
+CREATE INDEX runs_status ON runs (status, timestamp, key);
+CREATE INDEX run_targets_target ON run_targets (target, timestamp, run_key, run_pk);
+CREATE INDEX run_targets_model ON run_targets (model, timestamp, run_key, run_pk);
+CREATE INDEX run_tags_tag ON run_tags (tag, timestamp, run_key, run_pk);
+CREATE INDEX places_source ON places (source, timestamp, run_key, run_pk);
+
+-- Names and changes
+CREATE INDEX runs_run_id ON runs (run_id);
+CREATE INDEX runs_rev ON runs (rev);
+CREATE INDEX deletions_rev ON deletions (rev);
+CREATE INDEX run_commits_run ON run_commits (run_key);
+CREATE INDEX run_commits_sha ON run_commits (sha);
+
+-- What belongs to a run
+CREATE UNIQUE INDEX trials_run ON trials (run_pk, trial);
+CREATE INDEX scores_trial ON scores (trial_pk);
+CREATE INDEX run_targets_run ON run_targets (run_pk);
+CREATE INDEX run_tags_run ON run_tags (run_pk);

@@ -1,0 +1,408 @@
+"""What one source holds in the index: its places, refs, history and problems.
+
+It answers the source's questions while it is walked (`sources.Known`), and takes in what it tells.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from indexer.formats import Unreadable
+from indexer.index import file, rows
+from indexer.index.places import Place
+from indexer.records import Run
+from indexer.sources import Added, Found, History, Stamp, Tip, Trouble, plain_name
+
+if TYPE_CHECKING:
+    from indexer.index.writer import Pass
+
+_PLACE = (
+    "run_pk run_key timestamp source path ref sha status ended ended_count last_activity name tags tags_at "
+    "authored_tags fingerprint"
+).split()
+_INSERT_PLACE = rows.insert("places", ["id", *_PLACE])
+_UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in _PLACE)} WHERE id = ?"
+_INSERT_FILE = "INSERT INTO _files VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_SEEN = "INSERT OR IGNORE INTO _seen VALUES (?)"
+_INSERT_ADDED = """
+INSERT INTO _added VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET sha = excluded.sha, seconds = excluded.seconds, author = excluded.author
+WHERE (excluded.seconds, coalesce(excluded.sha, '')) < (seconds, coalesce(sha, ''))
+"""
+_BATCH = 500
+
+
+class _Indexed(NamedTuple):
+    """A stored place: its id, its run, and what it was read under."""
+
+    pk: int
+    run_pk: int
+    run_key: str
+    fingerprint: str
+
+
+class Ledger:
+    """One source in one pass."""
+
+    def __init__(self, current: Pass, source: str):
+        self._pass, self._source = current, source
+        self._database = current.database
+        self._memo: tuple[tuple[str | None, str], _Indexed | None] | None = None
+        self._seen: list[tuple[int]] = []
+        self._told: set[int] = set()
+        self._failing = False
+        self._changed = False
+        self._runs = 0
+        self._several_refs = False
+        where = "SELECT ref, path FROM problems WHERE source = ? AND lasting"
+        self._open_problems = set(self._database.execute(where, (source,)))
+        self._database.execute("CREATE TEMP TABLE IF NOT EXISTS _seen (place_pk INTEGER PRIMARY KEY)")
+
+    # what the source asks
+
+    def tips(self) -> Mapping[str, Tip]:
+        rows_ = self._database.execute(
+            'SELECT ref, "commit", tree, history, wip FROM _refs WHERE source = ? ORDER BY ref', (self._source,)
+        )
+        tips = {ref: Tip(commit, tree, history, bool(wip)) for ref, commit, tree, history, wip in rows_}
+        self._several_refs = bool(tips)
+        return tips
+
+    def fingerprint(self, ref: str | None, path: str) -> str | None:
+        place = self._indexed(ref, path)
+        return place.fingerprint if place else None
+
+    def stamps(self, path: str) -> Mapping[str, Stamp]:
+        place = self._indexed(None, path)
+        if place is None or not place.fingerprint:
+            return {}
+        files = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
+        return {name: Stamp(*stamp) for name, *stamp in self._database.execute(files, (place.pk,))}
+
+    def refs_with(self, name: str) -> list[str]:
+        self._pass.flush()
+        refs = "SELECT DISTINCT ref FROM places WHERE source = ? AND name = ? AND ref IS NOT NULL"
+        return [ref for (ref,) in self._database.execute(refs, (self._source, name))]
+
+    def has_history(self, ref: str, path: str) -> bool:
+        known = "SELECT 1 FROM _added WHERE source = ? AND ref = ? AND path = ?"
+        return self._database.execute(known, (self._source, ref, path)).fetchone() is not None
+
+    # what the source tells
+
+    def put(self, found: Found, run: Run) -> None:
+        """A run folder was read."""
+        old = self._indexed(found.ref, found.path)
+        if run.torn:
+            self._problem(found.ref, found.path, old.run_key if old else run.key, "torn", run.torn, lasting=True)
+            if old:
+                self._mark(old.pk)
+                return
+        else:
+            self._close_problem(found.ref, found.path)
+        tags = None if run.tags is None else rows.tags_text(run.tags.tags)
+        decided = run.tags.updated_at if run.tags else None
+        ended_count = sum(trial.status != "running" for trial in run.trials)
+        place = Place(
+            self._source, found.path, found.ref, int(run.state in ("ended", "cancelled")), ended_count,
+            run.updated_at, tags, decided, rows.tags_text(run.authored_tags), *self._added(found.ref, found.path), 0,
+        )  # fmt: skip
+        self._store(found, place, old, run, "" if run.torn else found.fingerprint)
+
+    def put_twin(self, found: Found) -> bool:
+        """Take over what another ref with the same folder at the same path was read as, if there is one."""
+        if not self._several_refs:
+            return False
+        columns = [column for column in _PLACE if column not in ("ref", "sha")]
+        twin = self._database.execute(
+            f"SELECT {', '.join(columns)} FROM places WHERE source = ? AND path = ? AND fingerprint = ? AND ref <> ?",
+            (self._source, found.path, found.fingerprint, found.ref),
+        ).fetchone()
+        if twin is None:
+            return False
+        self._close_problem(found.ref, found.path)
+        values = dict(zip(columns, twin, strict=True)) | {"ref": found.ref, "sha": self._added(found.ref, found.path)[0]}
+        self._pass.touch(values["run_key"])
+        old = self._indexed(found.ref, found.path)
+        if old is not None:
+            self._pass.touch(old.run_key)
+        self._write_place(old, tuple(values[column] for column in _PLACE), {}, new_in_source=False)
+        return True
+
+    def unreadable(self, found: Found, error: Unreadable) -> None:
+        """A run folder cannot be read: what was read of it before stays."""
+        if error.kind == "partial-clone":
+            self._problem(None, "", None, error.kind, error.message, lasting=False)
+            self.keep(found)
+            return
+        old = self._indexed(found.ref, found.path)
+        key = old.run_key if old else found.format.key_from_path(found.path)
+        where = f"{error.path}: " if error.path else ""
+        self._problem(found.ref, found.path, key, error.kind, where + error.message, lasting=True)
+        self.keep(found)
+
+    def keep(self, found: Found) -> None:
+        """The place stays as it is indexed, if it is."""
+        if (old := self._indexed(found.ref, found.path)) is not None:
+            self._mark(old.pk)
+
+    def same(self, ref: str | None, path: str) -> None:
+        """A run folder equals what is indexed."""
+        self._close_problem(ref, path)
+        if (old := self._indexed(ref, path)) is not None:
+            self._mark(old.pk)
+
+    def gone(self, ref: str | None, path: str) -> None:
+        """No run is at a path or below any more."""
+        self._pass.flush()
+        for pk, run_pk, run_key in self._at_or_below(ref, path):
+            self._remove(pk, run_pk, run_key)
+        for problem_ref, problem_path in list(self._open_problems):
+            if problem_ref == ref and (problem_path == path or problem_path.startswith(f"{path}/")):
+                self._close_problem(ref, problem_path)
+
+    def swept(self, ref: str | None) -> None:
+        """Every run folder of a ref was told: the rest is gone."""
+        self._pass.flush()
+        self._write_seen()
+        if not self._pass.fresh:
+            unseen = (
+                "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref IS ? "
+                "AND id NOT IN (SELECT place_pk FROM _seen)"
+            )
+            for place in self._database.execute(unseen, (self._source, ref)).fetchall():
+                self._remove(*place)
+        lasting = "SELECT id, path FROM problems WHERE source = ? AND ref IS ? AND lasting"
+        for pk, path in self._database.execute(lasting, (self._source, ref)).fetchall():
+            if pk not in self._told:
+                self._close_problem(ref, path)
+
+    def missing(self, ref: str) -> None:
+        """A ref is there no more."""
+        self._pass.flush()
+        places = "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref = ?"
+        for place in self._database.execute(places, (self._source, ref)).fetchall():
+            self._remove(*place)
+        for table in ("_refs", "_added", "problems"):
+            self._pass.run(f"DELETE FROM {table} WHERE source = ? AND ref = ?", (self._source, ref))
+        self._open_problems = {problem for problem in self._open_problems if problem[0] != ref}
+
+    def trouble(self, trouble: Trouble) -> None:
+        """Something beside the runs cannot be read: what is indexed there stays."""
+        self._pass.flush()
+        self._problem(trouble.ref, trouble.path, None, trouble.kind, trouble.message, lasting=False)
+        for pk, _, _ in self._at_or_below(trouble.ref, trouble.path):
+            self._mark(pk)
+
+    def history(self, history: History) -> None:
+        """Which commits brought which folders to a ref. Raises SourceError when they cannot be read to the end."""
+        ref = history.ref
+        if history.complete and not self._pass.fresh:
+            self._pass.run("DELETE FROM _added WHERE source = ? AND ref = ?", (self._source, ref))
+        paths: set[str] = set()
+        for batch in _batches(history.added):
+            self._pass.changed = True
+            self._database.executemany(_INSERT_ADDED, [(self._source, ref, *added) for added in batch])
+            if not history.complete:
+                paths.update(added.path for added in batch)
+        if self._pass.fresh:
+            return
+        stale = (
+            "SELECT p.id, p.run_key, a.sha FROM places p LEFT JOIN _added a "
+            "ON a.source = p.source AND a.ref = p.ref AND a.path = p.path "
+            "WHERE p.source = ? AND p.ref = ? AND p.sha IS NOT a.sha"
+        )
+        where = [(f"{stale}", (self._source, ref))] if history.complete else [
+            (f"{stale} AND p.path = ?", (self._source, ref, path)) for path in sorted(paths)
+        ]  # fmt: skip
+        for query, parameters in where:
+            for pk, run_key, sha in self._database.execute(query, parameters).fetchall():
+                self._pass.run("UPDATE places SET sha = ? WHERE id = ?", (sha, pk))
+                self._pass.touch(run_key)
+
+    def advance(self, ref: str, tip: Tip) -> None:
+        """A ref is read up to `tip`."""
+        self._pass.flush()
+        self._several_refs = True
+        old = self._database.execute(
+            'SELECT "commit", tree, history, wip FROM _refs WHERE source = ? AND ref = ?', (self._source, ref)
+        ).fetchone()
+        if old != tuple(tip):
+            self._pass.run("INSERT OR REPLACE INTO _refs VALUES (?, ?, ?, ?, ?, ?)", (self._source, ref, *tip))
+
+    def failing(self, error: str) -> None:
+        """The source cannot be opened."""
+        self._failing = True
+        row = self._database.execute("SELECT error FROM sources WHERE name = ?", (self._source,)).fetchone()
+        if row != (error,):
+            self._pass.run(
+                "UPDATE sources SET error = ?, failing_since = coalesce(failing_since, ?) WHERE name = ?",
+                (error, file.now(), self._source),
+            )
+
+    def unsettle(self, path: str) -> None:
+        """The files of a place changed while they were read: it is read again in the next pass."""
+        self._pass.flush()
+        if (old := self._indexed(None, path)) is not None:
+            self._pass.run("UPDATE places SET fingerprint = '' WHERE id = ?", (old.pk,))
+
+    def forget(self) -> None:
+        """The source is not followed any more."""
+        places = "SELECT id, run_pk, run_key FROM places WHERE source = ?"
+        for place in self._database.execute(places, (self._source,)).fetchall():
+            self._remove(*place)
+        for table in ("_refs", "_added", "problems"):
+            self._pass.run(f"DELETE FROM {table} WHERE source = ?", (self._source,))
+
+    def finish(self) -> None:
+        """Close problems that were not told again, and bring the source's own row up to date."""
+        if self._failing:
+            return
+        stale = "SELECT id FROM problems WHERE source = ? AND NOT lasting"
+        for (pk,) in self._database.execute(stale, (self._source,)).fetchall():
+            if pk not in self._told:
+                self._pass.run("DELETE FROM problems WHERE id = ?", (pk,))
+        counts = self._pass.counts[self._source]
+        query = "SELECT tip, runs, changed_at, failing_since, error FROM sources WHERE name = ?"
+        old = self._database.execute(query, (self._source,)).fetchone()
+        tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in self.tips().items() if not tip.wip) or None
+        changed_at = file.now() if self._changed or any(counts.values()) else old[2]
+        new = (tip, old[1] + self._runs, changed_at, None, None)
+        if new != old:
+            update = "UPDATE sources SET tip = ?, runs = ?, changed_at = ?, failing_since = ?, error = ? WHERE name = ?"
+            self._pass.run(update, (*new, self._source))
+
+    # places
+
+    def _indexed(self, ref: str | None, path: str) -> _Indexed | None:
+        if self._memo is None or self._memo[0] != (ref, path):
+            row = self._database.execute(
+                "SELECT id, run_pk, run_key, fingerprint FROM places WHERE source = ? AND path = ? AND ref IS ?",
+                (self._source, path, ref),
+            ).fetchone()
+            self._memo = ((ref, path), _Indexed(*row) if row else None)
+        return self._memo[1]
+
+    def _at_or_below(self, ref: str | None, path: str) -> list[tuple[int, int, str]]:
+        columns = "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref IS ?"
+        if not path:
+            return self._database.execute(columns, (self._source, ref)).fetchall()
+        exact = self._database.execute(f"{columns} AND path = ?", (self._source, ref, path)).fetchall()
+        below = f"{columns} AND path > ? AND path < ?"
+        return exact + self._database.execute(below, (self._source, ref, f"{path}/", f"{path}0")).fetchall()
+
+    def _added(self, ref: str | None, path: str) -> tuple[Any, Any, Any]:
+        query = "SELECT sha, seconds, author FROM _added WHERE source = ? AND ref = ? AND path = ?"
+        row = self._database.execute(query, (self._source, ref, path)).fetchone() if ref else None
+        return row or (None, None, None)
+
+    def _store(self, found: Found, place: Place, old: _Indexed | None, run: Run, fingerprint: str) -> None:
+        others = self._others(place, old, run)
+        best = not others or self._pass.is_best(place, others)
+        if best:
+            pk = self._pass.write_run(run, place, others)
+            timestamp = run.timestamp
+        else:
+            pk, timestamp = self._database.execute("SELECT id, timestamp FROM runs WHERE key = ?", (run.key,)).fetchone()
+        if others:
+            self._pass.touch(run.key)
+        if old and old.run_key != run.key:
+            self._pass.touch(old.run_key)
+        row = (
+            pk, run.key, timestamp, *place[:3], place.sha, rows.run_status(run), place.ended, place.ended_count,
+            place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
+            place.authored_tags, fingerprint,
+        )  # fmt: skip
+        stamps = found.stamps if fingerprint else {}
+        self._write_place(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
+
+    def _others(self, place: Place, old: _Indexed | None, run: Run) -> list[Place]:
+        if old is None and self._pass.is_new(run.key):
+            return []
+        pk = self._pass.pk_of(run.key)
+        return [] if pk is None else [other for other in self._pass.places_of(pk) if other[:3] != place[:3]]
+
+    def _write_place(
+        self, old: _Indexed | None, row: rows.Row, stamps: Mapping[str, Stamp], *, new_in_source: bool
+    ) -> None:
+        self._memo = None
+        if old is None:
+            pk = self._pass.new_place()
+            self._pass.add(_INSERT_PLACE, (pk, *row))
+            self._runs += new_in_source
+            self._changed = True
+        else:
+            pk = old.pk
+            if old.run_pk != row[0]:
+                self._runs += new_in_source - self._alone(pk, old.run_pk)
+            stored = self._database.execute(rows.select("places", _PLACE, "id = ?"), (pk,)).fetchone()
+            if stored != row:
+                self._changed |= stored[:-1] != row[:-1]
+                self._pass.run(_UPDATE_PLACE, (*row, pk))
+            self._pass.run("DELETE FROM _files WHERE place_pk = ?", (pk,))
+        for name, stamp in stamps.items():
+            self._pass.add(_INSERT_FILE, (pk, name, *stamp))
+        self._mark(pk)
+
+    def _remove(self, pk: int, run_pk: int, run_key: str) -> None:
+        self._memo = None
+        self._changed = True
+        self._runs -= self._alone(pk, run_pk)
+        self._pass.run("DELETE FROM _files WHERE place_pk = ?", (pk,))
+        self._pass.run("DELETE FROM places WHERE id = ?", (pk,))
+        self._pass.touch(run_key)
+
+    def _alone(self, pk: int, run_pk: int) -> bool:
+        """Whether no other place of the source has the run."""
+        query = "SELECT 1 FROM places WHERE run_pk = ? AND source = ? AND id <> ?"
+        return self._database.execute(query, (run_pk, self._source, pk)).fetchone() is None
+
+    def _mark(self, place_pk: int) -> None:
+        self._seen.append((place_pk,))
+        if len(self._seen) >= _BATCH:
+            self._write_seen()
+
+    def _write_seen(self) -> None:
+        self._database.executemany(_INSERT_SEEN, self._seen)
+        self._seen.clear()
+
+    # problems
+
+    def _problem(
+        self, ref: str | None, path: str, run_key: str | None, kind: str, message: str, *, lasting: bool
+    ) -> None:
+        identity = (self._source, path, ref, kind)
+        query = "SELECT id, run_key, message FROM problems WHERE source = ? AND path = ? AND ref IS ? AND kind = ?"
+        row = self._database.execute(query, identity).fetchone()
+        if row is None:
+            insert = "INSERT INTO problems (source, path, ref, kind, run_key, message, first_seen, lasting)"
+            values = (*identity, run_key, message, file.now(), lasting)
+            pk = self._pass.run(f"{insert} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid or 0
+        else:
+            pk = row[0]
+            if row[1:] != (run_key, message):
+                self._pass.run("UPDATE problems SET run_key = ?, message = ? WHERE id = ?", (run_key, message, pk))
+        self._told.add(pk)
+        if lasting:
+            self._open_problems.add((ref, path))
+            others = "source = ? AND path = ? AND ref IS ? AND kind <> ? AND lasting"
+            if self._database.execute(f"SELECT 1 FROM problems WHERE {others}", identity).fetchone():
+                self._pass.run(f"DELETE FROM problems WHERE {others}", identity)
+
+    def _close_problem(self, ref: str | None, path: str) -> None:
+        if (ref, path) in self._open_problems:
+            self._open_problems.discard((ref, path))
+            where = "source = ? AND path = ? AND ref IS ? AND lasting"
+            self._pass.run(f"DELETE FROM problems WHERE {where}", (self._source, path, ref))
+
+
+def _batches(added: Iterable[Added]) -> Iterable[list[Added]]:
+    batch: list[Added] = []
+    for each in added:
+        batch.append(each)
+        if len(batch) >= _BATCH:
+            yield batch
+            batch = []
+    yield batch

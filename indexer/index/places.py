@@ -1,0 +1,58 @@
+"""A run found in several places is one run: which place tells its row, which decides its tags."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from indexer.records import unix_time
+
+
+class Place(NamedTuple):
+    """A row of `places`, as far as it matters for the choice, with the commit that `_added` has for it."""
+
+    source: str
+    path: str
+    ref: str | None
+    ended: int
+    ended_count: int
+    last_activity: str | None
+    tags: str | None
+    tags_at: str | None
+    authored_tags: str
+    sha: str | None
+    seconds: int | None
+    author: str | None
+    wip: int
+
+
+def ranked(places: Sequence[Place], order: Mapping[str, tuple[bool, int]]) -> list[Place]:
+    """Best first: latest trial end, then ended, then more ended trials, then git before folder, then source order.
+
+    `order` has for each source whether it is git, and its position in the settings.
+    """
+    by_name = sorted(places, key=lambda p: (order[p.source][1], p.path, p.ref or ""))
+    return sorted(
+        by_name,
+        key=lambda p: (p.last_activity or "", p.ended, p.ended_count, order[p.source][0]),
+        reverse=True,
+    )
+
+
+def tags(best_first: Sequence[Place]) -> list[str]:
+    """The newest decision over all places, an empty one too; else what the run was started with."""
+    decided = [place for place in best_first if place.tags is not None]
+    if not decided:
+        return list(json.loads(best_first[0].authored_tags))
+    newest = max(decided, key=lambda place: place.tags_at or "")
+    return list(json.loads(newest.tags or "[]"))
+
+
+def added(places: Sequence[Place]) -> tuple[str | None, str | None, str | None]:
+    """The commit that first brought the run to a ref, its time, its author: of WIP refs only if no other has it."""
+    known = [(p.wip, p.seconds, p.sha, p.author) for p in places if p.sha is not None and p.seconds is not None]
+    if any(not place.wip and place.ref for place in places):
+        known = [first for first in known if not first[0]]
+    if not known:
+        return None, None, None
+    _, seconds, sha, author = min(known, key=lambda first: first[1:3])
+    return sha, unix_time(seconds), author

@@ -1,0 +1,169 @@
+"""Rows of one run: from records to the columns of the tables, and only the differences to the database."""
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+from indexer.index.totals import configurations, joined, status, totals
+from indexer.records import Reported, Run, Score, Trial
+
+TRIAL = tuple(field.name for field in dataclasses.fields(Trial) if field.name != "scores")
+SCORE = tuple(field.name for field in dataclasses.fields(Score))
+RUN = (
+    "key run_id source path ref format layout experiment target agent model status timestamp started_at finished_at "
+    "updated_at duration_s planned_count running_count ended_count trial_count passed failed errored skipped "
+    "cancelled test_count exceptions pass_rate avg_score quality_rate quality_score input_tokens cached_tokens "
+    "output_tokens cost_usd size_bytes tags sha added_at author code_sha host attempt"
+).split()
+TARGET = (
+    "run_key timestamp target agent model suite ended_count trial_count passed failed errored skipped cancelled "
+    "test_count exceptions pass_rate avg_score quality_rate quality_score input_tokens cached_tokens output_tokens "
+    "cost_usd reported_pass_rate reported_score"
+).split()
+TAG = ("run_key", "timestamp", "tag", "key", "value")
+
+_trial_row: Callable[[Trial], tuple[Any, ...]] = attrgetter(*TRIAL)
+_score_row: Callable[[Score], tuple[Any, ...]] = attrgetter(*SCORE)
+
+Row: TypeAlias = tuple[Any, ...]
+
+
+def insert(table: str, columns: Sequence[str]) -> str:
+    """An INSERT of all columns, by position."""
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def select(table: str, columns: Sequence[str], where: str) -> str:
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE {where}"
+
+
+INSERT_RUN = insert("runs", ["id", *RUN, "rev"])
+INSERT_TRIAL = insert("trials", ["id", "run_pk", *TRIAL])
+INSERT_SCORE = insert("scores", ["trial_pk", *SCORE])
+INSERT_TARGET = insert("run_targets", ["run_pk", *TARGET])
+INSERT_TAG = insert("run_tags", ["run_pk", *TAG])
+
+
+@dataclasses.dataclass(slots=True)
+class RunRows:
+    """All rows of one run, without the internal ids."""
+
+    run: Row
+    trials: dict[str, tuple[Row, list[Row]]]  # by name: its row, its scores' rows
+    targets: list[Row]
+    tags: list[Row]
+
+
+def run_status(run: Run) -> str:
+    """The status of a run as its own trials tell it."""
+    return status(run.state, totals(run.trials))
+
+
+def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], added: Row) -> RunRows:
+    """The rows of a run read at `place` (source, path, ref); `added` is (sha, added_at, author)."""
+    total = totals(run.trials)
+    values = {field: getattr(run, field) for field in _RUN_FIELDS} | total
+    values |= dict(zip(("source", "path", "ref"), place, strict=True))
+    values |= dict(zip(("sha", "added_at", "author"), added, strict=True))
+    values["status"] = status(run.state, total)
+    values["tags"] = tags_text(tags)
+    for column in ("target", "agent", "model"):
+        values[column] = joined(getattr(trial, column) for trial in run.trials)
+    return RunRows(
+        run=tuple(values[column] for column in RUN),
+        trials={t.trial: (_trial_row(t), [_score_row(score) for score in t.scores]) for t in run.trials},
+        targets=_target_rows(run),
+        tags=tag_rows(run.key, run.timestamp, tags),
+    )
+
+
+_RUN_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name in RUN]
+
+
+def tags_text(tags: Iterable[str]) -> str:
+    """Tags as a JSON array, sorted, each once."""
+    return json.dumps(sorted(set(tags)), ensure_ascii=False)
+
+
+def tag_rows(key: str, timestamp: str, tags: Iterable[str]) -> list[Row]:
+    """A row for each tag; `team=support` has a key and a value, `baseline` only a value."""
+    rows = []
+    for tag in sorted(set(tags)):
+        name, equals, value = tag.partition("=")
+        rows.append((key, timestamp, tag, name if equals else "", value if equals else tag))
+    return rows
+
+
+def _target_rows(run: Run) -> list[Row]:
+    rows = []
+    for (target, agent, model, suite), trials in configurations(run).items():
+        reported = run.reported.get(target or "") or Reported()
+        values = totals(trials) | {
+            "run_key": run.key,
+            "timestamp": run.timestamp,
+            "target": target,
+            "agent": agent,
+            "model": model,
+            "suite": suite,
+            "reported_pass_rate": reported.pass_rate,
+            "reported_score": reported.score,
+        }
+        rows.append(tuple(values[column] for column in TARGET))
+    return rows
+
+
+def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dict[str, int]]:
+    """The rows of a run as the index has them, and the ids of its trials by name."""
+    run = database.execute(select("runs", RUN, "id = ?"), (run_pk,)).fetchone()
+    trials: dict[str, tuple[Row, list[Row]]] = {}
+    ids: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for pk, *row in database.execute(select("trials", ["id", *TRIAL], "run_pk = ?"), (run_pk,)):
+        trials[row[0]], ids[row[0]], names[pk] = (tuple(row), []), pk, row[0]
+    columns = ["trial_pk", *SCORE]
+    where = "trial_pk IN (SELECT id FROM trials WHERE run_pk = ?) ORDER BY id"
+    for pk, *row in database.execute(select("scores", columns, where), (run_pk,)):
+        trials[names[pk]][1].append(tuple(row))
+    targets = database.execute(select("run_targets", TARGET, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
+    tags = database.execute(select("run_tags", TAG, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
+    return RunRows(run, trials, targets, tags), ids
+
+
+def replace_differences(
+    database: sqlite3.Connection, run_pk: int, rev: int, old: RunRows, ids: dict[str, int], new: RunRows, next_id: int
+) -> int:
+    """Make the stored rows of a run the new ones; trials that are equal keep theirs. Returns the next free trial id."""
+    assignments = ", ".join(f"{column} = ?" for column in (*RUN, "rev"))
+    database.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*new.run, rev, run_pk))
+    for name, trial in old.trials.items():
+        if new.trials.get(name) != trial:
+            database.execute("DELETE FROM scores WHERE trial_pk = ?", (ids[name],))
+            database.execute("DELETE FROM trials WHERE id = ?", (ids[name],))
+    for name, trial in new.trials.items():
+        if old.trials.get(name) != trial:
+            pk = ids.get(name, next_id)
+            next_id += pk == next_id
+            database.execute(INSERT_TRIAL, (pk, run_pk, *trial[0]))
+            database.executemany(INSERT_SCORE, [(pk, *score) for score in trial[1]])
+    if old.targets != new.targets:
+        database.execute("DELETE FROM run_targets WHERE run_pk = ?", (run_pk,))
+        database.executemany(INSERT_TARGET, [(run_pk, *row) for row in new.targets])
+    if old.tags != new.tags:
+        replace_tags(database, run_pk, new.tags)
+    return next_id
+
+
+def replace_tags(database: sqlite3.Connection, run_pk: int, tags: Iterable[Row]) -> None:
+    database.execute("DELETE FROM run_tags WHERE run_pk = ?", (run_pk,))
+    database.executemany(INSERT_TAG, [(run_pk, *row) for row in tags])
+
+
+def delete_rows(database: sqlite3.Connection, run_pk: int) -> None:
+    """Remove a run and all below it but its places."""
+    database.execute("DELETE FROM scores WHERE trial_pk IN (SELECT id FROM trials WHERE run_pk = ?)", (run_pk,))
+    for table in ("trials", "run_targets", "run_tags"):
+        database.execute(f"DELETE FROM {table} WHERE run_pk = ?", (run_pk,))
+    database.execute("DELETE FROM runs WHERE id = ?", (run_pk,))

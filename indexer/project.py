@@ -1,0 +1,82 @@
+"""Where a project's root, settings file and index are: what every command needs before anything else.
+
+Kept apart from the settings, so that reading commands start without loading what only writing needs.
+"""
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import SettingsError
+
+CONFIG = "indexer.toml"
+DB = "results/index.db"
+_SPAN = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """`root` is the folder of the settings file, else the current one; `config` is None without a file."""
+
+    root: Path
+    config: Path | None
+    db: Path
+    stale_after: int  # seconds
+
+
+def find_project(config: Path | None = None, db: Path | None = None) -> Project:
+    """The project around the current folder. Options come before `INDEXER_*`, these before the settings file.
+
+    Raises SettingsError when a file that was named is not there, or cannot be read.
+    """
+    named = config or _environment_path("INDEXER_CONFIG")
+    if named is not None and not named.is_file():
+        raise SettingsError(f"{named}: there is no such settings file")
+    here = Path.cwd()
+    path = named.absolute() if named else next((p / CONFIG for p in (here, *here.parents) if (p / CONFIG).is_file()), None)
+    root = path.parent if path else here
+    scalars = _scalars(path) if path else {}
+    chosen = db.absolute() if db else None
+    if chosen is None and (from_environment := _environment_path("INDEXER_DB")):
+        chosen = from_environment.absolute()
+    if chosen is None:
+        chosen = root / Path(scalars.get("db", DB)).expanduser()
+    stale_after = os.environ.get("INDEXER_STALE_AFTER") or scalars.get("stale_after", "1h")
+    try:
+        return Project(root, path, Path(os.path.normpath(chosen)), span_seconds(stale_after))
+    except ValueError as error:
+        raise SettingsError(f"{path or 'INDEXER_STALE_AFTER'}: stale_after: {error}") from None
+
+
+def span_seconds(text: str) -> int:
+    """Seconds in a span such as `30s`, `15m`, `1h`, `7d` or `2w`. Raises ValueError."""
+    match = _SPAN.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no span such as 30s, 15m, 1h, 7d or 2w")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _environment_path(name: str) -> Path | None:
+    return Path(value) if (value := os.environ.get(name)) else None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The content of a settings file. Raises SettingsError."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _scalars(path: Path) -> dict[str, str]:
+    content = read_toml(path)
+    for key in ("db", "stale_after"):
+        if not isinstance(content.get(key, ""), str):
+            raise SettingsError(f"{path}: {key}: must be text")
+    return {key: content[key] for key in ("db", "stale_after") if key in content}

@@ -1,0 +1,143 @@
+"""Run, Trial and Score: the one shape that every format is read into.
+
+Values are clean by the time they are here: texts are valid Unicode, integers fit 64 bits, numbers are
+finite, times are UTC text `YYYY-MM-DDTHH:MM:SS.mmmZ`, durations are seconds, sizes are bytes, costs are
+US dollars, and what a tool does not tell is None.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+TrialStatus = Literal["passed", "failed", "errored", "skipped", "running", "cancelled"]
+RunState = Literal["queued", "running", "cancelled", "ended"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Score:
+    """What one grader, evaluator or reward said of a trial."""
+
+    name: str
+    type: str | None = None
+    score: float | None = None
+    weight: float | None = None
+    passed: bool | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Trial:
+    """One execution of a test. `trial` is unique in its run; a test is (suite, test_id)."""
+
+    trial: str
+    suite: str | None = None
+    test_id: str | None = None
+    category: str | None = None
+    target: str | None = None
+    agent: str | None = None
+    agent_version: str | None = None
+    model: str | None = None
+    provider: str | None = None
+    reasoning_effort: str | None = None
+    attempt: int | None = None
+    status: TrialStatus
+    score: float | None = None
+    error_type: str | None = None
+    error: str | None = None
+    exit_code: int | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    duration_s: float | None = None
+    input_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    cost_usd: float | None = None
+    aiu: float | None = None
+    turns: int | None = None
+    tool_calls: int | None = None
+    tool_failures: int | None = None
+    peak_context_tokens: int | None = None
+    lines_added: int | None = None
+    lines_removed: int | None = None
+    task_checksum: str | None = None
+    scores: list[Score] = field(default_factory=list)
+
+
+@dataclass(slots=True, kw_only=True)
+class Tags:
+    """A decision about a run's tags made outside its rows; an empty list is one too."""
+
+    tags: list[str]
+    updated_at: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Reported:
+    """What the tool itself wrote of one target."""
+
+    pass_rate: float | None = None
+    score: float | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """One run as its folder tells it. Counts and rates are derived from `trials`, never read."""
+
+    key: str
+    run_id: str
+    format: str
+    layout: str
+    experiment: str
+    state: RunState
+    timestamp: str
+    started_at: str | None = None
+    finished_at: str | None = None
+    updated_at: str | None = None
+    duration_s: float | None = None
+    planned_count: int | None = None
+    running_count: int | None = None
+    size_bytes: int = 0
+    code_sha: str | None = None
+    host: str | None = None
+    attempt: int | None = None
+    authored_tags: list[str] = field(default_factory=list)
+    tags: Tags | None = None
+    reported: Mapping[str, Reported] = field(default_factory=dict)
+    trials: list[Trial] = field(default_factory=list)
+    torn: str | None = None  # why a part could not be read, when the rest could
+
+
+def utc(text: str | None) -> str | None:
+    """An ISO 8601 time as UTC text with milliseconds; None if it is no time. Naive times are taken as UTC."""
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        if len(text) == 24 and text[10] == "T" and text[19] == "." and text[23] == "Z":
+            return text
+        return utc_text(time)
+    except (ValueError, OverflowError):
+        return None
+
+
+def utc_text(time: datetime) -> str:
+    """A time as UTC text with milliseconds. Raises OverflowError beyond the years 1 to 9999."""
+    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unix_time(seconds: int) -> str | None:
+    """Seconds since 1970 as UTC text; None where that is no year from 1 to 9999."""
+    try:
+        return utc_text(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds))
+    except OverflowError:
+        return None
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Seconds from one UTC text to another; None if either is unknown or they are in the wrong order."""
+    if start is None or end is None or end < start:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

@@ -1,0 +1,164 @@
+"""`indexer.toml` and `INDEXER_*` variables as typed settings, and the sources they name.
+
+Without a file, sources are found in the current folder: the folders that tools keep runs in, and the git
+repository around it when one of its refs holds results.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pygit2
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from indexer.errors import SettingsError, SourceError
+from indexer.formats import Options
+from indexer.project import Project, read_toml, span_seconds
+from indexer.sources import Source
+from indexer.sources.folder import FolderSource
+from indexer.sources.git import DEFAULT_REFS, GitSource, open_repository
+
+GITIGNORE = ("index.db", "index.db-wal", "index.db-shm", "index.db.lock")
+
+
+def _span(text: str) -> str:
+    span_seconds(text)
+    return text
+
+
+Span = Annotated[str, AfterValidator(_span)]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FolderSettings(_Strict):
+    """A project or one of its run folders on disk."""
+
+    name: Name
+    kind: Literal["folder"]
+    path: Path
+
+
+class GitSettings(_Strict):
+    """Refs of an existing clone, bare or not."""
+
+    name: Name
+    kind: Literal["git"]
+    path: Path
+    refs: tuple[Annotated[str, Field(min_length=1)], ...] = Field(DEFAULT_REFS, min_length=1)
+    wip: bool = True
+
+
+class Threshold(_Strict):
+    """The score that counts as passed where a format gives no verdict of its own."""
+
+    agentv: float = Field(0.8, ge=0, le=1)
+
+
+class Settings(BaseSettings):
+    """What `indexer.toml` holds; scalars may come from the environment (`INDEXER_DB`, `INDEXER_STALE_AFTER`, …)."""
+
+    model_config = SettingsConfigDict(env_prefix="INDEXER_", env_nested_delimiter="__", extra="forbid", frozen=True)
+
+    db: Path | None = None
+    stale_after: Span = "1h"
+    errors: bool = True
+    threshold: Threshold = Threshold()
+    source: tuple[Annotated[FolderSettings | GitSettings, Field(discriminator="kind")], ...] = ()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment comes before the file."""
+        return env_settings, init_settings
+
+    def options(self) -> Options:
+        """What of the settings decides how files are read."""
+        return Options(agentv_threshold=self.threshold.agentv, errors=self.errors)
+
+
+def load(project: Project) -> tuple[Settings, list[Source]]:
+    """The settings of a project and its sources. Raises SettingsError, which names the key."""
+    settings = _read(project)
+    if project.config is None:
+        sources = find_sources(project.root)
+        if not sources:
+            raise SettingsError(
+                f"no runs found in {project.root}: no jobs/, results/ or .agentv/results/, and no git repository "
+                "with agentv/results/*; go to a project, or name sources in indexer.toml"
+            )
+        return settings, sources
+    names = [source.name for source in settings.source]
+    for name in names:
+        if names.count(name) > 1:
+            raise SettingsError(f"{project.config}: source.name: two sources are called {name!r}")
+    if not names:
+        raise SettingsError(f"{project.config}: source: name at least one [[source]]")
+    return settings, [_source(project.root, each) for each in settings.source]
+
+
+def find_sources(root: Path) -> list[Source]:
+    """The sources that a folder without settings has."""
+    sources: list[Source] = []
+    folder = FolderSource("local", root)
+    if folder.has_runs():
+        sources.append(folder)
+    found = pygit2.discover_repository(str(root))
+    if found:
+        try:
+            place = open_repository(Path(found)).workdir or found
+            git = GitSource("git", Path(os.path.normpath(place)))
+            git.open()
+            if git.has_runs():
+                sources.append(git)
+        except SourceError:
+            pass  # a repository that cannot be read is no place of results unless somebody names it
+    return sources
+
+
+def config_text(root: Path, sources: Sequence[Source]) -> str:
+    """An `indexer.toml` that names the given sources."""
+    lines = ["# What indexer reads; see `indexer --help` and docs/settings.md", 'db = "results/index.db"', ""]
+    for source in sources:
+        path = os.path.relpath(source.place, root)
+        lines += ["[[source]]", f'name = "{source.name}"', f'kind = "{source.kind}"', f"path = {_toml(path)}", ""]
+    return "\n".join(lines)
+
+
+def _toml(text: str) -> str:
+    escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
+    return f'"{escaped}"'
+
+
+def _source(root: Path, settings: FolderSettings | GitSettings) -> Source:
+    place = Path(os.path.normpath(root / settings.path.expanduser()))
+    if isinstance(settings, GitSettings):
+        return GitSource(settings.name, place, settings.refs, settings.wip)
+    return FolderSource(settings.name, place)
+
+
+def _read(project: Project) -> Settings:
+    try:
+        return Settings(**(read_toml(project.config) if project.config else {}))
+    except ValidationError as wrong:
+        error = wrong.errors(include_url=False, include_context=False)[0]
+        where = ".".join(str(step) for step in error["loc"] if step not in ("folder", "git")) or "settings"
+        raise SettingsError(f"{project.config or 'environment'}: {where}: {_message(error)}") from None
+
+
+def _message(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such key"
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,342 @@
+"""Runs in a git repository: the object database only, no checkout, no index, no write.
+
+A ref whose tip did not move costs nothing. When it moved, the old and the new tree are walked side by
+side and only where their object ids differ, so one new run among 100,000 costs the trees on its path. If
+the old tree is gone (a rewritten branch after `git gc`, another clone in the same place), the new tree is
+walked whole and each run folder's object id is compared with the one it was indexed under: equal ids mean
+nothing to read. Killed at any point, nothing is lost: how far a ref was read is stored with what was read.
+
+Refs of runs in progress (`agentv/wip/<host>/<run>`) hold every published run besides their own. Such a
+ref gives only the run it is named after, and nothing once a run folder of that name is published, which
+is known before its tree is opened.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import RepositoryOpenFlag
+
+from indexer.errors import SourceError
+from indexer.formats import Unreadable, recognise, run_of_overlay
+from indexer.formats.masking import error_line
+from indexer.sources import (
+    DEEPEST,
+    Added,
+    Advance,
+    Change,
+    Found,
+    Gone,
+    History,
+    Known,
+    Missing,
+    Same,
+    Swept,
+    Tip,
+    Trouble,
+    plain_name,
+    walkable,
+)
+from indexer.sources.history import added_folders
+from indexer.sources.objects import GitFolder, Objects
+
+DEFAULT_REFS = ("agentv/results/*", "refs/agentv/runs/*")
+WIP_REFS = ("agentv/wip/*", "agentv/inflight/*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlaid:
+    """The files that override those of the run at `path` differ."""
+
+    path: str
+
+
+class GitSource:
+    """The runs in some refs of one repository.
+
+    `refs` are names (`agentv/results/v1` stands for the branch and its remote-tracking branches), full
+    names (`refs/…`) or patterns in which `*` matches any text.
+    """
+
+    kind = "git"
+
+    def __init__(self, name: str, path: Path, refs: Sequence[str] = DEFAULT_REFS, wip: bool = True):
+        self.name = name
+        self.place = str(path)
+        self._refs = tuple(refs)
+        self._wip = wip
+        self._objects: Objects
+        self._repository: pygit2.Repository
+
+    def open(self) -> None:
+        self._repository = open_repository(Path(self.place))
+        self._objects = Objects(self._repository, _partial_clone_hint(self._repository))
+
+    def has_runs(self) -> bool:
+        """Whether any ref matches, which is how a repository is recognised as a place of results."""
+        return any(self._tips(self._refs))
+
+    def changes(self, known: Known) -> Iterator[Change]:
+        indexed = known.tips()
+        published = dict(self._tips(self._refs))
+        drafts = dict(self._tips(WIP_REFS)) if self._wip else {}
+        yield from (Missing(ref) for ref in indexed if ref not in published and ref not in drafts)
+        yield from self._unmatched(published)
+        moved = indexed.keys() - drafts.keys() != published.keys()
+        for ref, commit in published.items():
+            for change in self._published(ref, commit, indexed.get(ref), known):
+                moved = True
+                yield change
+        published_trees = [self._repository[commit] for commit in published.values()]
+        base = published_trees[0].tree_id.raw if published_trees else None  # type: ignore[union-attr]
+        for ref, commit in drafts.items():
+            if ref not in published:
+                yield from self._draft(ref, commit, indexed.get(ref), known, moved, base)
+
+    def find(self, ref: str | None, path: str) -> Found | None:
+        try:
+            commit = self._repository.references[ref or ""].peel(pygit2.Commit)
+            root = self._root(ref or "", commit)
+            folder = root.find(path)
+            return self._found(folder) if folder is not None and path else None
+        except (KeyError, pygit2.GitError, Unreadable):
+            return None
+
+    def _tips(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
+        """Full names and commit ids of the refs that match, sorted by name, local branches first."""
+        matches = re.compile("|".join(map(_ref_pattern, patterns)), re.DOTALL).fullmatch
+        for raw in sorted(self._repository.raw_listall_references()):
+            ref = raw.decode("utf-8", "surrogateescape")
+            if not matches(ref) or not ref.isprintable():
+                continue
+            try:
+                reference = self._repository.references[ref]
+                if reference.type == pygit2.enums.ReferenceType.DIRECT:
+                    yield ref, str(reference.peel(pygit2.Commit).id)
+            except (KeyError, ValueError, pygit2.GitError):
+                continue
+
+    def _unmatched(self, published: dict[str, str]) -> Iterator[Trouble]:
+        for name in self._refs:
+            if "*" not in name and not any(re.fullmatch(_ref_pattern(name), ref) for ref in published):
+                unborn = self._repository.is_empty
+                why = "the repository has no commits yet" if unborn else f"no ref {name} holds a commit"
+                yield Trouble(None, name, "missing-ref", why)
+
+    def _published(self, ref: str, commit: str, tip: Tip | None, known: Known) -> Iterator[Change]:
+        boundary = _shallow(self._repository)
+        history = f"{commit} {hashlib.sha1(repr(sorted(boundary)).encode()).hexdigest() if boundary else ''}".strip()
+        if tip and tip.commit == commit and tip.tree and tip.history == history:
+            return
+        try:
+            if not tip or tip.history != history:
+                yield self._history(ref, commit, boundary, tip.history if tip else "", history, known)
+        except (SourceError, OSError) as error:
+            yield Trouble(None, f"{ref} history", "history", str(error))
+            history = ""
+        self._objects.failed = False
+        yield from self._tree_changes(ref, commit, tip, known)
+        tree = "" if self._objects.failed else str(self._commit(commit).tree_id)
+        yield Advance(ref, Tip(commit, tree, history, wip=False))
+
+    def _history(
+        self, ref: str, commit: str, boundary: frozenset[str], old: str, new: str, known: Known
+    ) -> History:
+        revisions, complete = [commit], True
+        old_commit, _, old_boundary = old.partition(" ")
+        if old_commit and old_boundary == new.partition(" ")[2] and self._descends(commit, old_commit):
+            revisions, complete = [commit, f"^{old_commit}"], False
+        added = added_folders(self._repository, revisions, boundary, lambda path: known.has_history(ref, path))
+        return History(ref, added, complete)
+
+    def _descends(self, commit: str, ancestor: str) -> bool:
+        try:
+            return commit == ancestor or self._repository.descendant_of(commit, ancestor)
+        except (KeyError, ValueError, pygit2.GitError):
+            return False
+
+    def _tree_changes(self, ref: str, commit: str, tip: Tip | None, known: Known) -> Iterator[Change]:
+        root = self._root(ref, self._commit(commit))
+        if tip and tip.tree:
+            try:
+                old = GitFolder(self._objects, bytes.fromhex(tip.tree), "", ref, bytes.fromhex(tip.tree))
+                yield from self._compared(self._difference(old, root), known)
+                return
+            except Unreadable:
+                self._objects.failed = False  # the old tree is gone; the new one is read whole
+        yield from self._compared(self._whole(root), known)
+        yield Swept(ref)
+
+    def _compared(self, steps: Iterator[Found | Gone | Trouble], known: Known) -> Iterator[Change]:
+        """The steps of a walk, with those run folders that are indexed as they are told apart."""
+        for step in steps:
+            if isinstance(step, Found) and known.fingerprint(step.ref, step.path) == step.fingerprint:
+                yield Same(step.ref, step.path)
+            else:
+                yield step
+
+    def _difference(self, old: GitFolder, new: GitFolder) -> Iterator[Found | Gone | Trouble]:
+        """What differs between two root trees, runs whose overlay alone differs included."""
+        found: set[str] = set()
+        overlaid: set[str] = set()
+        for step in self._walk(old, new):
+            if isinstance(step, _Overlaid):
+                overlaid.add(step.path)
+                continue
+            if isinstance(step, Found):
+                found.add(step.path)
+            yield step
+        for path in sorted(overlaid - found):
+            folder = new.find(path)
+            run = self._found(folder) if folder is not None else None
+            if run is not None:
+                yield run
+
+    def _whole(self, root: GitFolder) -> Iterator[Found | Gone | Trouble]:
+        """Everything below a root tree."""
+        return (step for step in self._walk(None, root) if not isinstance(step, _Overlaid))
+
+    def _draft(
+        self, ref: str, commit: str, tip: Tip | None, known: Known, moved: bool, base: bytes | None
+    ) -> Iterator[Change]:
+        if tip and tip.commit == commit and tip.tree and not moved:
+            return
+        name = plain_name(ref.rpartition("/")[2])
+        self._objects.failed = False
+        if all(_is_draft(other) for other in known.refs_with(name)):
+            root = self._root(ref, self._commit(commit))
+            old = GitFolder(self._objects, base, "", ref, base) if base else None
+            steps = self._difference(old, root) if old else self._whole(root)
+            for change in self._compared(steps, known):
+                if isinstance(change, Trouble):
+                    yield change
+                elif isinstance(change, Found | Same) and plain_name(change.path.rpartition("/")[2]) == name:
+                    yield History(ref, self._added_by_draft(commit, change.path), complete=True)
+                    yield change
+        yield Swept(ref)
+        yield Advance(ref, Tip(commit, "" if self._objects.failed else commit, "", wip=True))
+
+    def _added_by_draft(self, sha: str, path: str) -> Iterator[Added]:
+        """The commit that brought a run to its own ref, along first parents: the checkpoints are few."""
+        commit = self._commit(sha)
+        while True:
+            if not any(self._has_folder(parent, path) for parent in commit.parents):
+                author = commit.author.raw_name.decode("utf-8", "replace")
+                yield Added(path, str(commit.id), commit.commit_time, author)
+                return
+            if not self._has_folder(commit.parents[0], path):
+                return
+            commit = commit.parents[0]
+
+    def _has_folder(self, commit: pygit2.Commit, path: str) -> bool:
+        return self._root("", commit).find(path) is not None
+
+    def _walk(self, old: GitFolder | None, new: GitFolder) -> Iterator[Found | Gone | Trouble | _Overlaid]:
+        """Run folders below `new` that differ from what `old` has in the same place, which is None for a whole walk."""
+        try:
+            after = new.tree()
+            found = self._found(new) if new.path else None
+        except Unreadable as error:
+            if old is not None:
+                raise
+            yield Trouble(new.ref, new.path, error.kind, error.message)
+            return
+        if old is not None and old.path and (found is None) != (recognise(old) is None):
+            yield Gone(new.ref, new.path)
+            old = None
+        if found is not None:
+            yield found
+            return
+        before = old.tree() if old else None
+        if (run := run_of_overlay(new.path)) is not None and (before is None or before.files != after.files):
+            yield _Overlaid(run)
+        if new.path.count("/") >= DEEPEST:
+            yield Trouble(new.ref, new.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
+            return
+        kept = before.folders if before else {}
+        for name in sorted(kept.keys() - after.folders.keys()):
+            if old is not None and walkable(name):
+                yield from self._walk_removed(old.child(name, kept[name]))
+        for name, oid in sorted(after.folders.items()):
+            if kept.get(name) != oid and walkable(name):
+                below = old.child(name, kept[name]) if old and name in kept else None
+                yield from self._walk(below, new.child(name, oid))
+
+    def _walk_removed(self, old: GitFolder) -> Iterator[Gone | _Overlaid]:
+        yield Gone(old.ref, old.path)
+        if "metadata" in old.path.split("/"):
+            yield from self._removed_overlays(old)
+
+    def _removed_overlays(self, old: GitFolder) -> Iterator[_Overlaid]:
+        if (run := run_of_overlay(old.path)) is not None:
+            yield _Overlaid(run)
+        for name, oid in sorted(old.tree().folders.items()):
+            yield from self._removed_overlays(old.child(name, oid))
+
+    def _found(self, folder: GitFolder) -> Found | None:
+        form = recognise(folder)
+        if form is None:
+            return None
+        overlay = form.overlay(folder.path)
+        over = folder.elsewhere(overlay) if overlay else None
+        fingerprint = folder.oid.hex() + (f"+{over.oid.hex()}" if over else "")
+        return Found(folder.ref, folder.path, fingerprint, folder, form, {})
+
+    def _commit(self, sha: str) -> pygit2.Commit:
+        commit = self._repository[sha]
+        assert isinstance(commit, pygit2.Commit)
+        return commit
+
+    def _root(self, ref: str, commit: pygit2.Commit) -> GitFolder:
+        return GitFolder(self._objects, commit.tree_id.raw, "", ref, commit.tree_id.raw)
+
+
+def open_repository(path: Path) -> pygit2.Repository:
+    """The repository at a path, bare or with a work tree. Raises SourceError that says what to do."""
+    try:
+        return pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
+    except (pygit2.GitError, KeyError, ValueError, OSError) as error:
+        why = str(error)
+    if not path.exists():
+        raise SourceError(f"{path} does not exist")
+    if "sha256" in why:
+        raise SourceError(f"{path} is a SHA-256 repository, which cannot be read yet; use a SHA-1 clone of it")
+    if "refstorage" in why.lower():
+        raise SourceError(f"{path} keeps its refs as a reftable, which cannot be read yet; use a clone with files")
+    if "not owned" in why:
+        raise SourceError(f"{path} belongs to another user; allow it: git config --global --add safe.directory {path}")
+    if "not found" in why.lower():
+        raise SourceError(f"{path} is no git repository")
+    raise SourceError(f"{path} cannot be opened: {error_line(why)}")
+
+
+def _ref_pattern(name: str) -> str:
+    """A regular expression for the full names that a name or pattern of the settings stands for."""
+    pattern = ".*".join(map(re.escape, name.split("*")))
+    return pattern if name.startswith("refs/") else f"refs/(?:heads|remotes/[^/]+)/{pattern}"
+
+
+def _is_draft(ref: str) -> bool:
+    return any(re.fullmatch(_ref_pattern(name), ref) for name in WIP_REFS)
+
+
+def _shallow(repository: pygit2.Repository) -> frozenset[str]:
+    """The commits where a shallow clone ends; empty for a whole one."""
+    if not repository.is_shallow:
+        return frozenset()
+    for place in (Path(repository.path), Path(repository.path).parent.parent):
+        if (place / "shallow").is_file():
+            return frozenset((place / "shallow").read_text().split())
+    return frozenset()
+
+
+def _partial_clone_hint(repository: pygit2.Repository) -> str:
+    """What to tell about a missing object in a clone made with `--filter`; empty for a whole clone."""
+    for remote in repository.remotes:
+        if remote.name and f"remote.{remote.name}.promisor" in repository.config:
+            url = error_line(remote.url) or ""
+            return f'this clone was made with --filter and lacks files; use url = "{url}" for this source instead of path'
+    return ""

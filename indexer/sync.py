@@ -1,0 +1,247 @@
+"""One pass over the sources: what changed is read by its format and written to the index.
+
+The pass is one transaction. Sources are walked one after the other, git first; each change is read and
+written before the next is looked for, so memory does not grow with the number of runs. How far each ref was
+read is written with the rows it gave, so a pass that is killed leaves the index as it was, and the next
+one starts from there. Nothing that cannot be read stops a pass: it becomes a row of `problems`.
+
+A rebuild is the same pass over empty tables inside one transaction in place: readers see the old index
+until they see the new one whole. A file on disk that changed less than 20 ms before it was read may change
+again without a new stamp, so it is looked at once more before the commit.
+"""
+
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from indexer.errors import IndexFileError, SourceError
+from indexer.formats import READER, Options, Unreadable
+from indexer.index import file
+from indexer.index.ledger import Ledger
+from indexer.index.writer import Pass
+from indexer.records import Run
+from indexer.sources import Advance, Change, Found, Gone, History, Missing, Same, Source, Swept, Trouble
+
+RACY_NS = 20_000_000
+"""A file that changed this short before it was read may change again unseen, in nanoseconds."""
+
+Progress = Callable[[str, Iterator[Change]], Iterator[Change]]
+"""Wraps the changes of a source, named by the first argument, to show how far the pass is."""
+
+
+@dataclass(slots=True)
+class SourceReport:
+    """What a pass changed in one source, in runs; `error` when it could not be opened."""
+
+    name: str
+    kind: str
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """What a pass did. `built` says why the index was built anew, if it was."""
+
+    built: str | None
+    sources: list[SourceReport] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        return any(source.error for source in self.sources)
+
+
+def sync(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
+    """Bring the index up to date; build it if there is none, or if it cannot be continued.
+
+    Raises LockedError, IndexFileError. A source that cannot be opened is in the report and keeps its rows.
+    """
+    with file.locked(db, "sync"), _clear_errors(db):
+        why = file.fault(db, reader(options))
+        if why is None:
+            try:
+                return _incremental(db, sources, options, progress)
+            except sqlite3.DatabaseError as error:
+                if not file.is_damage(error):
+                    raise
+                why = f"the index is damaged ({error})"
+                file.create(db)
+        return _build(db, sources, options, progress, why, strict=False)
+
+
+def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
+    """A fresh index in the place of the old one, which stays if any source cannot be opened.
+
+    Raises LockedError, IndexFileError, SourceError.
+    """
+    with file.locked(db, "rebuild"), _clear_errors(db):
+        return _build(db, sources, options, progress, "asked for", strict=True)
+
+
+def reader(options: Options) -> str:
+    """What decides which rows the same bytes give: the reader version and the options."""
+    return f"{READER} {options.model_dump_json()}"
+
+
+def read(found: Found, options: Options) -> Run | None:
+    """The run in a folder that was found; None if it is none after all. Raises Unreadable."""
+    return found.format.read(found.folder, options)
+
+
+def _incremental(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None) -> Report:
+    database = file.connect(db, write=True)
+    try:
+        database.execute("BEGIN IMMEDIATE")
+        report = Report(None)
+        current = _walk(database, sources, options, progress, report, strict=False, fresh=False)
+        database.execute("COMMIT" if current.changed else "ROLLBACK")
+        return report
+    finally:
+        database.close()
+
+
+def _build(
+    db: Path, sources: Sequence[Source], options: Options, progress: Progress | None, why: str, *, strict: bool
+) -> Report:
+    _require_space(db)
+    if not db.exists() or db.stat().st_size == 0:
+        file.create(db)
+    try:
+        return _build_in_place(db, sources, options, progress, why, strict=strict)
+    except sqlite3.DatabaseError as error:
+        if not file.is_damage(error):
+            raise
+    file.create(db)
+    return _build_in_place(db, sources, options, progress, why, strict=strict)
+
+
+def _build_in_place(
+    db: Path, sources: Sequence[Source], options: Options, progress: Progress | None, why: str, *, strict: bool
+) -> Report:
+    database = file.connect(db, write=True)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA foreign_keys = OFF")
+        database.execute("BEGIN IMMEDIATE")
+        file.begin_anew(database, reader(options))
+        report = Report(why)
+        _walk(database, sources, options, progress, report, strict=strict, fresh=True)
+        if broken := database.execute("PRAGMA foreign_key_check").fetchone():
+            raise AssertionError(f"row without its parent: {broken}")
+        database.execute("COMMIT")
+        with suppress(sqlite3.OperationalError):  # a reader may hold the log; SQLite does it later
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return report
+    finally:
+        database.close()
+
+
+def _walk(
+    database: sqlite3.Connection,
+    sources: Sequence[Source],
+    options: Options,
+    progress: Progress | None,
+    report: Report,
+    *,
+    strict: bool,
+    fresh: bool,
+) -> Pass:
+    by_name = {source.name: source for source in sources}
+    opened: set[str] = set()
+
+    def reread(name: str, path: str, ref: str | None) -> Run | None:
+        found = by_name[name].find(ref, path) if name in opened else None
+        try:
+            return read(found, options) if found else None
+        except Unreadable:
+            return None
+
+    current = Pass(database, sources, reread, fresh=fresh)
+    errors: dict[str, str] = {}
+    for source in sorted(sources, key=lambda source: source.kind != "git"):
+        try:
+            source.open()
+        except SourceError as error:
+            if strict:
+                raise SourceError(f"source {source.name}: {error}; the index is as it was") from None
+            current.fail(source.name, str(error))
+            errors[source.name] = str(error)
+            continue
+        opened.add(source.name)
+        _take_in(source, current.ledgers[source.name], options, progress)
+    current.settle()
+    for source in sources:
+        report.sources.append(
+            SourceReport(source.name, source.kind, **current.counts[source.name], error=errors.get(source.name))
+        )
+    return current
+
+
+def _take_in(source: Source, ledger: Ledger, options: Options, progress: Progress | None) -> None:
+    """Index what differs in one source."""
+    racy: list[Found] = []
+    changes = source.changes(ledger)
+    for change in progress(source.name, changes) if progress else changes:
+        match change:
+            case Found():
+                _index(change, ledger, options, racy)
+            case Same(ref, path):
+                ledger.same(ref, path)
+            case Gone(ref, path):
+                ledger.gone(ref, path)
+            case Swept(ref):
+                ledger.swept(ref)
+            case Missing(ref):
+                ledger.missing(ref)
+            case Trouble():
+                ledger.trouble(change)
+            case History():
+                ledger.history(change)
+            case Advance(ref, tip):
+                ledger.advance(ref, tip)
+    if racy:
+        time.sleep(RACY_NS / 1e9)
+        for found in racy:
+            again = source.find(found.ref, found.path)
+            if again is None or again.stamps != found.stamps:
+                ledger.unsettle(found.path)
+
+
+def _index(found: Found, ledger: Ledger, options: Options, racy: list[Found]) -> None:
+    if found.ref is not None and ledger.put_twin(found):
+        return
+    try:
+        run = read(found, options)
+    except Unreadable as error:
+        ledger.unreadable(found, error)
+        return
+    if run is None:
+        ledger.gone(found.ref, found.path)
+        return
+    ledger.put(found, run)
+    newest = max((max(stamp.mtime_ns, stamp.ctime_ns) for stamp in found.stamps.values()), default=0)
+    if newest > time.time_ns() - RACY_NS:
+        racy.append(found)
+
+
+def _require_space(db: Path) -> None:
+    """A rebuild writes a second index beside the old one before it replaces it."""
+    needed = sum(part.stat().st_size for part in (db, Path(f"{db}-wal")) if part.exists())
+    free = shutil.disk_usage(db.parent).free
+    if free < needed:
+        raise IndexFileError(f"{db.parent} has {free:,} bytes free, and a rebuild needs about {needed:,}")
+
+
+@contextmanager
+def _clear_errors(db: Path) -> Iterator[None]:
+    """What SQLite says of a full disk or a read-only file, as one line."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise IndexFileError(f"{db} cannot be written: {error}") from error
