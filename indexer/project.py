@@ -37,7 +37,9 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
     if named is not None and not named.is_file():
         raise SettingsError(f"{named}: there is no such settings file")
     here = Path.cwd()
-    path = named.absolute() if named else next((p / CONFIG for p in (here, *here.parents) if (p / CONFIG).is_file()), None)
+    path = (
+        named.absolute() if named else next((p / CONFIG for p in (here, *here.parents) if (p / CONFIG).is_file()), None)
+    )
     root = path.parent if path else here
     scalars = _scalars(path) if path else {}
     chosen = db.absolute() if db else None

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from indexer.errors import SettingsError, SourceError
 from indexer.formats import Options
-from indexer.project import Project, read_toml, span_seconds
+from indexer.project import DB, Project, read_toml, span_seconds
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import DEFAULT_REFS, GitSource, open_repository
@@ -127,9 +127,9 @@ def find_sources(root: Path) -> list[Source]:
     return sources
 
 
-def config_text(root: Path, sources: Sequence[Source]) -> str:
+def config_text(root: Path, sources: Sequence[Source], db: Path | None = None) -> str:
     """An `indexer.toml` that names the given sources."""
-    lines = ["# What indexer reads; see `indexer --help` and docs/settings.md", 'db = "results/index.db"', ""]
+    lines = ["# What indexer reads; see docs/settings.md", f"db = {_toml(str(db or DB))}", ""]
     for source in sources:
         path = os.path.relpath(source.place, root)
         lines += ["[[source]]", f'name = "{source.name}"', f'kind = "{source.kind}"', f"path = {_toml(path)}", ""]

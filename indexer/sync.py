@@ -24,13 +24,13 @@ from indexer.index import file
 from indexer.index.ledger import Ledger
 from indexer.index.writer import Pass
 from indexer.records import Run
-from indexer.sources import Advance, Change, Found, Gone, History, Missing, Same, Source, Swept, Trouble
+from indexer.sources import Advance, Change, Found, Gone, History, Known, Missing, Same, Source, Swept, Trouble
 
 RACY_NS = 20_000_000
 """A file that changed this short before it was read may change again unseen, in nanoseconds."""
 
-Progress = Callable[[str, Iterator[Change]], Iterator[Change]]
-"""Wraps the changes of a source, named by the first argument, to show how far the pass is."""
+Progress = Callable[[Source, Known], Iterator[Change]]
+"""Yields the changes of a source and shows how far the pass is."""
 
 
 @dataclass(slots=True)
@@ -186,8 +186,7 @@ def _walk(
 def _take_in(source: Source, ledger: Ledger, options: Options, progress: Progress | None) -> None:
     """Index what differs in one source."""
     racy: list[Found] = []
-    changes = source.changes(ledger)
-    for change in progress(source.name, changes) if progress else changes:
+    for change in progress(source, ledger) if progress else source.changes(ledger):
         match change:
             case Found():
                 _index(change, ledger, options, racy)

@@ -54,8 +54,8 @@ def _without_wrong_fields(model: type[D], path: str, data: bytes, wrong: Validat
         raise Unreadable(path, "malformed", f"no valid JSON: {error}") from None
     if not isinstance(document, dict):
         raise Unreadable(path, "malformed", "not a JSON object")
-    for error in wrong.errors(include_url=False, include_context=False, include_input=False):
-        _drop(document, error["loc"])
+    for field in wrong.errors(include_url=False, include_context=False, include_input=False):
+        _drop(document, field["loc"])
     try:
         return model.model_validate(document)
     except ValidationError as still:
@@ -64,17 +64,16 @@ def _without_wrong_fields(model: type[D], path: str, data: bytes, wrong: Validat
         raise Unreadable(path, "malformed", f"{where}: {first['msg'].lower()}") from None
 
 
-def _drop(document: Any, where: Sequence[int | str]) -> None:
+def _drop(document: Any, where: Sequence[Any]) -> None:
     """Remove what lies at `where`; an element of a list becomes null, so that its neighbours keep their places."""
-    *parents, last = where or [None]
-    for step in parents:
+    for step in where[:-1]:
         if not _has(document, step):
             return
         document = document[step]
-    if isinstance(document, list) and _has(document, last):
-        document[last] = None
+    if isinstance(document, list) and _has(document, where[-1]):
+        document[where[-1]] = None
     elif isinstance(document, dict):
-        document.pop(last, None)
+        document.pop(where[-1], None)
 
 
 def _has(document: Any, step: Any) -> bool:

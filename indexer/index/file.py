@@ -9,14 +9,11 @@ import errno
 import fcntl
 import json
 import os
-import secrets
-import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,7 +30,7 @@ _COPILOT_TABLES = {"experiments", "variants", "pier_jobs"}
 
 def sql(name: str) -> str:
     """One of the SQL files beside this module."""
-    return (files("indexer.index") / name).read_text("utf-8")
+    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 def run_script(database: sqlite3.Connection, name: str) -> None:
@@ -145,13 +142,15 @@ def create(path: Path) -> None:
 def begin_anew(database: sqlite3.Connection, reader: str) -> None:
     """Replace all tables by empty ones inside the open transaction; the indexes for reading come last, not here."""
     order = "CASE name WHEN 'scores' THEN 0 WHEN 'trials' THEN 1 WHEN '_files' THEN 1 WHEN 'runs' THEN 3 ELSE 2 END"
-    kinds = "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    kinds = (
+        "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
+    )
     for kind, name in database.execute(f"{kinds} ORDER BY type = 'table', {order}").fetchall():
         database.execute(f'DROP {kind} "{name}"')
     database.execute(f"PRAGMA user_version = {SCHEMA}")
     for script in ("schema.sql", "lookups.sql", "views.sql"):
         run_script(database, script)
-    generation = secrets.token_hex(8)
+    generation = os.urandom(8).hex()
     database.execute("INSERT INTO meta VALUES (?, ?, ?, 0)", (generation, SCHEMA, reader))
 
 
@@ -181,7 +180,7 @@ def locked(path: Path, command: str) -> Iterator[None]:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise IndexFileError(f"{lock_path(path)} cannot be locked: {error.strerror}") from None
             raise LockedError(f"{path} is being written by {_holder(path)}") from None
-        holder = {"command": command, "pid": os.getpid(), "host": socket.gethostname(), "since": now()}
+        holder = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": now()}
         os.ftruncate(handle, 0)
         os.pwrite(handle, json.dumps(holder).encode(), 0)
         yield

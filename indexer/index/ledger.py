@@ -5,7 +5,6 @@ It answers the source's questions while it is walked (`sources.Known`), and take
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,10 +17,24 @@ from indexer.sources import Added, Found, History, Stamp, Tip, Trouble, plain_na
 if TYPE_CHECKING:
     from indexer.index.writer import Pass
 
-_PLACE = (
-    "run_pk run_key timestamp source path ref sha status ended ended_count last_activity name tags tags_at "
-    "authored_tags fingerprint"
-).split()
+_PLACE = [
+    "run_pk",
+    "run_key",
+    "timestamp",
+    "source",
+    "path",
+    "ref",
+    "sha",
+    "status",
+    "ended",
+    "ended_count",
+    "last_activity",
+    "name",
+    "tags",
+    "tags_at",
+    "authored_tags",
+    "fingerprint",
+]
 _INSERT_PLACE = rows.insert("places", ["id", *_PLACE])
 _UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in _PLACE)} WHERE id = ?"
 _INSERT_FILE = "INSERT INTO _files VALUES (?, ?, ?, ?, ?, ?)"
@@ -123,7 +136,10 @@ class Ledger:
         if twin is None:
             return False
         self._close_problem(found.ref, found.path)
-        values = dict(zip(columns, twin, strict=True)) | {"ref": found.ref, "sha": self._added(found.ref, found.path)[0]}
+        values = dict(zip(columns, twin, strict=True)) | {
+            "ref": found.ref,
+            "sha": self._added(found.ref, found.path)[0],
+        }
         self._pass.touch(values["run_key"])
         old = self._indexed(found.ref, found.path)
         if old is not None:
@@ -305,7 +321,9 @@ class Ledger:
             pk = self._pass.write_run(run, place, others)
             timestamp = run.timestamp
         else:
-            pk, timestamp = self._database.execute("SELECT id, timestamp FROM runs WHERE key = ?", (run.key,)).fetchone()
+            pk, timestamp = self._database.execute(
+                "SELECT id, timestamp FROM runs WHERE key = ?", (run.key,)
+            ).fetchone()
         if others:
             self._pass.touch(run.key)
         if old and old.run_key != run.key:

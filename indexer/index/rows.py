@@ -12,17 +12,82 @@ from indexer.records import Reported, Run, Score, Trial
 
 TRIAL = tuple(field.name for field in dataclasses.fields(Trial) if field.name != "scores")
 SCORE = tuple(field.name for field in dataclasses.fields(Score))
-RUN = (
-    "key run_id source path ref format layout experiment target agent model status timestamp started_at finished_at "
-    "updated_at duration_s planned_count running_count ended_count trial_count passed failed errored skipped "
-    "cancelled test_count exceptions pass_rate avg_score quality_rate quality_score input_tokens cached_tokens "
-    "output_tokens cost_usd size_bytes tags sha added_at author code_sha host attempt"
-).split()
-TARGET = (
-    "run_key timestamp target agent model suite ended_count trial_count passed failed errored skipped cancelled "
-    "test_count exceptions pass_rate avg_score quality_rate quality_score input_tokens cached_tokens output_tokens "
-    "cost_usd reported_pass_rate reported_score"
-).split()
+RUN = [
+    "key",
+    "run_id",
+    "source",
+    "path",
+    "ref",
+    "format",
+    "layout",
+    "experiment",
+    "target",
+    "agent",
+    "model",
+    "status",
+    "timestamp",
+    "started_at",
+    "finished_at",
+    "updated_at",
+    "duration_s",
+    "planned_count",
+    "running_count",
+    "ended_count",
+    "trial_count",
+    "passed",
+    "failed",
+    "errored",
+    "skipped",
+    "cancelled",
+    "test_count",
+    "exceptions",
+    "pass_rate",
+    "avg_score",
+    "quality_rate",
+    "quality_score",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "cost_usd",
+    "size_bytes",
+    "tags",
+    "sha",
+    "added_at",
+    "author",
+    "code_sha",
+    "host",
+    "attempt",
+]
+TARGET = [
+    "run_key",
+    "timestamp",
+    "target",
+    "agent",
+    "model",
+    "suite",
+    "ended_count",
+    "trial_count",
+    "passed",
+    "failed",
+    "errored",
+    "skipped",
+    "cancelled",
+    "test_count",
+    "exceptions",
+    "pass_rate",
+    "avg_score",
+    "quality_rate",
+    "quality_score",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "cost_usd",
+    "reported_pass_rate",
+    "reported_score",
+]
+DELETIONS_KEPT = 100_000
+"""How many deleted runs are remembered for those who follow changes."""
+
 TAG = ("run_key", "timestamp", "tag", "key", "value")
 
 _trial_row: Callable[[Trial], tuple[Any, ...]] = attrgetter(*TRIAL)

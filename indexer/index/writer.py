@@ -18,7 +18,6 @@ from indexer.index.ledger import Ledger
 from indexer.index.places import Place, added, ranked, tags
 from indexer.records import Run
 
-DELETIONS_KEPT = 100_000
 _BATCH = 500
 
 _HAS_RUN = "SELECT 1 FROM runs WHERE key = ?"
@@ -118,7 +117,7 @@ class Pass:
                 self.database, pk, self._last_rev, old, ids, new, self._next_trial
             )
             self._moved(pk, run.key, run.timestamp)
-            self.counts[place.source]["changed"] += 1
+            self.count(place.source, "changed")
         return pk
 
     def places_of(self, pk: int) -> list[Place]:
@@ -140,6 +139,11 @@ class Pass:
         for statement, values in batch.items():
             self.changed = True
             self.database.executemany(statement, values)
+
+    def count(self, source: str, what: str) -> None:
+        """Count a run for the report. In a fresh index nothing changes: a run read from a second place is not news."""
+        if source in self.counts and (what == "added" or not self.fresh):
+            self.counts[source][what] += 1
 
     def settle(self) -> None:
         """Bring every touched run in line with its places; to be called once, after all sources."""
@@ -183,7 +187,7 @@ class Pass:
             self.add(rows.INSERT_TAG, (pk, *tag))
         if not self.fresh:
             self.run("DELETE FROM deletions WHERE key = ?", (new.run[0],))
-        self.counts[source]["added"] += 1
+        self.count(source, "added")
         return pk
 
     def _settle_run(self, key: str, pk: int) -> None:
@@ -214,7 +218,7 @@ class Pass:
                 (*shared, self._last_rev, pk),
             )
             rows.replace_tags(self.database, pk, rows.tag_rows(key, stored[7], chosen))
-            self.counts[stored[0]]["changed"] += 1
+            self.count(stored[0], "changed")
 
     def _moved(self, pk: int, key: str, timestamp: str) -> None:
         self.database.execute(
@@ -227,8 +231,7 @@ class Pass:
         rows.delete_rows(self.database, pk)
         self._last_rev += 1
         self.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self._last_rev, file.now()))
-        if source in self.counts:
-            self.counts[source]["removed"] += 1
+        self.count(source, "removed")
 
     def _drop_unknown_sources(self) -> None:
         """Forget sources that the settings do not name any more, or that are somewhere else now."""
@@ -247,7 +250,8 @@ class Pass:
         for name in [name for name, what in stored.items() if wanted.get(name) != what]:
             Ledger(self, name).forget()
         kept: Mapping[str, tuple[object, ...]] = {
-            row[0]: row for row in self.database.execute("SELECT name, tip, changed_at, failing_since, error FROM sources")
+            row[0]: row
+            for row in self.database.execute("SELECT name, tip, changed_at, failing_since, error FROM sources")
         }
         self.run("DELETE FROM sources")
         for name, (kind, place) in wanted.items():
@@ -271,7 +275,7 @@ class Pass:
     def _close(self) -> None:
         if not self.fresh:
             oldest = self.database.execute(
-                "SELECT rev FROM deletions ORDER BY rev DESC LIMIT 1 OFFSET ?", (DELETIONS_KEPT,)
+                "SELECT rev FROM deletions ORDER BY rev DESC LIMIT 1 OFFSET ?", (rows.DELETIONS_KEPT,)
             ).fetchone()
             if oldest:
                 self.database.execute("DELETE FROM deletions WHERE rev <= ?", oldest)

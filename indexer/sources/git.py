@@ -90,8 +90,8 @@ class GitSource:
             for change in self._published(ref, commit, indexed.get(ref), known):
                 moved = True
                 yield change
-        published_trees = [self._repository[commit] for commit in published.values()]
-        base = published_trees[0].tree_id.raw if published_trees else None  # type: ignore[union-attr]
+        first = next(iter(published.values()), None)
+        base = self._commit(first).tree_id.raw if first else None
         for ref, commit in drafts.items():
             if ref not in published:
                 yield from self._draft(ref, commit, indexed.get(ref), known, moved, base)
@@ -142,9 +142,7 @@ class GitSource:
         tree = "" if self._objects.failed else str(self._commit(commit).tree_id)
         yield Advance(ref, Tip(commit, tree, history, wip=False))
 
-    def _history(
-        self, ref: str, commit: str, boundary: frozenset[str], old: str, new: str, known: Known
-    ) -> History:
+    def _history(self, ref: str, commit: str, boundary: frozenset[str], old: str, new: str, known: Known) -> History:
         revisions, complete = [commit], True
         old_commit, _, old_boundary = old.partition(" ")
         if old_commit and old_boundary == new.partition(" ")[2] and self._descends(commit, old_commit):
@@ -338,5 +336,7 @@ def _partial_clone_hint(repository: pygit2.Repository) -> str:
     for remote in repository.remotes:
         if remote.name and f"remote.{remote.name}.promisor" in repository.config:
             url = error_line(remote.url) or ""
-            return f'this clone was made with --filter and lacks files; use url = "{url}" for this source instead of path'
+            return (
+                f'this clone was made with --filter and lacks files; use url = "{url}" for this source instead of path'
+            )
     return ""

@@ -12,8 +12,8 @@ plumbing is, because no user's configuration changes its output. Rename detectio
 
 import os
 import re
+import select
 import subprocess
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pygit2
@@ -118,7 +118,7 @@ def _records(repository: pygit2.Repository, arguments: list[str]) -> Iterator[by
     revisions.stdout.close()
     try:
         rest = b""
-        while chunk := _read_or_kill(differences, processes):
+        while chunk := _read(differences):
             *whole, rest = (rest + chunk).split(b"\0")
             yield from whole
         for process in processes:
@@ -134,16 +134,12 @@ def _records(repository: pygit2.Repository, arguments: list[str]) -> Iterator[by
                     pipe.close()
 
 
-def _read_or_kill(process: subprocess.Popen[bytes], processes: Sequence[subprocess.Popen[bytes]]) -> bytes:
-    """The next chunk of output; a command that says nothing for IDLE_LIMIT seconds is killed."""
-    timer = threading.Timer(IDLE_LIMIT, lambda: [each.kill() for each in processes])
-    timer.daemon = True
-    timer.start()
-    try:
-        assert process.stdout is not None
-        return os.read(process.stdout.fileno(), _CHUNK)
-    finally:
-        timer.cancel()
+def _read(process: subprocess.Popen[bytes]) -> bytes:
+    """The next chunk of output; empty at the end. Raises SourceError when none comes for IDLE_LIMIT seconds."""
+    assert process.stdout is not None
+    if not select.select([process.stdout], [], [], IDLE_LIMIT)[0]:
+        raise SourceError(f"git did not answer for {IDLE_LIMIT:.0f} s while the history was read")
+    return os.read(process.stdout.fileno(), _CHUNK)
 
 
 def _signed(repository: pygit2.Repository, sha: str) -> tuple[int, str]:

@@ -2,8 +2,9 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import pygit2
 
@@ -11,6 +12,8 @@ from indexer.formats import Unreadable
 
 _TREE_ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 _CACHED_TREES = 512
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(slots=True)
@@ -43,16 +46,15 @@ class Objects:
 
     def blob(self, oid: bytes, path: str, limit: int) -> bytes:
         """The bytes of a blob of at most `limit` bytes. Raises Unreadable."""
-        if limit < 2**32:
-            size = self._guard(oid, path, self._odb.read_header)[1]
-            if size > limit:
-                raise Unreadable(path, "too-large", f"{size:,} bytes are more than the {limit:,} that are read")
+        size = self._guarded(oid, path, self._odb.read_header)[1]
+        if size > limit:
+            raise Unreadable(path, "too-large", f"{size:,} bytes are more than the {limit:,} that are read")
         return self._read(oid, path)
 
     def _read(self, oid: bytes, path: str) -> bytes:
-        return self._guard(oid, path, self._odb.read)[1]
+        return self._guarded(oid, path, self._odb.read)[1]
 
-    def _guard(self, oid, path, read):  # type: ignore[no-untyped-def]
+    def _guarded(self, oid: bytes, path: str, read: Callable[[pygit2.Oid], Answer]) -> Answer:
         try:
             return read(pygit2.Oid(raw=oid))
         except KeyError:
@@ -119,5 +121,3 @@ class GitFolder:
         folder = self.find(parent)
         oid = folder.tree().files.get(name) if folder else None
         return None if oid is None else self.objects.blob(oid, path, limit)
-
-

@@ -1,0 +1,352 @@
+"""The `indexer` command: parse, call, print; no logic of its own."""
+
+import csv
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from indexer import render
+from indexer.errors import IndexerError, QueryError, SettingsError, UnknownRunError
+from indexer.index.reader import PUBLIC, Index, open_index
+from indexer.project import CONFIG, Project, find_project
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A disposable SQLite index of agent-evaluation runs in git and on disk that answers at once.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings; else indexer.toml here or in a parent.")
+]
+Db = Annotated[Path | None, typer.Option("--db", metavar="FILE", help="The index; else results/index.db.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document; for lists one object a line.")]
+
+
+@app.command(epilog="Example: indexer init")
+def init(config: Config = None, db: Db = None) -> None:
+    """Look at this folder and write an indexer.toml with the sources found; never overwrite one."""
+    from indexer.settings import GITIGNORE, config_text, find_sources
+
+    path = (config or Path(CONFIG)).absolute()
+    project = Project(path.parent, None, path.parent / "results/index.db", 0)
+    sources = find_sources(project.root)
+    for source in sources:
+        print(f"{source.name}: {source.kind} {source.place}")
+    if not sources:
+        raise SettingsError(f"{project.root}: no runs found here, so there is nothing to write; see docs/settings.md")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(config_text(project.root, sources, db))
+    except FileExistsError:
+        raise SettingsError(f"{path} is there already and was left as it is") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: {(error.strerror or '').lower()}") from None
+    print(f"wrote {path}\n\nThe index is a cache; keep it out of git with these lines in .gitignore:")
+    folder = os.path.relpath((db or project.db).absolute().parent, project.root)
+    print("\n".join(f"/{folder}/{name}" for name in GITIGNORE))
+    print("\nnext: indexer sync")
+
+
+@app.command(epilog="Example: indexer sync && indexer runs")
+def sync(config: Config = None, db: Db = None, json: Json = False) -> None:
+    """Bring the index up to date with one pass over all sources."""
+    _pass("sync", config, db, json)
+
+
+@app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")
+def rebuild(config: Config = None, db: Db = None, json: Json = False) -> None:
+    """Make the index anew from its sources; readers see the old one until the new one is whole."""
+    _pass("rebuild", config, db, json)
+
+
+@app.command(epilog="Example: indexer check")
+def check(config: Config = None, db: Db = None, json: Json = False) -> None:
+    """Compare the index with a fresh read of its sources; exit 1 and tell the differences if there are any."""
+    from indexer.check import check as differences
+    from indexer.settings import load
+
+    project = find_project(config, db)
+    settings, sources = load(project)
+    with render.progress(sys.stderr) as progress:
+        found = differences(project.db, sources, settings.options(), progress)
+    for difference in found:
+        if json:
+            render.document({"table": difference.table, "row": difference.row, "how": difference.how})
+        else:
+            print(render.visible(f"{difference.table}: {difference.row}: {difference.how}"))
+    if found:
+        raise typer.Exit(1)
+    if not json:
+        print("the index equals its sources")
+
+
+@app.command(epilog="Example: indexer status")
+def status(config: Config = None, db: Db = None, json: Json = False) -> None:
+    """Show the sources, when they changed last, and what could not be read."""
+    project = find_project(config, db)
+    with open_index(project.db) as index:
+        sources, problems = index.sources(), index.problems()
+    if json:
+        render.document({"db": str(project.db), "sources": sources, "problems": problems})
+        return
+    print(f"index {project.db}\n")
+    render.table(
+        ["SOURCE", "KIND", "RUNS", "CHANGED", "PLACE"],
+        [[s["name"], s["kind"], s["runs"], render.age(s["changed_at"]), s["place"]] for s in sources],
+        right=["RUNS"],
+    )
+    for source in sources:
+        if source["tip"]:
+            print(f"\n{render.visible(source['name'])} is read up to {render.visible(source['tip'])}")
+        if source["error"]:
+            since = render.age(source["failing_since"])
+            print(
+                f"\n{render.visible(source['name'])} has been failing since {since}: {render.visible(source['error'])}"
+            )
+    if problems:
+        print(f"\n{len(problems)} not read:")
+        for problem in problems:
+            where = f"{problem['source']}: {problem['path']}" if problem["path"] else problem["source"]
+            print(render.visible(f"  {where}: {problem['message']} ({problem['kind']})"))
+
+
+@app.command(epilog="Example: indexer runs --experiment with_skills --since 7d --sort -pass_rate")
+def runs(
+    config: Config = None,
+    db: Db = None,
+    limit: Annotated[int, typer.Option(help="Runs on a page, 1 to 1000.")] = 50,
+    cursor: Annotated[str | None, typer.Option(help="Go on after a page.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All pages.")] = False,
+    sort: Annotated[
+        str, typer.Option(help="timestamp, pass_rate, avg_score, cost_usd or duration_s; - for descending.")
+    ] = "-timestamp",
+    experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
+    target: Annotated[str | None, typer.Option(help="Any of a run's targets.")] = None,
+    model: Annotated[str | None, typer.Option(help="Any of a run's models.")] = None,
+    status: Annotated[str | None, typer.Option(help="queued, running, completed, failed or cancelled.")] = None,
+    source: Annotated[str | None, typer.Option(help="Any of a run's places.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Any of a run's tags.")] = None,
+    since: Annotated[str | None, typer.Option(help="From a date, time or span ago (7d).")] = None,
+    until: Annotated[str | None, typer.Option(help="Before a date, time or span ago.")] = None,
+    min_pass_rate: Annotated[float | None, typer.Option(help="From 0 to 1.")] = None,
+    commit: Annotated[str | None, typer.Option(metavar="SHA", help="The run's, the code's or a naming commit.")] = None,
+    json: Json = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+) -> None:
+    """List runs, newest first, 50 at a time."""
+    project = find_project(config, db)
+    filters = {
+        "experiment": experiment, "target": target, "model": model, "status": status, "source": source, "tag": tag,
+        "since": since, "until": until, "min_pass_rate": min_pass_rate, "commit": commit,
+    }  # fmt: skip
+    with open_index(project.db) as index:
+        pages = _pages(index, every, limit=1000 if every else limit, cursor=cursor, sort=sort, **filters)
+        if json:
+            for run in pages:
+                render.document(run)
+        elif as_csv:
+            _print_csv(pages)
+        else:
+            _print_runs(pages, project.stale_after)
+
+
+@app.command(epilog="Example: indexer show latest; indexer show latest --file index.jsonl")
+def show(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run id, key, prefix, latest, latest:EXPERIMENT, tag:NAME; ~N.")
+    ],
+    config: Config = None,
+    db: Db = None,
+    file: Annotated[str | None, typer.Option(metavar="PATH", help="Print one of its files, up to 8 MiB.")] = None,
+    json: Json = False,
+) -> None:
+    """Show one run: summary, targets, failing trials with reasons, places, commits."""
+    project = find_project(config, db)
+    with open_index(project.db) as index:
+        found = index.run(run)
+        trials = list(_failing(index, found["key"]))
+    if file is not None:
+        _print_file(project, found, file)
+    elif json:
+        render.document(found | {"failing": trials})
+    else:
+        _print_run(found, trials, project.stale_after)
+
+
+@app.command(epilog="Example: indexer changes --since TOKEN")
+def changes(
+    config: Config = None,
+    db: Db = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TOKEN", help="A `next` of before; else from the beginning.")
+    ] = None,
+) -> None:
+    """Print what changed after a token as JSON lines, deletions included; the last line has the next token."""
+    with open_index(find_project(config, db).db) as index:
+        while True:
+            page = index.changes(since)
+            for change in page.changes:
+                render.document(change)
+            if page.next == since or not page.changes:
+                break
+            since = page.next
+    render.document({"next": page.next})
+
+
+def main() -> None:
+    """Run the command; an error that a user can cause is one line on standard error."""
+    try:
+        app()
+    except IndexerError as error:
+        print(f"indexer: {render.visible(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, QueryError | SettingsError) else 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> None:
+    from indexer import sync as passes
+    from indexer.settings import load
+
+    project = find_project(config, db)
+    settings, sources = load(project)
+    run = passes.sync if command == "sync" else passes.rebuild
+    with render.progress(sys.stderr) as progress:
+        report = run(project.db, sources, settings.options(), progress)
+    if report.built and command == "sync":
+        print(f"built {project.db} anew: {report.built}", file=sys.stderr)
+    for source in report.sources:
+        counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
+        if json:
+            render.document({"source": source.name, **counts, "error": source.error})
+        elif not source.error:
+            print(f"{source.name}: " + ", ".join(f"{number} {what}" for what, number in counts.items()))
+        if source.error:
+            print(f"indexer: source {source.name}: {render.visible(source.error)}; its rows stay", file=sys.stderr)
+    with open_index(project.db) as index:
+        for problem in index.problems():
+            where = ": ".join(filter(None, (problem["source"], problem["path"], problem["message"])))
+            print(f"indexer: not read: {render.visible(where)}", file=sys.stderr)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _pages(index: Index, every: bool, **query: Any) -> Iterator[dict[str, Any]]:
+    while True:
+        page = index.runs(**query)
+        yield from page.runs
+        if not page.next_cursor:
+            return
+        if not every:
+            print(f"more: --cursor {page.next_cursor}", file=sys.stderr)
+            return
+        query["cursor"] = page.next_cursor
+
+
+def _print_csv(runs: Iterator[dict[str, Any]]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(PUBLIC)
+    for run in runs:
+        writer.writerow(", ".join(run[name]) if name == "tags" else run[name] for name in PUBLIC)
+
+
+def _print_runs(runs: Iterator[dict[str, Any]], stale_after: int) -> None:
+    render.table(
+        ["RUN", "TARGET", "STATUS", "PASSED", "RATE", "SCORE", "COST"],
+        (
+            [
+                run["run_id"], run["target"], render.status(run, stale_after), render.passed(run),
+                render.percent(run["pass_rate"]), render.score(run["avg_score"]), render.dollars(run["cost_usd"]),
+            ]
+            for run in runs
+        ),
+        right=["PASSED", "RATE", "SCORE", "COST"],
+    )  # fmt: skip
+
+
+def _failing(index: Index, key: str) -> Iterator[dict[str, Any]]:
+    for status in ("errored", "failed"):
+        cursor = None
+        while True:
+            page = index.trials(key, status=status, limit=1000, cursor=cursor)
+            yield from page.trials
+            cursor = page.next_cursor
+            if cursor is None:
+                break
+
+
+def _print_run(run: dict[str, Any], failing: list[dict[str, Any]], stale_after: int) -> None:
+    facts = {
+        "run": run["run_id"],
+        "key": run["key"],
+        "experiment": run["experiment"],
+        "status": render.status(run, stale_after),
+        "began": run["timestamp"],
+        "took": render.duration(run["duration_s"]),
+        "passed": f"{render.passed(run)} {render.percent(run['pass_rate'])}",
+        "score": render.score(run["avg_score"]),
+        "errored": run["errored"] or "",
+        "cost": render.dollars(run["cost_usd"]),
+        "tags": ", ".join(run["tags"]),
+        "commit": " ".join(filter(None, (run["sha"], run["added_at"], run["author"]))),
+    }
+    for name, value in facts.items():
+        if value != "":
+            print(f"{name:<11} {render.visible(value)}")
+    print()
+    render.table(
+        ["TARGET", "SUITE", "PASSED", "RATE", "SCORE", "ERRORED", "COST"],
+        [
+            [
+                t["target"], t["suite"], f"{t['passed']}/{t['trial_count']}", render.percent(t["pass_rate"]),
+                render.score(t["avg_score"]), t["errored"], render.dollars(t["cost_usd"]),
+            ]
+            for t in run["targets"]
+        ],
+        right=["PASSED", "RATE", "SCORE", "ERRORED", "COST"],
+    )  # fmt: skip
+    if failing:
+        print()
+        rows = [[t["trial"], t["status"], render.score(t["score"]), _reason(t)] for t in failing]
+        render.table(["NOT PASSED", "STATUS", "SCORE", "REASON"], rows, right=["SCORE"])
+    print()
+    places = [[p["source"], p["path"], p["ref"], p["status"]] for p in run["places"]]
+    render.table(["SOURCE", "PATH", "REF", "STATUS"], places)
+    for commit in run["commits"]:
+        print(render.visible(f"\n{commit['repo']} {commit['sha']} {commit['subject']}"))
+
+
+def _reason(trial: dict[str, Any]) -> str:
+    """Why a trial did not pass: its error, else the graders that gave less than full marks."""
+    if trial["error"] or trial["error_type"]:
+        return ": ".join(filter(None, (trial["error_type"], trial["error"])))
+    low = [score["name"] for score in trial["scores"] if score["passed"] == 0]
+    return f"failed: {', '.join(low)}" if low else ""
+
+
+def _print_file(project: Project, run: dict[str, Any], path: str) -> None:
+    from indexer.formats import Unreadable
+    from indexer.settings import load
+
+    _, sources = load(project)
+    source = next((source for source in sources if source.name == run["source"]), None)
+    if source is None:
+        raise SettingsError(f"the settings name no source {run['source']!r} any more; run indexer sync")
+    source.open()
+    found = source.find(run["ref"], run["path"])
+    try:
+        data = found.folder.read(path, 8 << 20) if found else None
+    except Unreadable as error:
+        raise UnknownRunError(f"{run['path']}/{path}: {error.message}") from None
+    if data is None:
+        raise UnknownRunError(f"{run['run_id']} has no file {path!r}")
+    sys.stdout.buffer.write(data)

@@ -1,0 +1,239 @@
+"""Reading an index: `open_index(path)`, read-only and safe beside a running pass.
+
+Every call sees one whole state. A rebuild in place needs no reopening; when the file itself was
+replaced, which only happens after damage, the next call opens the new one.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
+from indexer.index import file
+from indexer.index.pages import LARGEST_PAGE, Filters, page_of_ids
+from indexer.index.rows import DELETIONS_KEPT, RUN, TARGET, TRIAL
+
+PUBLIC = (*RUN, "rev")
+"""The columns of `runs` without its internal id."""
+
+PLACE = ("source", "path", "ref", "sha", "status", "ended", "last_activity")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some runs in order, and the cursor of the next page; None at the end."""
+
+    runs: list[Row]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPage:
+    """Some trials of a run in the order of their names, and the cursor of the next page; None at the end."""
+
+    trials: list[Row]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What changed since a token, oldest first (`key`, `deleted`, and `run` unless deleted), and the next token."""
+
+    changes: list[Row]
+    next: str
+
+
+class Index:
+    """An open index. Rows are dicts by column name; `tags` is a list of text."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._identity: tuple[int, int] | None = None
+        self._database: sqlite3.Connection | None = None
+        with self._reading():
+            pass
+
+    def __enter__(self) -> "Index":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def runs(self, *, limit: int = 50, cursor: str | None = None, sort: str = "-timestamp", **filters: Any) -> Page:
+        """A page of runs. Filters are those of `Filters`. Raises QueryError for wrong values."""
+        wanted = _filters(filters)
+        with self._reading() as database:
+            ids, next_cursor = page_of_ids(database, wanted, sort, limit, cursor)
+            return Page(_by_ids(database, ids), next_cursor)
+
+    def run(self, name: str) -> Row:
+        """One run with `targets`, `places` and `commits`, by any RUN name. Raises UnknownRunError."""
+        from indexer.index.names import resolve
+
+        with self._reading() as database:
+            pk = resolve(database, name)
+            run = _by_ids(database, [pk])[0]
+            run["targets"] = _rows(database, f"SELECT {', '.join(TARGET[2:])} FROM run_targets WHERE run_pk = ?", pk)
+            run["places"] = _rows(database, f"SELECT {', '.join(PLACE)} FROM places WHERE run_pk = ? ORDER BY id", pk)
+            commits = "SELECT repo, sha, committed_at, subject FROM run_commits WHERE run_key = ? ORDER BY committed_at"
+            run["commits"] = _rows(database, commits, run["key"])
+            return run
+
+    def trials(self, key: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
+        """A page of a run's trials with their `scores`. `cursor` is the name of the last one seen."""
+        _require_limit(limit)
+        with self._reading() as database:
+            pk = _pk_of(database, key)
+            condition = "" if status is None else "AND status = ? "
+            statement = f"SELECT id, {', '.join(TRIAL)} FROM trials WHERE run_pk = ? AND trial > ? {condition}"
+            parameters = (pk, cursor or "", *([] if status is None else [status]), limit + 1)
+            trials = _rows(database, f"{statement}ORDER BY trial LIMIT ?", *parameters)
+            for trial in trials[:limit]:
+                scores = "SELECT name, type, score, weight, passed FROM scores WHERE trial_pk = ? ORDER BY id"
+                trial["scores"] = _rows(database, scores, trial.pop("id"))
+            more = len(trials) > limit
+            return TrialPage(trials[:limit], trials[limit - 1]["trial"] if more else None)
+
+    def changes(self, since: str | None = None, *, limit: int = 1000) -> Changes:
+        """What changed after a token; all runs without one. Raises StaleTokenError, and QueryError for no token."""
+        _require_limit(limit)
+        with self._reading() as database:
+            generation, last = database.execute("SELECT generation, last_rev FROM meta").fetchone()
+            rev = _revision(database, since, generation)
+            statement = (
+                "SELECT rev, key, id, 0 FROM runs WHERE rev > ?1 UNION ALL "
+                "SELECT rev, key, NULL, 1 FROM deletions WHERE rev > ?1 ORDER BY 1 LIMIT ?2"
+            )
+            found = database.execute(statement, (rev, limit)).fetchall()
+            runs = {run["key"]: run for run in _by_ids(database, [pk for _, _, pk, gone in found if not gone])}
+            changes = [
+                {"key": key, "deleted": bool(gone)} | ({} if gone else {"run": runs[key]}) for _, key, _, gone in found
+            ]
+            return Changes(changes, f"{generation}.{found[-1][0] if len(found) == limit else last}")
+
+    def sources(self) -> list[Row]:
+        """The sources with their tips, counts and errors."""
+        columns = "name, kind, place, tip, runs, changed_at, failing_since, error"
+        with self._reading() as database:
+            return _rows(database, f"SELECT {columns} FROM sources ORDER BY id")
+
+    def problems(self) -> list[Row]:
+        """What could not be read."""
+        columns = "source, path, ref, run_key, kind, message, first_seen"
+        with self._reading() as database:
+            return _rows(database, f"SELECT {columns} FROM problems ORDER BY source, path, kind")
+
+    def meta(self) -> Row:
+        """Generation, versions and newest revision."""
+        with self._reading() as database:
+            return _rows(database, "SELECT * FROM meta")[0]
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One read transaction on the file that is there now."""
+        database = self._current()
+        try:
+            database.execute("BEGIN")
+            try:
+                yield database
+            finally:
+                database.execute("ROLLBACK")
+        except sqlite3.DatabaseError as error:
+            self.close()
+            if file.is_damage(error):
+                raise IndexFileError(f"{self.path} is damaged; `indexer sync` makes a new one") from None
+            raise IndexFileError(f"{self.path} cannot be read: {error}; `indexer sync` may mend it") from None
+
+    def _current(self) -> sqlite3.Connection:
+        try:
+            status = self.path.stat()
+        except OSError:
+            self.close()
+            raise IndexFileError(f"there is no index at {self.path}; make one: indexer sync") from None
+        identity = (status.st_dev, status.st_ino)
+        if self._database is None or identity != self._identity:
+            self.close()
+            file.require_ours(self.path)
+            self._database, self._identity = file.connect(self.path), identity
+            version = self._version(self._database)
+            if version != file.SCHEMA:
+                self.close()
+                raise IndexFileError(f"{self.path} is of another version ({version}); renew it: indexer sync")
+        return self._database
+
+    def _version(self, database: sqlite3.Connection) -> int:
+        try:
+            return int(database.execute("PRAGMA user_version").fetchone()[0])
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise IndexFileError(f"{self.path} cannot be read: {error}; `indexer sync` makes a new one") from None
+
+
+def open_index(path: str | Path) -> Index:
+    """The index at `path`. Raises IndexFileError if there is none, or something else is in its place."""
+    return Index(Path(path))
+
+
+def _filters(values: Mapping[str, Any]) -> Filters:
+    try:
+        return Filters(**values)
+    except TypeError:
+        unknown = sorted(values.keys() - set(Filters.__dataclass_fields__))
+        raise QueryError(f"there is no filter {', '.join(unknown)}") from None
+
+
+def _require_limit(limit: int) -> None:
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise QueryError(f"limit: a page holds 1 to {LARGEST_PAGE}, not {limit}")
+
+
+def _pk_of(database: sqlite3.Connection, key: str) -> int:
+    row = database.execute("SELECT id FROM runs WHERE key = ?", (key,)).fetchone()
+    if row is None:
+        raise UnknownRunError(f"there is no run with the key {key!r}")
+    return int(row[0])
+
+
+def _revision(database: sqlite3.Connection, token: str | None, generation: str) -> int:
+    if token is None:
+        return 0
+    made_in, dot, text = token.partition(".")
+    if not dot or not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise QueryError(f"since: {token!r} is no token of changes")
+    oldest = database.execute("SELECT count(*), min(rev) FROM deletions").fetchone()
+    forgotten = oldest[0] >= DELETIONS_KEPT and int(text) < oldest[1]
+    if made_in != generation or forgotten:
+        raise StaleTokenError("since: the token is from before a rebuild or too old; list all runs again")
+    return int(text)
+
+
+def _by_ids(database: sqlite3.Connection, ids: list[int]) -> list[Row]:
+    """Runs in the order of their ids given."""
+    rows: dict[int, Row] = {}
+    for at in range(0, len(ids), 500):
+        some = ids[at : at + 500]
+        statement = f"SELECT id, {', '.join(PUBLIC)} FROM runs WHERE id IN ({', '.join('?' * len(some))})"
+        for row in _rows(database, statement, *some):
+            row["tags"] = json.loads(row["tags"])
+            rows[row.pop("id")] = row
+    return [rows[pk] for pk in ids]
+
+
+def _rows(database: sqlite3.Connection, statement: str, *parameters: Any) -> list[Row]:
+    cursor = database.execute(statement, parameters)
+    names = [column[0] for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor]

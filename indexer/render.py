@@ -1,0 +1,117 @@
+"""What commands print: tables that fit 80 columns on a terminal and are never cut in a pipe."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+Row = dict[str, Any]
+Change = Any
+_UNLIMITED = 100_000  # columns
+
+
+def visible(value: object) -> str:
+    """Text as one printable line: control characters and line breaks are written as escapes, None as nothing."""
+    text = "" if value is None else str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Print rows under headings; long cells are shortened only where a terminal's width demands it."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    grid = Table(box=None, header_style="bold" if terminal else "", pad_edge=False, padding=(0, 2, 0, 0))
+    for name in columns:
+        grid.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name in right else "left")
+    for row in rows:
+        grid.add_row(*(Text(visible(cell), style=_STYLES.get(str(cell).split(" ")[0], "")) for cell in row))
+    console = Console(width=None if terminal else _UNLIMITED, no_color=not terminal or None, highlight=False)
+    with console.capture() as captured:
+        console.print(grid)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
+_STYLES = {"failed": "red", "errored": "red", "cancelled": "yellow", "running": "cyan", "completed": "green"}
+
+
+def document(value: object) -> None:
+    """Print one JSON document on one line."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def percent(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.0%}"
+
+
+def score(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def dollars(value: float | None) -> str:
+    return "" if value is None else f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4f}"
+
+
+def duration(seconds: float | None) -> str:
+    """A span as people say it: 45 s, 12 m, 3 h, 5 d."""
+    if seconds is None:
+        return ""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def age(time: str | None) -> str:
+    """How long ago a UTC text was."""
+    return "" if time is None else f"{duration(seconds_since(time))} ago"
+
+
+def seconds_since(time: str) -> float:
+    return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
+
+
+def status(run: Row, stale_after: int) -> str:
+    """A run's status; one that should be live but says nothing for longer than `stale_after` seconds is marked."""
+    last = run["updated_at"] or run["timestamp"]
+    silent = seconds_since(last) if run["status"] == "running" else 0
+    return f"{run['status']} (silent {duration(silent)})" if silent > stale_after else str(run["status"])
+
+
+def passed(run: Row) -> str:
+    """Passed of counted trials; of a run under way, of those announced."""
+    total = run["planned_count"] if run["status"] in ("running", "queued") else run["trial_count"]
+    return f"{run['passed']}/{total if total is not None else '?'}"
+
+
+@contextmanager
+def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] | None]:
+    """A way to show the reading of runs with rate and remaining time; None when `stream` is no terminal."""
+    if not stream.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from indexer.sources import Found, Known, Source
+
+    rate = TextColumn("{task.fields[rate]} runs/s")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
+    with Progress(*columns, console=Console(file=stream), transient=True) as shown:
+
+        def changes(source: Source, known: Known) -> Iterator[Change]:
+            # walking is far cheaper than reading, so the runs to be read are counted first
+            total = sum(isinstance(change, Found) for change in source.changes(known))
+            task = shown.add_task(visible(source.name), total=total, rate="-")
+            for change in source.changes(known):
+                yield change
+                if isinstance(change, Found):
+                    speed = shown.tasks[task].speed
+                    shown.update(task, advance=1, rate=f"{speed:,.0f}" if speed else "-")
+
+        yield changes
