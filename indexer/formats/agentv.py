@@ -414,7 +414,7 @@ def _executions(row: Row, unavailable: _Unavailable, options: Options) -> Iterat
     reasoning, cached = _shares(usage.reasoning, len(samples)), _shares(usage.cached, len(samples))
     for at, sample in enumerate(samples):
         attempt = _attempt(sample, at)
-        own = sample.token_usage
+        own = sample.token_usage if sample is not row else None
         duration_ms = _share(sample.duration_ms, row.duration_ms, len(samples))
         yield Trial(
             trial=f"{row.suite or ''}/{row.test_id}/{row.target or ''}/{attempt}",

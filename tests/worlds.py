@@ -1,0 +1,59 @@
+"""A project to try things on: sources, an index, and its comparison with a rebuild."""
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from indexer import sync as passes
+from indexer.check import check
+from indexer.formats import Options
+from indexer.sources import Source
+from indexer.sources.folder import FolderSource
+from indexer.sources.git import GitSource
+from tests.repos import Repo
+
+Row = dict[str, Any]
+
+
+class World:
+    """A results repository `repo` and a folder `local` in a temporary place, and one index over them."""
+
+    def __init__(self, root: Path):
+        self.root = root
+        self.db = root / "index" / "index.db"
+        self.repo = Repo(root / "results.git")
+        self.local = root / "local-results"
+        self.local.mkdir()
+        self.options = Options()
+        self.sources: list[Source] = [GitSource("team", self.repo.path), FolderSource("local", self.local)]
+
+    def write(self, files: Mapping[str, str]) -> None:
+        """Write files below `local`."""
+        for name, text in files.items():
+            path = self.local / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def sync(self) -> passes.Report:
+        return passes.sync(self.db, self.sources, self.options)
+
+    def rebuild(self) -> passes.Report:
+        return passes.rebuild(self.db, self.sources, self.options)
+
+    def synced(self, query: str = "SELECT * FROM runs ORDER BY key") -> list[Row]:
+        """Sync, require that the index equals a rebuild, and select."""
+        self.sync()
+        assert check(self.db, self.sources, self.options) == []
+        return self.select(query)
+
+    def select(self, query: str, *parameters: Any) -> list[Row]:
+        database = sqlite3.connect(self.db)
+        database.row_factory = sqlite3.Row
+        try:
+            return [dict(row) for row in database.execute(query, parameters)]
+        finally:
+            database.close()
+
+    def column(self, query: str, *parameters: Any) -> list[Any]:
+        return [next(iter(row.values())) for row in self.select(query, *parameters)]
