@@ -70,6 +70,11 @@ class Repo:
     def git(self, *arguments: str) -> str:
         return git("-C", str(self.path), *arguments)
 
+    def git_input(self, command: str, option: str, data: bytes) -> str:
+        """Run a git command on standard input, for what pygit2 refuses to make."""
+        arguments = ["git", "-C", str(self.path), command, option]
+        return subprocess.run(arguments, input=data, capture_output=True, check=True).stdout.decode().strip()
+
     def _tree(self, content: Mapping[str, bytes]) -> pygit2.Oid:
         builder = self.pygit2.TreeBuilder()
         below: dict[str, dict[str, bytes]] = {}

@@ -44,7 +44,8 @@ class World:
     def synced(self, query: str = "SELECT * FROM runs ORDER BY key") -> list[Row]:
         """Sync, require that the index equals a rebuild, and select."""
         self.sync()
-        assert check(self.db, self.sources, self.options) == []
+        differences = check(self.db, self.sources, self.options)
+        assert not differences, differences
         return self.select(query)
 
     def select(self, query: str, *parameters: Any) -> list[Row]:

@@ -75,8 +75,8 @@ class Format(Protocol):
     def run_of_overlay(self, path: str) -> str | None:
         """The inverse: the run whose overlay is at `path`; None if that is no overlay."""
 
-    def run_folder(self, anchor: str) -> str:
-        """The run folder that an anchor file at this path stands for."""
+    def run_folder(self, anchor: str) -> str | None:
+        """The run folder that an anchor file at this path stands for; None if it stands for none."""
 
     def key_from_path(self, path: str) -> str | None:
         """The identity that a run at `path` has if its files cannot tell it; None if only they can."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAME = "agentv"
 AGGREGATES = ("summary.json", "benchmark.json")
 ROWS = (".internal/index.jsonl", "run_manifest.jsonl", "index.jsonl")
-ANCHORS = frozenset({"benchmark.json", "index.jsonl", "run_manifest.jsonl"})
+ANCHORS = frozenset({"benchmark.json", "summary.json", "index.jsonl", "run_manifest.jsonl"})
 TAGS = "tags.json"
 
 _MIB = 2**20
@@ -152,12 +152,10 @@ class TagsDocument(Document):
 
 def recognises(folder: Folder) -> bool:
     """A folder with rows or a benchmark; a lone `summary.json` only under a run's time, since cases have one too."""
-    files = folder.files()
-    if not ANCHORS.isdisjoint(files):
-        return True
-    if "summary.json" in files and _TIME_NAME.fullmatch(_name(folder.path)):
-        return True
-    return ".internal" in folder.folders() and _rows_file(folder) is not None
+    found = ANCHORS.intersection(folder.files())
+    if found == {"summary.json"} and not _TIME_NAME.fullmatch(_name(folder.path)):
+        found = frozenset()
+    return bool(found) or (".internal" in folder.folders() and _rows_file(folder) is not None)
 
 
 def inputs(folder: Folder) -> list[str]:
@@ -181,9 +179,11 @@ def run_of_overlay(path: str) -> str | None:
     return match[1] + match[2] if match else None
 
 
-def run_folder(anchor: str) -> str:
-    """The run folder that an anchor file at this path stands for."""
-    folder = anchor.rpartition("/")[0]
+def run_folder(anchor: str) -> str | None:
+    """The run folder that an anchor file at this path stands for; None for the summary of a case."""
+    folder, _, name = anchor.rpartition("/")
+    if name == "summary.json" and not _TIME_NAME.fullmatch(_name(folder)):
+        return None
     return folder.removesuffix("/.internal")
 
 

@@ -41,7 +41,12 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
         "SELECT run_key, repo, sha, committed_at, subject FROM {0}.run_commits",
         ("run_key", "repo", "sha"),
     ),
-    "sources": ("SELECT name, kind, place, tip, runs, error IS NOT NULL AS failing FROM {0}.sources", ("name",)),
+    "sources": (
+        "SELECT s.name, s.kind, s.place, s.tip, s.error IS NOT NULL AS failing, "
+        "s.runs - (SELECT count(DISTINCT p.run_key) FROM {0}.places p "
+        "WHERE p.source = s.name AND p.run_key IN (SELECT key FROM covered)) AS runs FROM {0}.sources s",
+        ("name",),
+    ),
     "problems": ("SELECT source, path, ref, kind, message FROM {0}.problems", ("source", "path", "ref", "kind")),
 }
 _COVERED = """

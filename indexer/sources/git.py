@@ -70,6 +70,7 @@ class GitSource:
         self._wip = wip
         self._objects: Objects
         self._repository: pygit2.Repository
+        self._history_error = ""
 
     def open(self) -> None:
         self._repository = open_repository(Path(self.place))
@@ -131,12 +132,12 @@ class GitSource:
         history = f"{commit} {hashlib.sha1(repr(sorted(boundary)).encode()).hexdigest() if boundary else ''}".strip()
         if tip and tip.commit == commit and tip.tree and tip.history == history:
             return
-        try:
-            if not tip or tip.history != history:
-                yield self._history(ref, commit, boundary, tip.history if tip else "", history, known)
-        except (SourceError, OSError) as error:
-            yield Trouble(None, f"{ref} history", "history", str(error))
-            history = ""
+        if not tip or tip.history != history:
+            self._history_error = ""
+            yield self._history(ref, commit, boundary, tip.history if tip else "", history, known)
+            if self._history_error:
+                yield Trouble(None, f"{ref} history", "history", self._history_error)
+                history = ""
         self._objects.failed = False
         yield from self._tree_changes(ref, commit, tip, known)
         tree = "" if self._objects.failed else str(self._commit(commit).tree_id)
@@ -148,7 +149,14 @@ class GitSource:
         if old_commit and old_boundary == new.partition(" ")[2] and self._descends(commit, old_commit):
             revisions, complete = [commit, f"^{old_commit}"], False
         added = added_folders(self._repository, revisions, boundary, lambda path: known.has_history(ref, path))
-        return History(ref, added, complete)
+        return History(ref, self._until_error(added), complete)
+
+    def _until_error(self, added: Iterator[Added]) -> Iterator[Added]:
+        """What can be told of the history; why it ended early is kept."""
+        try:
+            yield from added
+        except (SourceError, OSError, KeyError, pygit2.GitError) as error:
+            self._history_error = str(error)
 
     def _descends(self, commit: str, ancestor: str) -> bool:
         try:

@@ -93,8 +93,8 @@ def _commits(repository: pygit2.Repository, arguments: list[str]) -> Iterator[tu
         path = raw.decode("utf-8", "backslashreplace")
         if kind[1] == b"040000":
             added.add(path)
-        elif (form := ANCHORS.get(path.rpartition("/")[2])) is not None:
-            anchored.add(form.run_folder(path))
+        elif (form := ANCHORS.get(path.rpartition("/")[2])) and (folder := form.run_folder(path)):
+            anchored.add(folder)
     if anchored or added:
         yield sha, anchored, added
 

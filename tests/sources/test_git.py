@@ -1,0 +1,322 @@
+"""Runs in real repositories: what a sync makes of every way in which refs and trees change."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from indexer.sources.git import GitSource
+from tests.bundles import NAME, at, bundle
+from tests.repos import RESULTS, Repo, git
+from tests.worlds import World
+
+A, B, C = f"runs/with_skills/{NAME}", "runs/with_skills/2026-01-06T09-00-00-000Z", "2026-01-07T09-00-00-000Z"
+D = "runs/baseline/2026-01-08T09-00-00-000Z"
+WIP = "refs/heads/agentv/wip/vm"
+
+
+def paths(world: World) -> list[str]:
+    return [run["path"] for run in world.synced("SELECT path FROM runs ORDER BY timestamp")]
+
+
+def problems(world: World) -> list[str]:
+    return world.column("SELECT message FROM problems ORDER BY path")
+
+
+def test_runs_added_changed_and_deleted(world: World) -> None:
+    world.repo.commit({"README.md": "results"})
+    assert paths(world) == []
+    world.repo.commit(at(A, bundle()))
+    world.repo.commit(at(B, bundle()))
+    assert paths(world) == [A, B]
+    world.repo.commit(at(C, bundle("v9")))
+    assert paths(world) == [A, B, C]
+    world.repo.commit({A: None})
+    assert paths(world) == [B, C]
+    world.repo.commit({"runs": None})
+    assert paths(world) == [C]
+
+
+def test_a_run_republished_in_a_newer_layout(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.synced()
+    world.repo.commit({A: None} | at(A, bundle("v6")))
+    (run,) = world.synced()
+    assert run["layout"] == "v6"
+    world.repo.commit({A: None} | at(f"runs/{NAME}", bundle("v7")))
+    (run,) = world.synced()
+    assert (run["layout"], run["run_id"]) == ("v7", NAME)
+
+
+def test_a_folder_becomes_a_run_and_a_run_becomes_a_folder_of_runs(world: World) -> None:
+    world.repo.commit({"runs/x/notes.md": "-"} | at(f"runs/x/{NAME}", bundle()))
+    assert paths(world) == [f"runs/x/{NAME}"]
+    world.repo.commit(at("runs/x", bundle()))
+    assert paths(world) == ["runs/x"]
+    world.repo.commit({"runs/x/benchmark.json": None, "runs/x/index.jsonl": None})
+    assert paths(world) == [f"runs/x/{NAME}"]
+
+
+def test_a_force_push_even_after_gc(world: World) -> None:
+    first = world.repo.commit(at(A, bundle()))
+    world.repo.commit(at(B, bundle()))
+    assert paths(world) == [A, B]
+    world.repo.commit(at(C, bundle("v9")), parents=[first])
+    assert paths(world) == [A, C]
+    world.repo.commit(at(B, bundle()), parents=[])
+    world.repo.git("reflog", "expire", "--expire=now", "--all")
+    world.repo.git("gc", "--quiet", "--prune=now")
+    assert paths(world) == [B]
+
+
+def test_repacking_changes_nothing(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.synced()
+    world.repo.git("gc", "--quiet", "--prune=now")
+    world.repo.git("pack-refs", "--all")
+    report = world.sync()
+    assert (report.sources[0].added, report.sources[0].changed) == (0, 0)
+    world.repo.commit(at(B, bundle()))
+    assert paths(world) == [A, B]
+
+
+def test_a_ref_deleted_and_created_again(world: World) -> None:
+    tip = world.repo.commit(at(A, bundle()))
+    before = world.synced()
+    world.repo.delete_ref(RESULTS)
+    assert world.synced() == []
+    assert problems(world) == []
+    world.repo.set_ref(RESULTS, tip)
+    (after,) = world.synced()
+    assert {k: v for k, v in after.items() if k not in ("id", "rev")} == {
+        k: v for k, v in before[0].items() if k not in ("id", "rev")
+    }
+
+
+def test_a_clone_replaced_by_another_in_the_same_place(world: World, tmp_path: Path) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.synced()
+    other = Repo(tmp_path / "other.git")
+    other.commit(at(B, bundle()))
+    world.repo.path.rename(tmp_path / "old.git")
+    other.path.rename(world.repo.path)
+    assert paths(world) == [B]
+
+
+def test_a_retag_changes_only_the_overlay(world: World) -> None:
+    world.repo.commit(at(A, bundle()) | at(B, bundle()))
+    tags = "SELECT tags FROM runs ORDER BY timestamp"
+    assert [run["tags"] for run in world.synced(tags)] == ["[]", "[]"]
+    overlay = f"metadata/{A}/tags.json"
+    world.repo.commit({overlay: json.dumps({"tags": ["slow", "baseline"]})})
+    assert [run["tags"] for run in world.synced(tags)] == ['["baseline", "slow"]', "[]"]
+    world.repo.commit({overlay: json.dumps({"tags": ["fast"]})})
+    assert [run["tags"] for run in world.synced(tags)] == ['["fast"]', "[]"]
+    world.repo.commit({"metadata": None})
+    assert [run["tags"] for run in world.synced(tags)] == ["[]", "[]"]
+    world.repo.commit({overlay: "{"})
+    assert [run["tags"] for run in world.synced(tags)] == ["[]", "[]"]
+    assert problems(world) == ["tags.json: no valid JSON: EOF while parsing an object at line 1 column 1"]
+
+
+def test_a_run_and_its_overlay_in_one_commit(world: World) -> None:
+    world.repo.commit({"README.md": "-"})
+    world.sync()
+    world.repo.commit(at(A, bundle()) | {f"metadata/{A}/tags.json": '{"tags": ["new"]}'})
+    assert [run["tags"] for run in world.synced()] == ['["new"]']
+
+
+def test_runs_in_progress_are_shown_until_they_are_published(world: World) -> None:
+    base = world.repo.commit(at(B, bundle()))
+    name = A.rpartition("/")[2]
+    stub = at(A, bundle(rows=[], planned=2, summary={}))
+    world.repo.commit(stub, ref=f"{WIP}/{name}", parents=[base])
+    status = "SELECT path, status, ref FROM runs ORDER BY timestamp"
+    (first, _) = world.synced(status)
+    assert first == {"path": A, "status": "running", "ref": f"{WIP}/{name}"}
+    assert world.column("SELECT count(*) FROM places") == [2]
+    world.repo.commit({A: None} | at(A, bundle()))
+    (first, _) = world.synced(status)
+    assert first == {"path": A, "status": "completed", "ref": RESULTS}
+    assert world.column("SELECT count(*) FROM places") == [2]
+    world.repo.commit(stub, ref=f"{WIP}/{name}", parents=[base])  # a stale head may even move
+    assert [run["ref"] for run in world.synced(status)] == [RESULTS, RESULTS]
+    world.repo.commit({A: None})
+    assert [run["status"] for run in world.synced(status)] == ["running", "completed"]
+    world.repo.delete_ref(f"{WIP}/{name}")
+    assert [run["path"] for run in world.synced(status)] == [B]
+
+
+def test_a_published_run_hides_its_stale_ref_without_opening_it(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.repo.commit(at(B, bundle()), ref="refs/heads/other")
+    tip = world.repo.tip("refs/heads/other")
+    world.repo.set_ref(f"{WIP}/{NAME}", tip)
+    tree = world.repo.git("rev-parse", f"{tip}^{{tree}}")
+    (world.repo.path / "objects" / tree[:2] / tree[2:]).unlink()
+    assert paths(world) == [A]
+    assert problems(world) == []
+
+
+def test_runs_in_progress_can_be_left_out(world: World) -> None:
+    world.repo.commit(at(B, bundle()))
+    world.repo.commit(at(A, bundle(summary={})), ref=f"{WIP}/{NAME}")
+    assert len(paths(world)) == 2
+    world.sources[0] = GitSource("team", world.repo.path, wip=False)
+    assert paths(world) == [B]
+
+
+def test_which_refs_are_followed(world: World) -> None:
+    for ref in ("heads/agentv/results/v1", "remotes/up/agentv/results/v2", "agentv/runs/v1", "heads/main", "tags/x"):
+        world.repo.commit(at(f"runs/{ref.replace('/', '-')}/{NAME}", bundle(experiment=None)), ref=f"refs/{ref}")
+    experiments = "SELECT experiment FROM runs ORDER BY experiment"
+    assert [run["experiment"] for run in world.synced(experiments)] == [
+        "agentv-runs-v1",
+        "heads-agentv-results-v1",
+        "remotes-up-agentv-results-v2",
+    ]
+    world.sources[0] = GitSource("team", world.repo.path, ["main", "refs/tags/*"])
+    assert [run["experiment"] for run in world.synced(experiments)] == ["heads-main", "tags-x"]
+    world.sources[0] = GitSource("team", world.repo.path, ["mainly", "refs/heads/agentv/*"])
+    assert [run["experiment"] for run in world.synced(experiments)] == ["heads-agentv-results-v1"]
+    assert problems(world) == ["no ref mainly holds a commit"]
+
+
+def test_names_that_are_no_utf8_or_have_control_characters(world: World) -> None:
+    world.repo.commit({"x": "-"})
+    raw = world.repo
+    blob = raw.pygit2.create_blob(bundle()["benchmark.json"].encode()).raw.hex()
+    tree = raw.git_input("mktree", "-z", f"100644 blob {blob}\tbenchmark.json\0".encode())
+    listing = b"".join(b"040000 tree %s\t%s\0" % (tree.encode(), name) for name in (b"a\xff", b"b\n\x1b[31m", b"c"))
+    root = raw.git_input("mktree", "-z", listing)
+    commit = git("-C", str(raw.path), "commit-tree", "-m", "x", root)
+    raw.set_ref(RESULTS, commit)
+    assert [run["path"] for run in world.synced("SELECT path FROM runs ORDER BY path")] == [
+        "a\\xff",
+        "b\n\x1b[31m",
+        "c",
+    ]
+
+
+def test_tricks_with_paths_in_trees_reach_nothing(world: World) -> None:
+    inner = world.repo.commit(at(A, bundle()))
+    tree = world.repo.git("rev-parse", f"{inner}^{{tree}}")
+    entries = b"".join(
+        b"%s %s\0" % (mode, name) + bytes.fromhex(tree)
+        for mode, name in ((b"40000", b".."), (b"40000", b".git"), (b"120000", b"link"), (b"40000", b"ok"))
+    )
+    root = world.repo.pygit2.odb.write(2, entries)
+    world.repo.set_ref(RESULTS, git("-C", str(world.repo.path), "commit-tree", "-m", "x", str(root)))
+    assert paths(world) == [f"ok/{A}"]
+
+
+def test_a_missing_object_is_told_and_costs_its_own_run_only(world: World) -> None:
+    tip = world.repo.commit(at(A, bundle()) | at(B, bundle("v3", [])))
+    blob = world.repo.files(tip)[f"{A}/index.jsonl"].hex()
+    place = world.repo.path / "objects" / blob[:2] / blob[2:]
+    content = place.read_bytes()
+    place.unlink()
+    assert paths(world) == [B]
+    (message,) = problems(world)
+    assert message == f"index.jsonl: object {blob} is missing from the repository"
+    place.write_bytes(b"corrupt")
+    assert paths(world) == [B]
+    assert "cannot be read" in problems(world)[0]
+    place.write_bytes(content)
+    assert paths(world) == [A, B]
+    assert problems(world) == []
+
+
+def test_a_missing_tree_keeps_what_is_below(world: World) -> None:
+    world.repo.commit(at(A, bundle()) | at(D, bundle()))
+    assert len(paths(world)) == 2
+    tip = world.repo.commit(at(B, bundle()))
+    tree = world.repo.git("rev-parse", f"{tip}:runs/with_skills")
+    place = world.repo.path / "objects" / tree[:2] / tree[2:]
+    content = place.read_bytes()
+    place.unlink()
+    world.sync()
+    assert world.column("SELECT path FROM runs ORDER BY path") == [D, A]
+    assert world.column("SELECT path FROM problems WHERE NOT path LIKE '%history'") == ["runs/with_skills"]
+    place.write_bytes(content)
+    assert len(paths(world)) == 3
+    assert problems(world) == []
+
+
+def test_a_partial_clone_is_one_problem_that_names_the_url_setting(world: World, tmp_path: Path) -> None:
+    world.repo.commit(at(A, bundle()) | at(B, bundle("v3", [])))
+    git("-C", str(world.repo.path), "config", "uploadpack.allowFilter", "true")
+    clone = tmp_path / "partial.git"
+    git("clone", "--quiet", "--bare", "--filter=blob:none", f"file://{world.repo.path}", str(clone))
+    world.write(at(C, bundle("v9")))
+    world.sources[0] = GitSource("team", clone)
+    assert paths(world) == [C]
+    assert problems(world) == [
+        "this clone was made with --filter and lacks files; "
+        f'use url = "file://{world.repo.path}" for this source instead of path'
+    ]
+    assert git("-C", str(clone), "count-objects", "-v").splitlines()[0] == "count: 0"
+
+
+def test_an_unborn_branch_is_one_clear_line(world: World) -> None:
+    world.write(at(A, bundle()))
+    world.sources[0] = GitSource("team", world.repo.path, ["agentv/results/v1"])
+    assert paths(world) == [A]
+    assert problems(world) == ["the repository has no commits yet"]
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("--object-format=sha256", "is a SHA-256 repository"),
+        ("reftable", "keeps its refs as a reftable"),
+        ("nothing", "is no git repository"),
+        ("absent", "does not exist"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_clear_line(world: World, tmp_path: Path, setting: str, says: str) -> None:
+    place = tmp_path / "strange"
+    if setting == "nothing":
+        place.mkdir()
+    elif setting == "reftable":
+        git("init", "--quiet", str(place))
+        git("-C", str(place), "config", "core.repositoryformatversion", "1")
+        git("-C", str(place), "config", "extensions.refstorage", "reftable")
+    elif setting != "absent":
+        git("init", "--quiet", setting, str(place))
+    world.write(at(A, bundle()))
+    world.sources[0] = GitSource("team", place)
+    report = world.sync()
+    assert report.sources[0].error is not None
+    assert says in report.sources[0].error
+    assert len(world.select("SELECT 1 FROM runs")) == 1
+
+
+def test_nothing_in_the_repository_is_changed(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+
+    def state() -> list[tuple[str, int]]:
+        found = []
+        for folder, _, names in os.walk(world.repo.path):
+            found += [(f"{folder}/{name}", os.stat(f"{folder}/{name}").st_mtime_ns) for name in names]
+        return sorted(found)
+
+    before = state()
+    world.synced()
+    assert state() == before
+
+
+def test_a_work_tree_is_read_like_a_bare_repository(world: World, tmp_path: Path) -> None:
+    world.repo.commit(at(A, bundle()))
+    clone = tmp_path / "clone"
+    git("clone", "--quiet", "--branch", "agentv/results/v1", str(world.repo.path), str(clone))
+    linked = tmp_path / "linked"
+    git("-C", str(clone), "worktree", "add", "--quiet", "--detach", str(linked))
+    for place in (clone, linked):
+        world.sources[0] = GitSource("team", place)
+        assert paths(world) == [A]
+        assert world.column("SELECT ref FROM places ORDER BY ref") == [
+            RESULTS,
+            "refs/remotes/origin/agentv/results/v1",
+        ]

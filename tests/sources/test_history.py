@@ -1,0 +1,170 @@
+"""Which commit first brought a run to a ref, in one pass and after every kind of change."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from indexer.sources import history
+from indexer.sources.git import GitSource
+from tests.bundles import at, bundle
+from tests.repos import RESULTS, T0, git
+from tests.worlds import World
+
+A, B, C = (f"runs/with_skills/2026-01-0{day}T09-00-00-000Z" for day in (5, 6, 7))
+FACTS = "SELECT path, sha FROM runs ORDER BY timestamp"
+
+
+def commits(world: World) -> dict[str, str | None]:
+    return {row["path"]: row["sha"] for row in world.synced(FACTS)}
+
+
+def test_the_commit_its_time_and_author_and_republishing_keeps_them(world: World) -> None:
+    first = world.repo.commit(at(A, bundle()), author="Ünal", seconds=T0)
+    world.repo.commit(at(B, bundle()))
+    world.repo.commit({A: None} | at(A, bundle("v6")))
+    (run, _) = world.synced("SELECT sha, added_at, author FROM runs ORDER BY timestamp")
+    assert run == {"sha": first, "added_at": "2026-01-05T08:00:00.000Z", "author": "Ünal"}
+
+
+def test_a_run_deleted_and_added_again_keeps_its_first_commit(world: World) -> None:
+    first = world.repo.commit(at(A, bundle()))
+    world.repo.commit({A: None})
+    world.repo.commit(at(B, bundle()))
+    second = world.repo.tip()
+    assert commits(world) == {B: second}
+    world.repo.commit(at(A, bundle()))
+    assert commits(world) == {A: first, B: second}
+    world.repo.commit({A: None})
+    world.synced()
+    world.repo.commit(at(A, bundle()))
+    assert commits(world) == {A: first, B: second}
+
+
+def test_a_new_path_is_new(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.synced()
+    moved = world.repo.commit({A: None} | at(f"runs/archive/{A.rpartition('/')[2]}", bundle()))
+    assert list(commits(world).values()) == [moved]
+
+
+def test_a_merge_brings_both_sides_and_what_it_adds_itself(world: World) -> None:
+    base = world.repo.commit({"README.md": "-"})
+    left = world.repo.commit(at(A, bundle()))
+    right = world.repo.commit(at(B, bundle()), ref="refs/heads/side", parents=[base])
+    assert commits(world) == {A: left}
+    merge = world.repo.commit(at(B, bundle()) | at(C, bundle()), parents=[left, right])
+    assert commits(world) == {A: left, B: right, C: merge}
+
+
+def test_two_unrelated_histories_with_one_run_give_the_earlier_commit(world: World) -> None:
+    late = world.repo.commit(at(A, bundle()), seconds=T0 + 5000)
+    assert commits(world) == {A: late}
+    early = world.repo.commit(at(A, bundle()), ref="refs/heads/side", parents=[], seconds=T0)
+    world.repo.commit({}, parents=[late, early], seconds=T0 + 6000)
+    assert commits(world) == {A: early}
+
+
+def test_equal_times_are_decided_by_the_id(world: World) -> None:
+    one = world.repo.commit(at(A, bundle()), seconds=T0)
+    other = world.repo.commit(at(A, bundle()), ref="refs/heads/side", parents=[], seconds=T0, author="other")
+    world.repo.commit({}, parents=[one, other])
+    assert commits(world) == {A: min(one, other)}
+
+
+def test_a_force_push_forgets_commits_that_are_not_reachable(world: World) -> None:
+    base = world.repo.commit(at(A, bundle()))
+    world.repo.commit(at(B, bundle()))
+    world.synced()
+    again = world.repo.commit(at(B, bundle()), parents=[base], author="other")
+    assert commits(world) == {A: base, B: again}
+
+
+def test_an_anchor_that_comes_after_its_folder(world: World) -> None:
+    folder = world.repo.commit({f"{A}/notes.md": "first"})
+    world.repo.commit({"README.md": "-"})
+    world.repo.commit(at(A, bundle()))
+    assert commits(world) == {A: folder}
+    later = world.repo.commit({f"{B}/notes.md": "first"})
+    assert commits(world) == {A: folder}
+    world.repo.commit(at(B, bundle()))
+    assert commits(world) == {A: folder, B: later}
+
+
+def test_a_lone_summary_has_its_commit_too(world: World) -> None:
+    added = world.repo.commit(at(A, {"summary.json": bundle("v6")["summary.json"]}))
+    assert commits(world) == {A: added}
+
+
+def test_a_ref_of_a_run_in_progress_gives_the_commit_until_it_is_published(world: World) -> None:
+    base = world.repo.commit(at(B, bundle()))
+    ref = f"refs/heads/agentv/wip/vm/{A.rpartition('/')[2]}"
+    draft = world.repo.commit(at(A, bundle(summary={})), ref=ref, parents=[base], seconds=T0)
+    assert commits(world) == {A: draft, B: base}
+    published = world.repo.commit(at(A, bundle()))
+    assert commits(world) == {A: published, B: base}
+
+
+def test_where_a_shallow_clone_ends_nothing_is_known(world: World, tmp_path: Path) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.repo.commit(at(B, bundle()))
+    added = world.repo.commit(at(C, bundle()))
+    clone = tmp_path / "shallow.git"
+    git(
+        "clone",
+        "--quiet",
+        "--bare",
+        "--depth=2",
+        "--branch",
+        "agentv/results/v1",
+        f"file://{world.repo.path}",
+        str(clone),
+    )
+    world.sources[0] = GitSource("team", clone)
+    assert commits(world) == {A: None, B: None, C: added}
+    git("-C", str(clone), "fetch", "--quiet", "--unshallow", "origin", f"+{RESULTS}:{RESULTS}")
+    assert None not in commits(world).values()
+
+
+def test_replaced_objects_and_user_settings_do_not_matter(world: World) -> None:
+    first = world.repo.commit(at(A, bundle()))
+    second = world.repo.commit(at(B, bundle()))
+    world.repo.git("replace", second, first)
+    world.repo.git("config", "log.showRoot", "false")
+    world.repo.git("config", "diff.renames", "copies")
+    assert commits(world) == {A: first, B: second}
+
+
+def test_history_that_cannot_be_read_is_a_problem_and_is_tried_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    added = world.repo.commit(at(A, bundle()))
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho fatal: no luck >&2; exit 128\n")
+    program.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(program.parent), prepend=":")
+        assert commits(world) == {A: None}
+        assert world.column("SELECT message FROM problems") == ["git cannot read the history: fatal: no luck"]
+        program.write_text("#!/bin/sh\nexec sleep 60\n")
+        patched.setattr(history, "IDLE_LIMIT", 0.05)
+        world.sync()
+        assert "did not answer" in world.column("SELECT message FROM problems")[0]
+    assert commits(world) == {A: added}
+    assert world.column("SELECT message FROM problems") == []
+
+
+def test_many_commits_agree_with_git_log(world: World) -> None:
+    expected = {}
+    for number in range(60):
+        path = f"runs/e{number % 3}/2026-02-01T09-00-{number:02}-000Z"
+        expected[path] = world.repo.commit(at(path, bundle(experiment=None)))
+        if number % 20 == 0:
+            assert commits(world) == {p: c for p, c in expected.items()}
+    assert commits(world) == expected
+    path = f"runs/e0/2026-02-01T09-00-00-000Z/benchmark.json"
+    log = ["git", "-C", str(world.repo.path), "log", "--diff-filter=A", "--format=%H", RESULTS, "--", path]
+    assert subprocess.run(log, capture_output=True, text=True, check=True).stdout.split() == [
+        expected[path.rpartition("/")[0]]
+    ]

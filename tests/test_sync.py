@@ -1,0 +1,318 @@
+"""One pass: what differs is written, everything else is left alone, and the index equals a rebuild."""
+
+import json
+import shutil
+
+import pytest
+
+from indexer.errors import IndexFileError, LockedError, SourceError
+from indexer.formats import Options
+from indexer.index import file
+from indexer.sources.folder import DiskFolder, FolderSource
+from indexer.sources.git import GitSource
+from indexer.sources.objects import GitFolder
+from tests.bundles import NAME, at, bundle, row
+from tests.worlds import World
+
+A, B = f"runs/with_skills/{NAME}", "runs/baseline/2026-01-06T09-00-00-000Z"
+KEY_A = f"agentv:with_skills::{NAME}"
+PLACES = "SELECT run_key, source, path FROM places ORDER BY source, path"
+
+
+def revs(world: World) -> dict[str, int]:
+    return {run["key"]: run["rev"] for run in world.select("SELECT key, rev FROM runs")}
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are opened through the folder interface."""
+    opened: list[str] = []
+    for folder in (GitFolder, DiskFolder):
+        plain = folder.read
+
+        def read(self, path, limit, plain=plain):  # type: ignore[no-untyped-def]
+            opened.append(f"{self.path}/{path}")
+            return plain(self, path, limit)
+
+        monkeypatch.setattr(folder, "read", read)
+    return opened
+
+
+def test_one_run_in_two_places_is_one_row_with_the_tags_of_both(world: World) -> None:
+    older = {"tags": ["git"], "updated_at": "2026-01-05T10:00:00Z"}
+    newer = {"tags": ["folder"], "updated_at": "2026-01-06T10:00:00Z"}
+    sha = world.repo.commit(at(A, bundle()) | {f"metadata/{A}/tags.json": json.dumps(older)})
+    world.write(at(A, bundle(tags=newer)))
+    (run,) = world.synced()
+    assert (run["source"], run["path"], run["sha"], run["tags"]) == ("team", A, sha, '["folder"]')
+    assert world.column("SELECT source FROM places ORDER BY source") == ["local", "team"]
+    world.write(at(A, {"tags.json": json.dumps(newer | {"tags": []})}))
+    assert world.synced()[0]["tags"] == "[]"  # an empty list is a decision too
+    (world.local / A / "tags.json").unlink()
+    assert world.synced()[0]["tags"] == '["git"]'
+
+
+def test_the_best_place_tells_the_row_and_the_next_takes_over(world: World) -> None:
+    world.repo.commit(at(A, bundle(rows=[row("t1")], planned=2, summary={})))
+    finished = [row("t1"), row("t2", timestamp="2026-01-05T09:00:09.000Z")]
+    world.write(at(A, bundle(rows=finished)))
+    (run,) = world.synced()
+    assert (run["source"], run["status"], run["trial_count"]) == ("local", "completed", 2)
+    before = run["rev"]
+    shutil.rmtree(world.local / A)
+    (run,) = world.synced()
+    assert (run["source"], run["status"], run["trial_count"]) == ("team", "running", 1)
+    assert run["rev"] > before
+    world.repo.commit({A: None})
+    assert world.synced() == []
+    assert world.column("SELECT key FROM deletions") == [KEY_A]
+    world.write(at(A, bundle()))
+    world.synced()
+    assert world.column("SELECT key FROM deletions") == []
+
+
+def test_a_second_sync_opens_nothing_and_writes_nothing(world: World, reads: list[str]) -> None:
+    world.repo.commit(at(A, bundle()) | at(B, bundle()))
+    world.write(at(A, bundle()))
+    world.sync()
+    assert reads
+    reads.clear()
+    size, content = world.db.stat(), world.db.read_bytes()
+    wal = world.db.with_name("index.db-wal")
+    logged = wal.read_bytes() if wal.exists() else b""
+    world.sync()
+    assert reads == []
+    assert (world.db.stat().st_mtime_ns, world.db.read_bytes()) == (size.st_mtime_ns, content)
+    assert (wal.read_bytes() if wal.exists() else b"") == logged
+
+
+def test_only_what_changed_is_read_and_gets_a_new_revision(world: World, reads: list[str]) -> None:
+    world.repo.commit(at(A, bundle()) | at(B, bundle()))
+    world.sync()
+    before = revs(world)
+    reads.clear()
+    world.repo.commit(at(B, bundle(rows=[row("t1"), row("t2")])))
+    world.sync()
+    assert {path.rpartition("/")[0] for path in reads} == {B}
+    after = revs(world)
+    assert after[KEY_A] == before[KEY_A]
+    assert max(after.values()) > max(before.values())
+
+
+def test_other_bytes_that_give_equal_rows_change_nothing(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.write(at(B, bundle()))
+    world.sync()
+    before = revs(world)
+    world.repo.commit(
+        at(A, {"transcript.md": "long", "benchmark.json": bundle()["benchmark.json"].replace(": []", ":[] ")})
+    )
+    (world.local / B / "benchmark.json").touch()
+    report = world.sync()
+    assert revs(world) == before
+    assert [(s.added, s.changed, s.removed) for s in report.sources] == [(0, 0, 0), (0, 0, 0)]
+
+
+def test_a_renamed_folder_is_never_a_gap(world: World) -> None:
+    world.write(at(A, bundle()))
+    world.sync()
+    shutil.move(world.local / A, world.local / "runs" / NAME)
+    (run,) = world.synced()
+    assert (run["key"], run["path"]) == (f"agentv:{NAME}", f"runs/{NAME}")
+    world.write(at(B, bundle()))
+    world.synced()
+    (world.local / "runs/baseline").rename(world.local / "runs/archive")  # the metadata names the experiment
+    report = world.sync()
+    assert world.column("SELECT key FROM deletions") == [KEY_A]
+    assert (report.sources[1].added, report.sources[1].removed) == (0, 0)
+
+
+def test_an_unreadable_run_keeps_its_rows_and_is_told_until_it_is_mended(world: World) -> None:
+    for place in ("team", "local"):
+        world.write(at(A, bundle())) if place == "local" else world.repo.commit(at(B, bundle()))
+    world.synced()
+    (world.local / A / "benchmark.json").write_text('{"metadata": ')
+    world.repo.commit(at(B, {"benchmark.json": ""}))
+    assert len(world.synced()) == 2
+    problems = world.select("SELECT source, path, run_key, kind FROM problems ORDER BY source")
+    assert problems == [
+        {"source": "local", "path": A, "run_key": KEY_A, "kind": "malformed"},
+        {"source": "team", "path": B, "run_key": "agentv:with_skills::2026-01-06T09-00-00-000Z", "kind": "malformed"},
+    ]
+    world.sync()
+    assert world.column("SELECT count(*) FROM problems") == [2]
+    (world.local / A / "benchmark.json").write_text(bundle()["benchmark.json"])
+    assert len(world.synced()) == 2
+    assert world.column("SELECT source FROM problems") == ["team"]
+    world.repo.commit({B: None})
+    assert len(world.synced()) == 1
+    assert world.column("SELECT source FROM problems") == []
+
+
+def test_a_torn_rows_file_never_makes_a_run_worse(world: World) -> None:
+    whole = bundle()
+    torn = whole | {"index.jsonl": whole["index.jsonl"][:-40]}
+    world.write(at(A, torn))
+    (run,) = world.synced()
+    assert run["trial_count"] == 1  # first sight shows what there is
+    assert world.column("SELECT kind FROM problems") == ["torn"]
+    world.write(at(A, whole))
+    assert world.synced()[0]["trial_count"] == 2
+    assert world.column("SELECT kind FROM problems") == []
+    world.write(at(A, torn))
+    assert world.synced()[0]["trial_count"] == 2
+    assert world.column("SELECT kind FROM problems") == ["torn"]
+
+
+def test_a_run_without_verdicts_has_no_rates(world: World) -> None:
+    world.write(at(A, bundle(rows=[], planned=2, summary={})))
+    (run,) = world.synced()
+    assert (run["trial_count"], run["pass_rate"], run["avg_score"], run["cost_usd"]) == (0, None, None, None)
+
+
+def test_a_source_that_is_away_keeps_its_rows(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.write(at(B, bundle()))
+    world.synced()
+    world.repo.path.rename(world.root / "elsewhere")
+    world.write(at("runs/baseline/2026-01-07T09-00-00-000Z", bundle()))
+    report = world.sync()
+    assert report.failed
+    assert len(world.select("SELECT 1 FROM runs")) == 3
+    (team,) = world.select("SELECT failing_since, error FROM sources WHERE name = 'team'")
+    assert team["error"].endswith("results.git does not exist")
+    with pytest.raises(SourceError, match="the index is as it was"):
+        world.rebuild()
+    assert len(world.select("SELECT 1 FROM runs")) == 3
+    world.sync()
+    assert world.column("SELECT failing_since FROM sources WHERE name = 'team'") == [team["failing_since"]]
+    (world.root / "elsewhere").rename(world.repo.path)
+    assert len(world.synced()) == 3
+    assert world.column("SELECT error FROM sources WHERE name = 'team'") == [None]
+
+
+def test_sources_come_go_and_change_their_order(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.write(at(A, bundle()))
+    copy = world.root / "copy"
+    shutil.copytree(world.local, copy)
+    git, local = world.sources
+    world.sources = [FolderSource("copy", copy), local]
+    assert world.synced()[0]["source"] == "copy"
+    world.sources.reverse()
+    assert world.synced()[0]["source"] == "local"
+    world.sources = [local, git]
+    assert world.synced()[0]["source"] == "team"
+    assert world.column("SELECT name FROM sources ORDER BY id") == ["local", "team"]
+    world.sources = [FolderSource("local", copy)]
+    world.synced()
+    assert world.column("SELECT source FROM places") == ["local"]
+    world.sources = [GitSource("local", world.repo.path)]
+    world.synced()
+    assert world.column("SELECT ref FROM places") == ["refs/heads/agentv/results/v1"]
+
+
+def test_counts_in_sources_are_those_of_their_runs(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.repo.set_ref("refs/remotes/origin/agentv/results/v1", world.repo.tip())
+    world.write(at(A, bundle()) | at(B, bundle()))
+    counts = "SELECT name || ' ' || runs AS n FROM sources ORDER BY name"
+    world.synced()
+    assert world.column(counts) == ["local 2", "team 1"]
+    shutil.rmtree(world.local / B)
+    world.repo.delete_ref("refs/remotes/origin/agentv/results/v1")
+    world.synced()
+    assert world.column(counts) == ["local 1", "team 1"]
+
+
+def test_two_refs_with_the_same_folder_are_read_once(world: World, reads: list[str]) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.repo.set_ref("refs/remotes/origin/agentv/results/v1", world.repo.tip())
+    world.sync()
+    assert sorted(reads) == [f"{A}/benchmark.json", f"{A}/index.jsonl"]
+    assert world.column("SELECT ref FROM places ORDER BY ref") == [
+        "refs/heads/agentv/results/v1",
+        "refs/remotes/origin/agentv/results/v1",
+    ]
+
+
+def test_changed_options_build_the_index_anew(world: World) -> None:
+    world.write(at(A, bundle(rows=[{"test_id": "t1", "score": 0.6}])))
+    assert world.synced()[0]["passed"] == 0
+    world.options = Options(agentv_threshold=0.5)
+    assert world.sync().built == "the index was read by another version or with other settings"
+    assert world.synced()[0]["passed"] == 1
+
+
+def test_generations_differ_after_a_rebuild_and_content_does_not(world: World) -> None:
+    world.repo.commit(at(A, bundle()) | at(B, bundle()))
+    world.sync()
+    before = world.select("SELECT * FROM trials ORDER BY id"), world.column("SELECT generation FROM meta")
+    world.rebuild()
+    after = world.select("SELECT * FROM trials ORDER BY id"), world.column("SELECT generation FROM meta")
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+@pytest.mark.parametrize(
+    "damage", ["deleted", "emptied", "garbage", "cut", "other version", "lost table", "overwritten"]
+)
+def test_a_damaged_index_comes_back(world: World, damage: str) -> None:
+    world.repo.commit(at(A, bundle(rows=[row(f"t{n}") for n in range(200)])) | at(B, bundle()))
+    world.sync()
+    runs = world.select("SELECT key, trial_count FROM runs ORDER BY key")
+    if damage == "deleted":
+        file.remove(world.db)
+    elif damage == "emptied":
+        file.remove(world.db)
+        world.db.touch()
+    elif damage == "garbage":
+        file.remove(world.db)
+        world.db.write_bytes(b"garbage" * 1000)
+    elif damage == "cut":
+        content = world.db.read_bytes()
+        file.remove(world.db)
+        world.db.write_bytes(content[: len(content) // 2])
+    elif damage == "other version":
+        file.connect(world.db, write=True).execute("PRAGMA user_version = 99")
+    elif damage == "lost table":
+        file.connect(world.db, write=True).execute("DROP TABLE run_tags")
+    else:
+        content = bytearray(world.db.read_bytes())
+        file.remove(world.db)
+        content[4096:] = b"\xff" * (len(content) - 4096)
+        world.db.write_bytes(content)
+    world.sync()
+    assert world.select("SELECT key, trial_count FROM runs ORDER BY key") == runs
+    world.synced()
+
+
+def test_foreign_files_are_refused_and_left_alone(world: World) -> None:
+    world.db.parent.mkdir()
+    for content in (b"notes of mine", b"SQLite format 3\0" + b"\0" * 52 + b"GPKG" + b"\0" * 28):
+        world.db.write_bytes(content)
+        with pytest.raises(IndexFileError, match="left alone"):
+            world.sync()
+        assert world.db.read_bytes() == content
+        assert list(world.db.parent.iterdir()) == [world.db]
+    world.db.unlink()
+    world.db.mkdir()
+    with pytest.raises(IndexFileError, match="is a folder"):
+        world.sync()
+
+
+def test_the_index_of_copilot_experiments_is_refused_by_name(world: World) -> None:
+    world.db.parent.mkdir()
+    database = file.connect(world.db, write=True)
+    for table in ("experiments", "runs", "variants"):
+        database.execute(f"CREATE TABLE {table} (id)")
+    database.close()
+    with pytest.raises(IndexFileError, match="copilot-experiments' own index .* move it away"):
+        world.sync()
+
+
+def test_one_writer_at_a_time_and_the_holder_is_named(world: World) -> None:
+    with file.locked(world.db, "watch"), pytest.raises(LockedError, match=r"`indexer watch` \(process \d+ on"):
+        world.sync()
+    file.lock_path(world.db).write_text("torn {")
+    world.sync()
