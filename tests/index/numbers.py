@@ -34,7 +34,7 @@ def make_index(path: Path, runs: int) -> sqlite3.Connection:
         "avg_score": "CASE WHEN n % 10 THEN (n * 104729 % 1009) / 1008.0 END",
         "cost_usd": "CASE WHEN n % 5 THEN (n * 31 % 997) / 100.0 END",
         "duration_s": "CASE WHEN n % 7 THEN n * 17 % 3600 END",
-        "tags": "CASE n % 3 WHEN 0 THEN '[\"baseline\"]' ELSE '[]' END",
+        "tags": "CASE WHEN n % 6 < 2 THEN '[\"baseline\"]' ELSE '[]' END",
         "sha": "printf('%040x', n)",
     }
     numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
