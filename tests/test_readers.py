@@ -1,0 +1,72 @@
+"""Readers beside a pass see whole states only."""
+
+import sqlite3
+import threading
+
+import pytest
+
+from indexer import open_index
+from tests.bundles import at, bundle, row
+from tests.worlds import World
+
+LATEST = "select run_id, experiment, target, pass_rate from runs order by timestamp desc limit 5"
+# what holds in every whole state: each run has its trials, its target rows and its places
+WHOLE = """
+SELECT (SELECT count(*) FROM runs),
+       (SELECT sum(trial_count) FROM runs) - (SELECT count(*) FROM trials),
+       (SELECT count(*) FROM runs) - (SELECT count(DISTINCT run_pk) FROM run_targets),
+       (SELECT count(*) FROM runs) - (SELECT count(DISTINCT run_pk) FROM places),
+       (SELECT max(rev) FROM runs) - (SELECT last_rev FROM meta)
+"""
+
+
+def day(number: int) -> str:
+    return f"runs/e{number % 4}/2026-01-{number % 28 + 1:02}T09-{number // 28:02}-00-000Z"
+
+
+@pytest.mark.parametrize("command", ["sync", "rebuild"])
+def test_a_reader_beside_a_pass(world: World, command: str) -> None:
+    for number in range(30):
+        world.repo.commit(at(day(number), bundle(rows=[row(f"t{n}") for n in range(5)], experiment=None)))
+    world.sync()
+    done, states, wrong = threading.Event(), set(), []
+
+    def watch() -> None:
+        database = sqlite3.connect(world.db)
+        with open_index(world.db) as index:
+            while not done.is_set():
+                count, *differences = database.execute(WHOLE).fetchone()
+                states.add(count)
+                if any(differences) or len(database.execute(LATEST).fetchall()) != 5:
+                    wrong.append((count, *differences))
+                if len(index.runs(limit=1000).runs) < 30:
+                    wrong.append("short list")
+        database.close()
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    try:
+        for number in range(30, 60):
+            world.repo.commit(at(day(number), bundle(rows=[row(f"t{n}") for n in range(5)], experiment=None)))
+            getattr(world, command)()
+    finally:
+        done.set()
+        reader.join()
+    assert not wrong
+    assert states <= set(range(30, 61))
+    assert len(states) > 1
+
+
+def test_an_open_reader_follows_a_rebuild_and_a_replaced_file(world: World) -> None:
+    world.repo.commit(at(day(1), bundle()))
+    world.sync()
+    with open_index(world.db) as index:
+        assert len(index.runs().runs) == 1
+        world.repo.commit(at(day(2), bundle()))
+        world.rebuild()
+        assert len(index.runs().runs) == 2
+        for suffix in ("", "-wal", "-shm"):
+            world.db.with_name(f"index.db{suffix}").unlink(missing_ok=True)
+        world.repo.commit(at(day(3), bundle()))
+        world.sync()
+        assert len(index.runs().runs) == 3
