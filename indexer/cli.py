@@ -34,19 +34,19 @@ def init(config: Config = None, db: Db = None) -> None:
     from indexer.settings import GITIGNORE, config_text, find_sources
 
     path = (config or Path(CONFIG)).absolute()
+    if path.exists():
+        raise IndexerError(f"{path} is there already and was left as it is")
     project = Project(path.parent, None, path.parent / "results/index.db", 0)
     sources = find_sources(project.root)
     for source in sources:
         print(f"{source.name}: {source.kind} {source.place}")
     if not sources:
-        raise SettingsError(f"{project.root}: no runs found here, so there is nothing to write; see docs/settings.md")
+        raise IndexerError(f"{project.root}: no runs found here, so there is nothing to write; see docs/settings.md")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(config_text(project.root, sources, db))
-    except FileExistsError:
-        raise SettingsError(f"{path} is there already and was left as it is") from None
     except OSError as error:
-        raise SettingsError(f"{path}: {(error.strerror or '').lower()}") from None
+        raise IndexerError(f"{path}: {(error.strerror or '').lower()}") from None
     print(f"wrote {path}\n\nThe index is a cache; keep it out of git with these lines in .gitignore:")
     folder = os.path.relpath((db or project.db).absolute().parent, project.root)
     print("\n".join(f"/{folder}/{name}" for name in GITIGNORE))

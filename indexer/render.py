@@ -5,11 +5,11 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 Row = dict[str, Any]
 Change = Any
-_UNLIMITED = 100_000  # columns
+_UNLIMITED, _NARROWEST = 100_000, 8  # columns
 
 
 def visible(value: object) -> str:
@@ -19,18 +19,29 @@ def visible(value: object) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Print rows under headings; long cells are shortened only where a terminal's width demands it."""
+    """Print rows under headings, without columns that are empty; on a terminal long texts are cut to its width."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[visible(cell) for cell in row] for row in rows]
+    used = [at for at in range(len(columns)) if not cells or any(row[at] for row in cells)]
     terminal = sys.stdout.isatty()
-    grid = Table(box=None, header_style="bold" if terminal else "", pad_edge=False, padding=(0, 2, 0, 0))
-    for name in columns:
-        grid.add_column(name, no_wrap=True, overflow="ellipsis", justify="right" if name in right else "left")
-    for row in rows:
-        grid.add_row(*(Text(visible(cell), style=_STYLES.get(str(cell).split(" ")[0], "")) for cell in row))
     console = Console(width=None if terminal else _UNLIMITED, no_color=not terminal or None, highlight=False)
+    widths = {at: max(map(cell_len, [columns[at], *(row[at] for row in cells)])) for at in used}
+    flexible = [at for at in used if columns[at] not in right]
+    while sum(widths.values()) + 2 * len(used) - 2 > console.width and flexible:
+        widest = max(flexible, key=lambda at: widths[at])
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    grid = Table(box=None, header_style="bold" if terminal else "", pad_edge=False, padding=(0, 2, 0, 0))
+    for at in used:
+        justify: Literal["left", "right"] = "right" if columns[at] in right else "left"
+        grid.add_column(columns[at], no_wrap=True, overflow="ellipsis", width=widths[at], justify=justify)
+    for row in cells:
+        grid.add_row(*(Text(row[at], style=_STYLES.get(row[at].partition(" ")[0], "")) for at in used))
     with console.capture() as captured:
         console.print(grid)
     for line in captured.get().splitlines():

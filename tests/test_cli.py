@@ -1,0 +1,246 @@
+"""The command as people and scripts use it: a process, its output, its exit code."""
+
+import csv
+import io
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.bundles import NAME, at, bundle, row
+from tests.repos import RESULTS, Repo
+
+COMMAND = Path(sys.executable).with_name("indexer")
+OTHER = "2026-01-06T09-00-00-000Z"
+RUN_ID = f"with_skills::{NAME}"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with two local runs."""
+    root = tmp_path / "project"
+    for place, files in (
+        (f"runs/with_skills/{NAME}", bundle(tags={"tags": ["baseline"]})),
+        (f"runs/other/{OTHER}", bundle(experiment="other", rows=[row("t1", cost_usd=1.5)])),
+    ):
+        for name, text in at(f".agentv/results/{place}", files).items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+    return root
+
+
+def indexer(where: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [str(COMMAND), *map(str, arguments)]
+    return subprocess.run(command, cwd=where, capture_output=True, text=True, env={**os.environ, **environment})
+
+
+def done(where: Path, *arguments: object, **environment: str) -> str:
+    process = indexer(where, *arguments, **environment)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def refused(code: int, where: Path, *arguments: object, **environment: str) -> str:
+    """The one line that a wrong call is answered with."""
+    process = indexer(where, *arguments, **environment)
+    assert (process.returncode, process.stdout) == (code, ""), process
+    assert process.stderr.count("\n") == 1
+    assert process.stderr.startswith("indexer: ")
+    return process.stderr
+
+
+def test_sync_and_list_without_settings(project: Path) -> None:
+    process = indexer(project, "sync")
+    assert process.stdout == "local: 2 added, 0 changed, 0 removed\n"
+    assert "there is no index yet" in process.stderr
+    assert indexer(project, "sync").stderr == ""
+    lines = done(project, "runs").splitlines()
+    assert lines[0].split() == ["RUN", "TARGET", "STATUS", "PASSED", "RATE", "SCORE", "COST"]
+    assert lines[1].split() == [f"other::{OTHER}", "mock-alpha", "completed", "1/1", "100%", "1.000", "$1.50"]
+    assert "\x1b" not in "".join(lines)
+    assert done(project, "check") == "the index equals its sources\n"
+
+
+def test_runs_for_scripts(project: Path) -> None:
+    done(project, "sync")
+    rows = [json.loads(line) for line in done(project, "runs", "--json").splitlines()]
+    assert [row["run_id"] for row in rows] == [f"other::{OTHER}", RUN_ID]
+    assert rows[1]["tags"] == ["baseline"]
+    table = list(csv.DictReader(io.StringIO(done(project, "runs", "--csv", "--sort", "timestamp"))))
+    assert [row["run_id"] for row in table] == [RUN_ID, f"other::{OTHER}"]
+    assert [row["tags"] for row in table] == ["baseline", ""]
+    first = indexer(project, "runs", "--limit", 1, "--json")
+    cursor = first.stderr.removeprefix("more: --cursor ").strip()
+    rest = indexer(project, "runs", "--limit", 1, "--json", "--cursor", cursor)
+    assert (json.loads(rest.stdout)["run_id"], rest.stderr) == (RUN_ID, "")
+    assert len(done(project, "runs", "--all", "--json").splitlines()) == 2
+    for filters, count in (
+        (["--experiment", "other"], 1),
+        (["--target", "mock-alpha", "--status", "completed"], 2),
+        (["--tag", "baseline"], 1),
+        (["--source", "local", "--until", "2026-01-06"], 1),
+        (["--since", "1h"], 0),
+        (["--min-pass-rate", "0.9"], 1),
+    ):
+        assert len(done(project, "runs", "--json", *filters).splitlines()) == count
+
+
+def test_show(project: Path) -> None:
+    done(project, "sync")
+    text = done(project, "show", f"with_skills/{NAME}")
+    for part in (
+        RUN_ID,
+        "baseline",
+        "mock-alpha",
+        "refund/t2/mock-alpha/1",
+        "0.500",
+        ".agentv/results/runs/with_skills",
+    ):
+        assert part in text
+    shown = json.loads(done(project, "show", "latest", "--json"))
+    assert (shown["key"], shown["targets"][0]["cost_usd"], shown["failing"]) == (f"agentv:other::{OTHER}", 1.5, [])
+    file = done(project, "show", RUN_ID, "--file", "refund/t1/grading.json")
+    assert file == '{"graders": []}'
+    assert "has no file" in refused(1, project, "show", RUN_ID, "--file", "../../../indexer.toml")
+
+
+def test_changes_are_json_lines_that_end_with_the_next_token(project: Path) -> None:
+    done(project, "sync")
+    *changes, last = [json.loads(line) for line in done(project, "changes").splitlines()]
+    assert [change["deleted"] for change in changes] == [False, False]
+    shutil.rmtree(project / ".agentv/results/runs/other")
+    done(project, "sync")
+    gone, end = [json.loads(line) for line in done(project, "changes", "--since", last["next"]).splitlines()]
+    assert gone == {"key": f"agentv:other::{OTHER}", "deleted": True}
+    assert [json.loads(done(project, "changes", "--since", end["next"]))] == [end]
+    done(project, "rebuild")
+    assert "list all runs again" in refused(1, project, "changes", "--since", last["next"])
+
+
+def test_check_tells_differences_and_exits_1(project: Path) -> None:
+    done(project, "sync")
+    database = project / "results/index.db"
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"""
+import sqlite3
+with sqlite3.connect({str(database)!r}) as d: d.execute("UPDATE runs SET passed = 7 WHERE experiment = 'other'")
+""",
+        ],
+        check=True,
+    )
+    process = indexer(project, "check")
+    assert process.returncode == 1
+    assert process.stdout == f"runs: agentv:other::{OTHER}: passed: 7, sources say 1\n"
+    done(project, "rebuild")
+    done(project, "check")
+
+
+def test_init_writes_what_it_found_and_never_overwrites(project: Path) -> None:
+    repo = Repo(project / ".git")
+    repo.commit(at(f"runs/x/{NAME}", bundle(experiment=None)), ref=RESULTS)
+    repo.git("config", "core.bare", "false")
+    text = done(project, "init")
+    assert f"local: folder {project}" in text
+    assert f"git: git {project}" in text
+    assert "/results/index.db.lock" in text
+    settings = (project / "indexer.toml").read_text()
+    assert done(project, "sync").count("added") == 2
+    assert len(done(project / ".agentv", "runs", "--json").splitlines()) == 3  # found from below, too
+    assert "is there already" in refused(1, project, "init")
+    assert (project / "indexer.toml").read_text() == settings
+
+
+def test_status_tells_sources_and_what_was_not_read(project: Path) -> None:
+    done(project, "sync")
+    broken = project / f".agentv/results/runs/other/{OTHER}/benchmark.json"
+    broken.write_text("{")
+    process = indexer(project, "sync")
+    assert process.returncode == 0
+    assert process.stderr.startswith(
+        f"indexer: not read: local: .agentv/results/runs/other/{OTHER}: benchmark.json: no"
+    )
+    text = done(project, "status")
+    assert "1 not read:" in text
+    status = json.loads(done(project, "status", "--json"))
+    assert status["sources"][0]["runs"] == 2
+    assert status["problems"][0]["run_key"] == f"agentv:other::{OTHER}"
+
+
+def test_a_failing_source_is_one_line_and_exit_1(project: Path) -> None:
+    (project / "indexer.toml").write_text(
+        '[[source]]\nname = "local"\nkind = "folder"\npath = "."\n[[source]]\nname = "x"\nkind = "git"\npath = "gone"\n'
+    )
+    process = indexer(project, "sync")
+    assert process.returncode == 1
+    assert process.stdout == "local: 2 added, 0 changed, 0 removed\n"
+    assert process.stderr.splitlines()[1] == f"indexer: source x: {project}/gone does not exist; its rows stay"
+    assert "the index is as it was" in refused(1, project, "rebuild")
+    assert "gone does not exist" in refused(1, project, "check")
+
+
+WRONG: list[tuple[int, list[str], str]] = [
+    (2, ["runs", "--sort", "size"], "sort: 'size' is none of"),
+    (2, ["runs", "--cursor", "x"], "cursor: it is not one of ours"),
+    (2, ["runs", "--limit", "0"], "limit"),
+    (2, ["runs", "--since", "soon"], "since: 'soon' is no date"),
+    (1, ["show", "nope"], "no run is called 'nope'"),
+    (1, ["show", "x\x1b[31m\n"], r"no run is called"),
+    (2, ["changes", "--since", "x"], "is no token"),
+    (2, ["runs", "--config", "gone.toml"], "gone.toml: there is no such settings file"),
+    (1, ["runs", "--db", "gone.db"], "there is no index at"),
+]
+
+
+@pytest.mark.parametrize(("code", "arguments", "says"), WRONG)
+def test_wrong_arguments_are_one_line(project: Path, code: int, arguments: list[str], says: str) -> None:
+    done(project, "sync")
+    assert says in refused(code, project, *arguments)
+
+
+def test_usage_errors_exit_2_and_help_has_an_example(project: Path) -> None:
+    assert indexer(project, "runs", "--colour").returncode == 2
+    assert indexer(project, "nothing").returncode == 2
+    for command in ("init", "sync", "rebuild", "check", "status", "runs", "show", "changes"):
+        text = done(project, command, "--help", COLUMNS="80")
+        assert f"Example: indexer {command}" in text
+        assert all(len(line) <= 80 for line in text.splitlines())
+
+
+def test_nowhere_to_look(tmp_path: Path) -> None:
+    assert "no runs found in" in refused(2, tmp_path, "sync")
+    assert "make one: indexer sync" in refused(1, tmp_path, "runs")
+    assert "nothing to write" in refused(1, tmp_path, "init")
+
+
+def test_a_closed_pipe_is_no_error(project: Path) -> None:
+    done(project, "sync")
+    command = f"{COMMAND} runs --json | head -n 0"
+    process = subprocess.run(command, shell=True, cwd=project, capture_output=True, text=True)
+    assert process.stderr == ""
+
+
+def test_a_terminal_gets_colours_and_lines_that_fit(project: Path) -> None:
+    done(project, "sync")
+    primary, secondary = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm"}
+    subprocess.run([COMMAND, "runs"], cwd=project, stdout=secondary, env=environment, check=True)
+    os.close(secondary)
+    text = os.read(primary, 100_000).decode()
+    os.close(primary)
+    assert "\x1b[32mcompleted" in text
+    plain = text.replace("\x1b[1m", "").replace("\x1b[32m", "").replace("\x1b[0m", "")
+    assert all(len(line.rstrip()) <= 60 for line in plain.splitlines())
+    assert "$1.50" in plain
+
+
+def test_reading_commands_start_without_what_only_writing_needs() -> None:
+    program = "import sys, indexer; print([m for m in ('pygit2', 'datasette', 'rich', 'pydantic') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"

@@ -1,0 +1,27 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_command_reference_is_current() -> None:
+    command = [sys.executable, "-m", "typer", "indexer.cli", "utils", "docs", "--name", "indexer", "--title", "indexer"]
+    generated = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert (ROOT / "docs/commands.md").read_text().strip() == generated.strip(), "run scripts/docs"
+
+
+@pytest.mark.slow
+def test_the_quickstart_works(tmp_path: Path) -> None:
+    copy = tmp_path / "indexer"
+    names = "scripts", "tests/fixtures", "indexer", "constraints.txt", "pyproject.toml", "README.md", "LICENSE"
+    for name in names:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["cp", "-r", ROOT / name, copy / name], check=True)
+    (copy / ".venv").symlink_to(ROOT / ".venv")
+    done = subprocess.run([copy / "scripts/quickstart"], capture_output=True, text=True, check=True)
+    assert "team: 7 added, 0 changed, 0 removed" in done.stdout
+    assert "with_skills::2026-11-21T05-35-22-721Z" in done.stdout
+    assert done.stdout.count("completed") == 6

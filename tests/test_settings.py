@@ -1,0 +1,105 @@
+from pathlib import Path
+
+import pytest
+
+from indexer.errors import SettingsError
+from indexer.project import find_project, span_seconds
+from indexer.settings import config_text, load
+from indexer.sources.folder import FolderSource
+
+FOLDER = '[[source]]\nname = "local"\nkind = "folder"\npath = "."\n'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+WRONG = [
+    ("colour = 1\n" + FOLDER, "colour: there is no such key"),
+    (FOLDER + "depth = 3\n", "source.0.depth: there is no such key"),
+    (FOLDER.replace('path = "."\n', ""), "source.0.path: field required"),
+    (FOLDER.replace('"."', "7"), "source.0.path: input is not a valid path"),
+    (FOLDER.replace('"folder"', '"svn"'), "source.0: input tag 'svn'"),
+    (FOLDER.replace('name = "local"\n', ""), "source.0.name: field required"),
+    (FOLDER.replace('"local"', '""'), "source.0.name"),
+    (FOLDER + FOLDER, "source.name: two sources are called 'local'"),
+    (FOLDER.replace('"folder"', '"git"') + "refs = []\n", "source.0.refs"),
+    (FOLDER.replace('"folder"', '"git"') + 'refs = "main"\n', "source.0.refs"),
+    (FOLDER.replace('"folder"', '"git"') + 'wip = "perhaps"\n', "source.0.wip"),
+    ('stale_after = "soon"\n' + FOLDER, "stale_after: 'soon' is no span"),
+    ("stale_after = 5\n" + FOLDER, "stale_after: must be text"),
+    ("db = 5\n" + FOLDER, "db: must be text"),
+    ('[threshold]\nagentv = "high"\n' + FOLDER, "threshold.agentv"),
+    ("[threshold]\nagentv = 2\n" + FOLDER, "threshold.agentv"),
+    ("[threshold]\nother = 1\n" + FOLDER, "threshold.other: there is no such key"),
+    ("source = 3\n", "source"),
+    ("", "source: name at least one"),
+    ("db = \n", "Invalid value (at line 1"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG)
+def test_every_wrong_setting_is_one_line_that_names_it(here: Path, text: str, says: str) -> None:
+    (here / "indexer.toml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        load(find_project())
+    assert says in str(error.value)
+    assert str(here / "indexer.toml") in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_paths_are_relative_to_the_file_and_it_is_found_from_below(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "indexer.toml").write_text(
+        'db = "x/y.db"\n' + FOLDER + FOLDER.replace("local", "up").replace('"."', '".."')
+    )
+    (here / "a/b").mkdir(parents=True)
+    monkeypatch.chdir(here / "a/b")
+    project = find_project()
+    _, sources = load(project)
+    assert project.db == here / "x/y.db"
+    assert [source.place for source in sources] == [str(here), str(here.parent)]
+    assert find_project(db=Path("z.db")).db == here / "a/b/z.db"
+
+
+def test_the_environment_comes_before_the_file_and_after_options(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "indexer.toml").write_text('stale_after = "2h"\n[threshold]\nagentv = 0.5\n' + FOLDER)
+    (here / "other.toml").write_text(FOLDER)
+    assert find_project().stale_after == 7200
+    assert load(find_project())[0].options().agentv_threshold == 0.5
+    monkeypatch.setenv("INDEXER_DB", "env.db")
+    monkeypatch.setenv("INDEXER_STALE_AFTER", "3h")
+    monkeypatch.setenv("INDEXER_THRESHOLD__AGENTV", "0.7")
+    monkeypatch.setenv("INDEXER_ERRORS", "false")
+    assert (find_project().db, find_project().stale_after) == (here / "env.db", 10800)
+    assert find_project(db=Path("option.db")).db == here / "option.db"
+    options = load(find_project())[0].options()
+    assert (options.agentv_threshold, options.errors) == (0.7, False)
+    monkeypatch.setenv("INDEXER_CONFIG", "other.toml")
+    assert find_project().config == here / "other.toml"
+    monkeypatch.setenv("INDEXER_STALE_AFTER", "never")
+    with pytest.raises(SettingsError, match="stale_after: 'never'"):
+        find_project()
+
+
+def test_what_init_writes_is_read_back(here: Path) -> None:
+    strange = here / 'a "quoted" \\ päth\n'
+    strange.mkdir()
+    (here / "indexer.toml").write_text(config_text(here, [FolderSource("local", strange)]))
+    _, sources = load(find_project())
+    assert sources[0].place == str(strange)
+
+
+def test_spans() -> None:
+    assert [span_seconds(text) for text in ("30s", "15m", "1h", "7d", "2w", " 5 m ")] == [
+        30,
+        900,
+        3600,
+        604800,
+        1209600,
+        300,
+    ]
+    for wrong in ("", "5", "h", "-1h", "1.5h", "1y", "1h30m"):
+        with pytest.raises(ValueError, match="is no span"):
+            span_seconds(wrong)
