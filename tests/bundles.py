@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Files = dict[str, str]
+Changes = dict[str, str | bytes | None]
 NAME = "2026-01-05T09-00-00-123Z"
 
 
@@ -65,3 +66,8 @@ def bundle(
 def at(folder: str, files: Mapping[str, str]) -> Files:
     """The files as they lie in a tree, with the run in `folder`."""
     return {f"{folder}/{path}": text for path, text in files.items()}
+
+
+def without(*paths: str) -> Changes:
+    """What removes files or folders in a commit."""
+    return dict.fromkeys(paths)

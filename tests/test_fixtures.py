@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
 from tests.repos import git
@@ -26,11 +27,11 @@ def require(world: World, expected: list[dict[str, Any]]) -> None:
     assert all(run["status"] == "running" for run in rows.values())  # seen in a WIP ref only
 
 
-def sources(world: World, shared: Path, version: str) -> tuple[GitSource, FolderSource]:
+def sources(world: World, shared: Path, version: str) -> list[Source]:
     fixtures = shared / "fixtures" / "agentv" / version
     clone = world.root / "clone.git"
     git("clone", "--quiet", "--mirror", str(fixtures / "results-repo.bundle"), str(clone))
-    return GitSource("team", clone), FolderSource("local", fixtures / "local-results")
+    return [GitSource("team", clone), FolderSource("local", fixtures / "local-results")]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -47,7 +48,7 @@ def test_both_places_at_once_are_one_row_with_two_places_and_the_tags_of_both(
     world: World, shared: Path, version: str
 ) -> None:
     truth = json.loads((shared / "fixtures" / "truth.json").read_text())["agentv"][version]
-    world.sources = list(sources(world, shared, version))
+    world.sources = sources(world, shared, version)
     runs = {run["run_id"]: run for run in world.synced()}
     names = {place: {fact["run_id"]: fact for fact in truth[place]} for place in ("git", "local")}
     assert runs.keys() == names["git"].keys() | names["local"].keys()

@@ -29,7 +29,7 @@ def test_a_reader_beside_a_pass(world: World, command: str) -> None:
     for number in range(30):
         world.repo.commit(at(day(number), bundle(rows=[row(f"t{n}") for n in range(5)], experiment=None)))
     world.sync()
-    done, states, wrong = threading.Event(), set(), []
+    done, states, wrong = threading.Event(), set[int](), list[object]()
 
     def watch() -> None:
         database = sqlite3.connect(world.db)

@@ -278,10 +278,9 @@ def test_a_damaged_index_comes_back(world: World, damage: str) -> None:
     elif damage == "lost table":
         file.connect(world.db, write=True).execute("DROP TABLE run_tags")
     else:
-        content = bytearray(world.db.read_bytes())
+        content = world.db.read_bytes()
         file.remove(world.db)
-        content[4096:] = b"\xff" * (len(content) - 4096)
-        world.db.write_bytes(content)
+        world.db.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
     world.sync()
     assert world.select("SELECT key, trial_count FROM runs ORDER BY key") == runs
     world.synced()
@@ -307,7 +306,7 @@ def test_the_index_of_copilot_experiments_is_refused_by_name(world: World) -> No
     for table in ("experiments", "runs", "variants"):
         database.execute(f"CREATE TABLE {table} (id)")
     database.close()
-    with pytest.raises(IndexFileError, match="copilot-experiments' own index .* move it away"):
+    with pytest.raises(IndexFileError, match=r"copilot-experiments' own index .* move it away"):
         world.sync()
 
 

@@ -113,7 +113,7 @@ def test_repeats_are_trials_and_share_what_the_row_tells_of_all() -> None:
         {"sample_index": 1, "score": 0.8},
         {"sample_index": 2, "score": 0, "execution_status": "execution_error", "error": "boom", "duration_ms": 5},
     ]
-    shared = {"cost_usd": 0.3, "duration_ms": 3000, "token_usage": {"input": 100, "output": 7}}
+    shared: dict[str, Any] = {"cost_usd": 0.3, "duration_ms": 3000, "token_usage": {"input": 100, "output": 7}}
     run = read(bundle("v9", [row("t1", 0.9, samples=samples, **shared)], planned=1), NAME)
     assert [(t.attempt, t.status) for t in run.trials] == [(1, "passed"), (2, "passed"), (3, "errored")]
     assert [t.input_tokens for t in run.trials] == [34, 33, 33]
@@ -143,7 +143,7 @@ def test_without_a_status_the_score_decides() -> None:
 
 
 def test_zero_tokens_beside_unavailable_are_unknown() -> None:
-    usage = {"token_usage": {"input": 0, "output": 0}, "cost_usd": 0}
+    usage: dict[str, Any] = {"token_usage": {"input": 0, "output": 0}, "cost_usd": 0}
     metrics = {"tokens": {"source": "unavailable"}, "cost": {"source": "unavailable"}}
     for files in (
         bundle("v9", [row(**usage)], metrics=metrics),

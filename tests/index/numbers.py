@@ -16,7 +16,7 @@ def make_index(path: Path, runs: int) -> sqlite3.Connection:
     database = file.connect(path, write=True)
     database.execute("BEGIN")
     file.begin_anew(database, "numbers")
-    values = {column: "0" for column in RUN} | {
+    values = dict.fromkeys(RUN, "0") | {
         "key": "'key ' || n",
         "run_id": "'run ' || n",
         "source": "'s' || (n % 3)",
@@ -48,8 +48,8 @@ def make_index(path: Path, runs: int) -> sqlite3.Connection:
         "SELECT id, key, timestamp, 'baseline', '', 'baseline' FROM runs WHERE tags <> '[]'"
     )
     database.execute(
-        "INSERT INTO places (run_pk, run_key, timestamp, source, path, status, ended, ended_count, name, authored_tags, "
-        "fingerprint) SELECT id, key, timestamp, source, path, status, 1, 0, '', '[]', '' FROM runs"
+        "INSERT INTO places (run_pk, run_key, timestamp, source, path, status, ended, ended_count, name, "
+        "authored_tags, fingerprint) SELECT id, key, timestamp, source, path, status, 1, 0, '', '[]', '' FROM runs"
     )
     file.run_script(database, "indexes.sql")
     database.execute("UPDATE meta SET last_rev = ?", (runs,))

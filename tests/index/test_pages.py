@@ -138,7 +138,8 @@ def test_wrong_values_are_errors_that_name_themselves(index: Index, query: dict[
 def test_a_cursor_is_bound_to_its_sort_and_filters(index: Index) -> None:
     cursor = index.runs(limit=2, experiment="e3").next_cursor
     assert index.runs(limit=3, cursor=cursor, experiment="e3").runs
-    for other in ({}, {"experiment": "e4"}, {"experiment": "e3", "sort": "timestamp"}):
+    others: list[dict[str, Any]] = [{}, {"experiment": "e4"}, {"experiment": "e3", "sort": "timestamp"}]
+    for other in others:
         with pytest.raises(QueryError, match="another sort or other filters"):
             index.runs(cursor=cursor, **other)
 
@@ -150,10 +151,9 @@ def test_no_text_breaks_the_cursor(index: Index, text: str) -> None:
 
 
 SINGLE: list[tuple[dict[str, Any], list[str]]] = [({}, SORTED), ({"min_pass_rate": 0.5}, ["pass_rate", "-pass_rate"])]
-for one in FILTERS:
-    for span in ({}, {"since": "2026-01-05"}, {"until": "2026-01-06"}, {"since": "2026-01-05", "until": "2026-01-06"}):
-        SINGLE.append((one | span, ["timestamp", "-timestamp"]))
-SINGLE += [({"since": "2026-01-05", "until": "2026-01-06"}, ["timestamp", "-timestamp"])]
+SPANS: list[dict[str, Any]] = [{}, {"since": "2026-01-05"}, {"until": "2026-01-06"}]
+SPANS.append(SPANS[1] | SPANS[2])
+SINGLE += [(one | span, ["timestamp", "-timestamp"]) for one in [{}, *FILTERS] for span in SPANS]
 
 
 @pytest.mark.parametrize(("filters", "sorts"), SINGLE)
@@ -244,7 +244,7 @@ def test_200_000_runs_cost_the_same_at_any_depth(tmp_path: Path) -> None:
             assert len(seen) == 200_000
             assert len(cursors) == 200
             # the same work at both ends, taken in turns on one machine: a ratio, not a time
-            first, last = [], []
+            first, last = list[float](), list[float]()
             for _ in range(60):
                 for cursor, times in ((cursors[1], first), (cursors[-1], last)):
                     start = time.perf_counter()

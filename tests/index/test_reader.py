@@ -5,8 +5,8 @@ import pytest
 
 from indexer import Index, open_index
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
-from indexer.index import rows, writer
-from tests.bundles import at, bundle, row
+from indexer.index import rows
+from tests.bundles import at, bundle, row, without
 from tests.worlds import World
 
 DAYS = [f"2026-01-0{day}T09-00-00-000Z" for day in range(1, 5)]
@@ -90,7 +90,7 @@ def test_changes_tell_everything_once_and_in_order(world: World, index: Index) -
     assert {change["key"] for change in everything.changes} == {r["key"] for r in index.runs().runs}
     assert index.changes(everything.next).changes == []
     world.repo.commit(
-        {f"runs/b/{DAYS[1]}": None}
+        without(f"runs/b/{DAYS[1]}")
         | at(f"runs/a/{DAYS[0]}", bundle(rows=[row()], experiment=None))
         | at(f"runs/a/{DAYS[3]}", bundle(experiment=None))
     )
@@ -116,7 +116,6 @@ def test_tokens_that_cannot_be_followed(world: World, index: Index, monkeypatch:
             index.changes(wrong)
     monkeypatch.setattr(rows, "DELETIONS_KEPT", 2)
     monkeypatch.setattr("indexer.index.reader.DELETIONS_KEPT", 2)
-    assert writer.rows.DELETIONS_KEPT == 2
     world.repo.commit({f"runs/a/{DAYS[0]}": None})
     world.sync()
     assert index.changes(token).changes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from indexer.sources.git import GitSource
-from tests.bundles import NAME, at, bundle
+from tests.bundles import NAME, at, bundle, without
 from tests.repos import RESULTS, Repo, git
 from tests.worlds import World
 
@@ -41,10 +41,10 @@ def test_runs_added_changed_and_deleted(world: World) -> None:
 def test_a_run_republished_in_a_newer_layout(world: World) -> None:
     world.repo.commit(at(A, bundle()))
     world.synced()
-    world.repo.commit({A: None} | at(A, bundle("v6")))
+    world.repo.commit(without(A) | at(A, bundle("v6")))
     (run,) = world.synced()
     assert run["layout"] == "v6"
-    world.repo.commit({A: None} | at(f"runs/{NAME}", bundle("v7")))
+    world.repo.commit(without(A) | at(f"runs/{NAME}", bundle("v7")))
     (run,) = world.synced()
     assert (run["layout"], run["run_id"]) == ("v7", NAME)
 
@@ -136,7 +136,7 @@ def test_runs_in_progress_are_shown_until_they_are_published(world: World) -> No
     (first, _) = world.synced(status)
     assert first == {"path": A, "status": "running", "ref": f"{WIP}/{name}"}
     assert world.column("SELECT count(*) FROM places") == [2]
-    world.repo.commit({A: None} | at(A, bundle()))
+    world.repo.commit(without(A) | at(A, bundle()))
     (first, _) = world.synced(status)
     assert first == {"path": A, "status": "completed", "ref": RESULTS}
     assert world.column("SELECT count(*) FROM places") == [2]
