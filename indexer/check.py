@@ -19,8 +19,8 @@ def check(db: Path, sources: Sequence[Source], options: Options, progress: Progr
     second look finds it too. Raises IndexFileError, and SourceError when a source cannot be opened.
     """
     file.require_ours(db)
-    if why := file.fault(db, reader(options)):
-        raise IndexFileError(f"{db}: {why}; `indexer sync` makes a new one")
+    if fault := file.fault(db, reader(options)):
+        raise IndexFileError(f"{db}: {fault.why}; `indexer sync` makes a new one")
     found = _look(db, sources, options, progress)
     return sorted(found & _look(db, sources, options, progress)) if found else []
 

@@ -31,25 +31,25 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document; for lists
 @app.command(epilog="Example: indexer init")
 def init(config: Config = None, db: Db = None) -> None:
     """Look at this folder and write an indexer.toml with the sources found; never overwrite one."""
-    from indexer.settings import GITIGNORE, config_text, find_sources
+    from indexer.settings import config_text, find_sources
 
     path = (config or Path(CONFIG)).absolute()
     if path.exists():
         raise IndexerError(f"{path} is there already and was left as it is")
     project = Project(path.parent, None, path.parent / "results/index.db", 0)
     sources = find_sources(project.root)
+    index = os.path.relpath((db or project.db).absolute(), project.root)
     for source in sources:
         print(f"{source.name}: {source.kind} {source.place}")
     if not sources:
         raise IndexerError(f"{project.root}: no runs found here, so there is nothing to write; see docs/settings.md")
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(config_text(project.root, sources, db))
+            file.write(config_text(project.root, sources, index))
     except OSError as error:
         raise IndexerError(f"{path}: {(error.strerror or '').lower()}") from None
     print(f"wrote {path}\n\nThe index is a cache; keep it out of git with these lines in .gitignore:")
-    folder = os.path.relpath((db or project.db).absolute().parent, project.root)
-    print("\n".join(f"/{folder}/{name}" for name in GITIGNORE))
+    print("\n".join(f"/{index}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")))
     print("\nnext: indexer sync")
 
 
@@ -90,7 +90,7 @@ def check(config: Config = None, db: Db = None, json: Json = False) -> None:
 def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     """Show the sources, when they changed last, and what could not be read."""
     project = find_project(config, db)
-    with open_index(project.db) as index:
+    with open_index(project.db) as index, index.snapshot():
         sources, problems = index.sources(), index.problems()
     if json:
         render.document({"db": str(project.db), "sources": sources, "problems": problems})
@@ -112,7 +112,7 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     if problems:
         print(f"\n{len(problems)} not read:")
         for problem in problems:
-            where = f"{problem['source']}: {problem['path']}" if problem["path"] else problem["source"]
+            where = ": ".join(filter(None, (problem["source"], problem["ref"], problem["path"])))
             print(render.visible(f"  {where}: {problem['message']} ({problem['kind']})"))
 
 
@@ -168,7 +168,7 @@ def show(
 ) -> None:
     """Show one run: summary, targets, failing trials with reasons, places, commits."""
     project = find_project(config, db)
-    with open_index(project.db) as index:
+    with open_index(project.db) as index, index.snapshot():
         found = index.run(run)
         trials = list(_failing(index, found["key"]))
     if file is not None:
@@ -208,6 +208,12 @@ def main() -> None:
         sys.exit(2 if isinstance(error, QueryError | SettingsError) else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except UnicodeEncodeError as error:  # SQLite and JSON take no bytes that are no UTF-8
+        print(f"indexer: an argument or path is no valid UTF-8: {error.object!a}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"indexer: {render.visible(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

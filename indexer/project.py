@@ -46,10 +46,10 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
     if chosen is None and (from_environment := _environment_path("INDEXER_DB")):
         chosen = from_environment.absolute()
     if chosen is None:
-        chosen = root / Path(scalars.get("db", DB)).expanduser()
+        chosen = root / expanded(scalars.get("db", DB))
     stale_after = os.environ.get("INDEXER_STALE_AFTER") or scalars.get("stale_after", "1h")
     try:
-        return Project(root, path, Path(os.path.normpath(chosen)), span_seconds(stale_after))
+        return Project(root, path, Path(os.path.realpath(chosen)), span_seconds(stale_after))
     except ValueError as error:
         raise SettingsError(f"{path or 'INDEXER_STALE_AFTER'}: stale_after: {error}") from None
 
@@ -60,6 +60,16 @@ def span_seconds(text: str) -> int:
     if not match:
         raise ValueError(f"{text!r} is no span such as 30s, 15m, 1h, 7d or 2w")
     return int(match[1]) * _SECONDS[match[2]]
+
+
+def expanded(path: str | Path) -> Path:
+    """A path of the settings with `~` filled in. Raises SettingsError."""
+    try:
+        if "\0" in str(path):
+            raise SettingsError(f"path {str(path)!r} holds a NUL character")
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise SettingsError(f"path {path}: there is no such user") from None
 
 
 def _environment_path(name: str) -> Path | None:

@@ -5,13 +5,13 @@ finite, times are UTC text `YYYY-MM-DDTHH:MM:SS.mmmZ`, durations are seconds, si
 US dollars, and what a tool does not tell is None.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 TrialStatus = Literal["passed", "failed", "errored", "skipped", "running", "cancelled"]
-RunState = Literal["queued", "running", "cancelled", "ended"]
+RunState = Literal["queued", "running", "cancelled", "ended", "failed"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,7 +106,8 @@ class Run:
     tags: Tags | None = None
     reported: Mapping[str, Reported] = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
-    torn: str | None = None  # why a part could not be read, when the rest could
+    torn: Mapping[str, str] = field(default_factory=dict)  # files that could not be read, and why, when the rest could
+    partial: bool = False  # whether rows are missing for that
 
 
 def utc(text: str | None) -> str | None:
@@ -115,6 +116,8 @@ def utc(text: str | None) -> str | None:
         return None
     try:
         time = datetime.fromisoformat(text)
+        if not text[:10].replace("-", "").isdigit() or text[4:5] != "-" or text[7:8] != "-":
+            return None  # week dates and bare numbers
         if len(text) == 24 and text[10] == "T" and text[19] == "." and text[23] == "Z":
             return text
         return utc_text(time)
@@ -141,3 +144,8 @@ def seconds_between(start: str | None, end: str | None) -> float | None:
     if start is None or end is None or end < start:
         return None
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def joined(values: Iterable[str | None]) -> str | None:
+    """Distinct known values, sorted and joined by `, `; None if there is none."""
+    return ", ".join(sorted({value for value in values if value})) or None

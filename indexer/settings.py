@@ -12,15 +12,14 @@ from typing import Annotated, Any, Literal
 import pygit2
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsError as EnvironmentVariableError
 
 from indexer.errors import SettingsError, SourceError
 from indexer.formats import Options
-from indexer.project import DB, Project, read_toml, span_seconds
+from indexer.project import DB, Project, expanded, read_toml, span_seconds
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import DEFAULT_REFS, GitSource, open_repository
-
-GITIGNORE = ("index.db", "index.db-wal", "index.db-shm", "index.db.lock")
 
 
 def _span(text: str) -> str:
@@ -58,12 +57,15 @@ class Threshold(_Strict):
     """The score that counts as passed where a format gives no verdict of its own."""
 
     agentv: float = Field(0.8, ge=0, le=1)
+    pier: float = Field(1.0, allow_inf_nan=False)
 
 
 class Settings(BaseSettings):
     """What `indexer.toml` holds; scalars may come from the environment (`INDEXER_DB`, `INDEXER_STALE_AFTER`, …)."""
 
-    model_config = SettingsConfigDict(env_prefix="INDEXER_", env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="INDEXER_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
+    )
 
     db: Path | None = None
     stale_after: Span = "1h"
@@ -85,7 +87,7 @@ class Settings(BaseSettings):
 
     def options(self) -> Options:
         """What of the settings decides how files are read."""
-        return Options(agentv_threshold=self.threshold.agentv, errors=self.errors)
+        return Options(agentv_threshold=self.threshold.agentv, pier_threshold=self.threshold.pier, errors=self.errors)
 
 
 def load(project: Project) -> tuple[Settings, list[Source]]:
@@ -98,6 +100,7 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
                 f"no runs found in {project.root}: no jobs/, results/ or .agentv/results/, and no git repository "
                 "with agentv/results/*; go to a project, or name sources in indexer.toml"
             )
+        _require_outside(project.db, sources)
         return settings, sources
     names = [source.name for source in settings.source]
     for name in names:
@@ -105,7 +108,19 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
             raise SettingsError(f"{project.config}: source.name: two sources are called {name!r}")
     if not names:
         raise SettingsError(f"{project.config}: source: name at least one [[source]]")
-    return settings, [_source(project.root, each) for each in settings.source]
+    sources = [_source(project.root, each) for each in settings.source]
+    _require_outside(project.db, sources)
+    return settings, sources
+
+
+def _require_outside(db: Path, sources: Sequence[Source]) -> None:
+    """Sources are only read: the index does not lie in a repository's own folder."""
+    for source in sources:
+        for place in (Path(source.place), Path(source.place) / ".git"):
+            if source.kind == "git" and (place / "objects").is_dir() and db.is_relative_to(os.path.realpath(place)):
+                raise SettingsError(
+                    f"{db} lies in the repository of source {source.name}; name another place with --db"
+                )
 
 
 def find_sources(root: Path) -> list[Source]:
@@ -127,9 +142,9 @@ def find_sources(root: Path) -> list[Source]:
     return sources
 
 
-def config_text(root: Path, sources: Sequence[Source], db: Path | None = None) -> str:
-    """An `indexer.toml` that names the given sources."""
-    lines = ["# What indexer reads; see docs/settings.md", f"db = {_toml(str(db or DB))}", ""]
+def config_text(root: Path, sources: Sequence[Source], db: str = DB) -> str:
+    """An `indexer.toml` in `root` that names the given sources."""
+    lines = ["# What indexer reads; see docs/settings.md", f"db = {_toml(db)}", ""]
     for source in sources:
         path = os.path.relpath(source.place, root)
         lines += ["[[source]]", f'name = "{source.name}"', f'kind = "{source.kind}"', f"path = {_toml(path)}", ""]
@@ -142,15 +157,20 @@ def _toml(text: str) -> str:
 
 
 def _source(root: Path, settings: FolderSettings | GitSettings) -> Source:
-    place = Path(os.path.normpath(root / settings.path.expanduser()))
+    place = Path(os.path.normpath(root / expanded(settings.path)))
     if isinstance(settings, GitSettings):
         return GitSource(settings.name, place, settings.refs, settings.wip)
     return FolderSource(settings.name, place)
 
 
 def _read(project: Project) -> Settings:
+    content = read_toml(project.config) if project.config else {}
+    for key in sorted(content.keys() - Settings.model_fields.keys()):
+        raise SettingsError(f"{project.config}: {key}: there is no such key")
     try:
-        return Settings(**(read_toml(project.config) if project.config else {}))
+        return Settings(**content)
+    except EnvironmentVariableError as unreadable:
+        raise SettingsError(f"environment: {unreadable}") from None
     except ValidationError as wrong:
         error = wrong.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(step) for step in error["loc"] if step not in ("folder", "git")) or "settings"

@@ -6,8 +6,8 @@ read is written with the rows it gave, so a pass that is killed leaves the index
 one starts from there. Nothing that cannot be read stops a pass: it becomes a row of `problems`.
 
 A rebuild is the same pass over empty tables inside one transaction in place: readers see the old index
-until they see the new one whole. A file on disk that changed less than 20 ms before it was read may change
-again without a new stamp, so it is looked at once more before the commit.
+until they see the new one whole. A file on disk that changed less than 20 ms before it was read may have
+changed again without a new stamp, so it is read once more after that time.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from indexer.errors import IndexFileError, SourceError
-from indexer.formats import READER, Options, Unreadable
+from indexer.formats import READER, Nothing, Options, Unreadable
 from indexer.index import file
 from indexer.index.ledger import Ledger
 from indexer.index.writer import Pass
@@ -28,6 +28,15 @@ from indexer.sources import Advance, Change, Found, Gone, History, Known, Missin
 
 RACY_NS = 20_000_000
 """A file that changed this short before it was read may change again unseen, in nanoseconds."""
+
+_OUTSIDE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+}
+"""Errors of SQLite that have their cause outside this program."""
 
 Progress = Callable[[Source, Known], Iterator[Change]]
 """Yields the changes of a source and shows how far the pass is."""
@@ -63,16 +72,17 @@ def sync(db: Path, sources: Sequence[Source], options: Options, progress: Progre
     Raises LockedError, IndexFileError. A source that cannot be opened is in the report and keeps its rows.
     """
     with file.locked(db, "sync"), _clear_errors(db):
-        why = file.fault(db, reader(options))
-        if why is None:
+        fault = file.fault(db, reader(options))
+        if fault is None:
             try:
                 return _incremental(db, sources, options, progress)
             except sqlite3.DatabaseError as error:
                 if not file.is_damage(error):
                     raise
-                why = f"the index is damaged ({error})"
+                fault = file.Fault(f"the index is damaged ({error})", lost=True)
                 file.create(db)
-        return _build(db, sources, options, progress, why, strict=False)
+        # rows that can still be read are not given up for a source that is away
+        return _build(db, sources, options, progress, fault.why, strict=not fault.lost)
 
 
 def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
@@ -87,11 +97,6 @@ def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Pro
 def reader(options: Options) -> str:
     """What decides which rows the same bytes give: the reader version and the options."""
     return f"{READER} {options.model_dump_json()}"
-
-
-def read(found: Found, options: Options) -> Run | None:
-    """The run in a folder that was found; None if it is none after all. Raises Unreadable."""
-    return found.format.read(found.folder, options)
 
 
 def _incremental(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None) -> Report:
@@ -112,6 +117,11 @@ def _build(
     _require_space(db)
     if not db.exists() or db.stat().st_size == 0:
         file.create(db)
+        try:
+            return _build_in_place(db, sources, options, progress, why, strict=strict)
+        except BaseException:
+            file.remove(db)  # an empty file is no index
+            raise
     try:
         return _build_in_place(db, sources, options, progress, why, strict=strict)
     except sqlite3.DatabaseError as error:
@@ -158,9 +168,10 @@ def _walk(
     def reread(name: str, path: str, ref: str | None) -> Run | None:
         found = by_name[name].find(ref, path) if name in opened else None
         try:
-            return read(found, options) if found else None
+            run = found.format.read(found.folder, options, Nothing()) if found else None
         except Unreadable:
             return None
+        return None if run is None or run.partial else run
 
     current = Pass(database, sources, reread, fresh=fresh)
     errors: dict[str, str] = {}
@@ -174,7 +185,15 @@ def _walk(
             errors[source.name] = str(error)
             continue
         opened.add(source.name)
-        _take_in(source, current.ledgers[source.name], options, progress)
+        ledger = current.ledgers[source.name]
+        ledger.opened(source.kind, source.place)
+        try:
+            _take_in(source, ledger, options, progress)
+        except SourceError as error:
+            if strict:
+                raise SourceError(f"source {source.name}: {error}; the index is as it was") from None
+            current.fail(source.name, str(error))
+            errors[source.name] = str(error)
     current.settle()
     for source in sources:
         report.sources.append(
@@ -184,12 +203,13 @@ def _walk(
 
 
 def _take_in(source: Source, ledger: Ledger, options: Options, progress: Progress | None) -> None:
-    """Index what differs in one source."""
+    """Index what differs in one source; what had just changed when it was read is read once more."""
     racy: list[Found] = []
     for change in progress(source, ledger) if progress else source.changes(ledger):
         match change:
             case Found():
-                _index(change, ledger, options, racy)
+                if _index(change, ledger, options):
+                    racy.append(change)
             case Same(ref, path):
                 ledger.same(ref, path)
             case Gone(ref, path):
@@ -206,27 +226,31 @@ def _take_in(source: Source, ledger: Ledger, options: Options, progress: Progres
                 ledger.advance(ref, tip)
     if racy:
         time.sleep(RACY_NS / 1e9)
+        ledger.flush()
         for found in racy:
+            ledger.unsettle(found.path)
             again = source.find(found.ref, found.path)
-            if again is None or again.stamps != found.stamps:
-                ledger.unsettle(found.path)
+            if again is not None and _index(again, ledger, options):
+                ledger.flush()
+                ledger.unsettle(found.path)  # it goes on changing: the next pass reads it again
 
 
-def _index(found: Found, ledger: Ledger, options: Options, racy: list[Found]) -> None:
+def _index(found: Found, ledger: Ledger, options: Options) -> bool:
+    """Read a run folder and write its rows. Tells whether a file of it had just changed."""
     if found.ref is not None and ledger.put_twin(found):
-        return
+        return False
+    began = time.time_ns()
     try:
-        run = read(found, options)
+        run = found.format.read(found.folder, options, ledger.earlier(found))
     except Unreadable as error:
         ledger.unreadable(found, error)
-        return
+        return False
     if run is None:
         ledger.gone(found.ref, found.path)
-        return
+        return False
     ledger.put(found, run)
     newest = max((max(stamp.mtime_ns, stamp.ctime_ns) for stamp in found.stamps.values()), default=0)
-    if newest > time.time_ns() - RACY_NS:
-        racy.append(found)
+    return newest > began - RACY_NS
 
 
 def _require_space(db: Path) -> None:
@@ -243,4 +267,6 @@ def _clear_errors(db: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _OUTSIDE:
+            raise
         raise IndexFileError(f"{db} cannot be written: {error}") from error

@@ -164,9 +164,7 @@ def test_status_tells_sources_and_what_was_not_read(project: Path) -> None:
     broken.write_text("{")
     process = indexer(project, "sync")
     assert process.returncode == 0
-    assert process.stderr.startswith(
-        f"indexer: not read: local: .agentv/results/runs/other/{OTHER}: benchmark.json: no"
-    )
+    assert process.stderr.startswith(f"indexer: not read: local: .agentv/results/runs/other/{OTHER}/benchmark.json: no")
     text = done(project, "status")
     assert "1 not read:" in text
     status = json.loads(done(project, "status", "--json"))
@@ -181,7 +179,7 @@ def test_a_failing_source_is_one_line_and_exit_1(project: Path) -> None:
     process = indexer(project, "sync")
     assert process.returncode == 1
     assert process.stdout == "local: 2 added, 0 changed, 0 removed\n"
-    assert process.stderr.splitlines()[1] == f"indexer: source x: {project}/gone does not exist; its rows stay"
+    assert process.stderr.splitlines()[1] == f"indexer: source x: path {project}/gone does not exist; its rows stay"
     assert "the index is as it was" in refused(1, project, "rebuild")
     assert "gone does not exist" in refused(1, project, "check")
 

@@ -15,7 +15,7 @@ from tests.bundles import NAME, at, bundle, row
 from tests.worlds import World
 
 A, B = f"runs/with_skills/{NAME}", "runs/baseline/2026-01-06T09-00-00-000Z"
-KEY_A = f"agentv:with_skills::{NAME}"
+KEY_A, KEY_B = f"agentv:with_skills::{NAME}", "agentv:with_skills::2026-01-06T09-00-00-000Z"
 PLACES = "SELECT run_key, source, path FROM places ORDER BY source, path"
 
 
@@ -136,8 +136,8 @@ def test_an_unreadable_run_keeps_its_rows_and_is_told_until_it_is_mended(world: 
     assert len(world.synced()) == 2
     problems = world.select("SELECT source, path, run_key, kind FROM problems ORDER BY source")
     assert problems == [
-        {"source": "local", "path": A, "run_key": KEY_A, "kind": "malformed"},
-        {"source": "team", "path": B, "run_key": "agentv:with_skills::2026-01-06T09-00-00-000Z", "kind": "malformed"},
+        {"source": "local", "path": f"{A}/benchmark.json", "run_key": KEY_A, "kind": "malformed"},
+        {"source": "team", "path": f"{B}/benchmark.json", "run_key": KEY_B, "kind": "malformed"},
     ]
     world.sync()
     assert world.column("SELECT count(*) FROM problems") == [2]
@@ -155,13 +155,13 @@ def test_a_torn_rows_file_never_makes_a_run_worse(world: World) -> None:
     world.write(at(A, torn))
     (run,) = world.synced()
     assert run["trial_count"] == 1  # first sight shows what there is
-    assert world.column("SELECT kind FROM problems") == ["torn"]
+    assert world.column("SELECT path FROM problems") == [f"{A}/index.jsonl"]
     world.write(at(A, whole))
     assert world.synced()[0]["trial_count"] == 2
     assert world.column("SELECT kind FROM problems") == []
     world.write(at(A, torn))
     assert world.synced()[0]["trial_count"] == 2
-    assert world.column("SELECT kind FROM problems") == ["torn"]
+    assert world.column("SELECT path FROM problems") == [f"{A}/index.jsonl"]
 
 
 def test_a_run_without_verdicts_has_no_rates(world: World) -> None:
@@ -313,5 +313,8 @@ def test_the_index_of_copilot_experiments_is_refused_by_name(world: World) -> No
 def test_one_writer_at_a_time_and_the_holder_is_named(world: World) -> None:
     with file.locked(world.db, "watch"), pytest.raises(LockedError, match=r"`indexer watch` \(process \d+ on"):
         world.sync()
-    file.lock_path(world.db).write_text("torn {")
+    file.lock_path(world.db).write_text("notes of mine")
+    with pytest.raises(IndexFileError, match="another program's file"):
+        world.sync()
+    file.lock_path(world.db).write_text("")
     world.sync()

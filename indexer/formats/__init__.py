@@ -10,9 +10,9 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from indexer.formats import agentv
+from indexer.formats import agentv, copilot, pier
 from indexer.formats.documents import Unreadable
-from indexer.records import Run
+from indexer.records import Run, Trial
 
 __all__ = ["ANCHORS", "FORMATS", "READER", "Folder", "Format", "Options", "Unreadable", "recognise", "run_of_overlay"]
 
@@ -26,6 +26,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     agentv_threshold: float = 0.8
+    pier_threshold: float = 1.0
     errors: bool = True
 
 
@@ -52,8 +53,37 @@ class Folder(Protocol):
     def elsewhere(self, path: str) -> "Folder | None":
         """The folder at a path in the same source and ref; None if there is none."""
 
+    def size(self, path: str) -> int | None:
+        """A file's size in bytes, without opening it; None if there is none."""
+
     def read(self, path: str, limit: int) -> bytes | None:
         """A file's bytes; None if there is none. Raises Unreadable, also for more than `limit` bytes."""
+
+
+class Earlier(Protocol):
+    """What was read of a run folder before, so that a format reads only what changed since."""
+
+    def exists(self) -> bool:
+        """Whether the whole run was read before, so that its rows can stay when a file of it is torn."""
+
+    def trial(self, name: str) -> Trial | None:
+        """A trial as it was read last; None if it was not."""
+
+    def unchanged(self, part: str) -> bool:
+        """Whether no file below the folder `part`, directly inside the run's, changed since."""
+
+
+class Nothing:
+    """Earlier, for a run that is read for the first time."""
+
+    def exists(self) -> bool:
+        return False
+
+    def trial(self, name: str) -> Trial | None:
+        return None
+
+    def unchanged(self, part: str) -> bool:
+        return False
 
 
 class Format(Protocol):
@@ -69,6 +99,9 @@ class Format(Protocol):
     def inputs(self, folder: Folder) -> list[str]:
         """The files that the rows of a run depend on, those there are, as paths inside its folder."""
 
+    def inner_runs(self, folder: Folder) -> list[str]:
+        """Names of folders directly inside a run that are runs of their own, sorted."""
+
     def overlay(self, path: str) -> str | None:
         """Where in the same source the files lie that override those of the run at `path`; None if nowhere."""
 
@@ -81,11 +114,11 @@ class Format(Protocol):
     def key_from_path(self, path: str) -> str | None:
         """The identity that a run at `path` has if its files cannot tell it; None if only they can."""
 
-    def read(self, folder: Folder, options: Options) -> Run | None:
+    def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         """The run in a recognised folder; None if it is none after all. Raises Unreadable."""
 
 
-FORMATS: tuple[Format, ...] = (agentv,)
+FORMATS: tuple[Format, ...] = (agentv, pier, copilot)
 ANCHORS = {anchor: form for form in FORMATS for anchor in form.ANCHORS}
 
 

@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from indexer.formats.documents import Amount, Count, Document, Int, Number, Text, Time, Unreadable, read_document
-from indexer.formats.masking import error_line
+from indexer.formats.documents import Amount, Count, Document, Number, Text, Time, Unreadable, read_document, unreadable
+from indexer.formats.masking import error_line, error_type
 from indexer.records import Reported, Run, RunState, Score, Tags, Trial, TrialStatus, seconds_between, utc
 
 if TYPE_CHECKING:
-    from indexer.formats import Folder, Options
+    from indexer.formats import Earlier, Folder, Options
 
 NAME = "agentv"
 AGGREGATES = ("summary.json", "benchmark.json")
@@ -31,10 +31,10 @@ ROWS = (".internal/index.jsonl", "run_manifest.jsonl", "index.jsonl")
 ANCHORS = frozenset({"benchmark.json", "summary.json", "index.jsonl", "run_manifest.jsonl"})
 TAGS = "tags.json"
 
+_RESERVED = frozenset({"runs", "metadata"})
 _MIB = 2**20
 _AGGREGATE_LIMIT, _ROWS_LIMIT, _TAGS_LIMIT = 16 * _MIB, 64 * _MIB, _MIB
 _TIME_NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)-(\d{3})Z")
-_OVERLAY = re.compile(r"((?:.*/)?)metadata/(runs/.+)", re.DOTALL)
 _VERDICTS: dict[str, TrialStatus] = {
     "ok": "passed",
     "quality_failure": "failed",
@@ -42,6 +42,9 @@ _VERDICTS: dict[str, TrialStatus] = {
     "skipped": "skipped",
     "cancelled": "cancelled",
 }
+
+
+SampleIndex = Annotated[int, Field(ge=0, lt=10**9)]
 
 
 class Usage(Document):
@@ -65,7 +68,7 @@ class Execution(Document):
 
     score: Number | None = None
     execution_status: Text | None = None
-    scores: list[Grader | None] | None = None
+    scores: Annotated[list[Grader | None], Field(max_length=1000)] | None = None
     error: str | None = None
     failure_reason_code: Text | None = None
     target_error_kind: Text | None = None
@@ -77,8 +80,11 @@ class Execution(Document):
 
 
 class Sample(Execution):
-    sample_index: Int | None = None  # G9, from 0
-    attempt: Int | None = None  # G6 to G8, from 0
+    sample_index: SampleIndex | None = None  # G9, from 0
+    attempt: SampleIndex | None = None  # G6 to G8, from 0
+
+
+Samples = Annotated[list[Sample | None], Field(max_length=10_000)]
 
 
 class Dimensions(Document):
@@ -97,8 +103,8 @@ class Row(Execution):
     category: Text | None = None
     target: Text | None = None
     variant: Text | None = None
-    samples: list[Sample | None] | None = None
-    trials: list[Sample | None] | None = None
+    samples: Samples | None = None
+    trials: Samples | None = None
     projection_identity: Identity | None = None
 
 
@@ -152,8 +158,11 @@ class TagsDocument(Document):
 
 def recognises(folder: Folder) -> bool:
     """A folder with rows or a benchmark; a lone `summary.json` only under a run's time, since cases have one too."""
+    name = _name(folder.path)
+    if name in _RESERVED or any(map(_time_of, folder.folders())):
+        return False  # a stray file among runs
     found = ANCHORS.intersection(folder.files())
-    if found == {"summary.json"} and not _TIME_NAME.fullmatch(_name(folder.path)):
+    if found == {"summary.json"} and not _time_of(name):
         found = frozenset()
     return bool(found) or (".internal" in folder.folders() and _rows_file(folder) is not None)
 
@@ -175,41 +184,49 @@ def overlay(path: str) -> str | None:
 
 def run_of_overlay(path: str) -> str | None:
     """The run folder whose overlay is at `path`; None if that is no overlay."""
-    match = _OVERLAY.fullmatch(path)
-    return match[1] + match[2] if match else None
+    parts = path.split("/")
+    at = parts.index("runs") if "runs" in parts[:-1] else 0
+    return "/".join(parts[: at - 1] + parts[at:]) if at and parts[at - 1] == "metadata" else None
 
 
 def run_folder(anchor: str) -> str | None:
     """The run folder that an anchor file at this path stands for; None for the summary of a case."""
     folder, _, name = anchor.rpartition("/")
-    if name == "summary.json" and not _TIME_NAME.fullmatch(_name(folder)):
+    if name == "summary.json" and not _time_of(_name(folder)):
         return None
     return folder.removesuffix("/.internal")
 
 
 def key_from_path(path: str) -> str | None:
     """The identity of a run whose files cannot be read, where its path tells one."""
-    if not _TIME_NAME.fullmatch(_name(path)):
+    if not _time_of(_name(path)):
         return None
     return "agentv:" + _run_id(path, _experiment_in(path) or "default", bool(_experiment_in(path)))
 
 
-def read(folder: Folder, options: Options) -> Run | None:
+def inner_runs(_folder: Folder) -> list[str]:
+    """A run holds no other runs."""
+    return []
+
+
+def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     """The run in a folder with an AgentV anchor; None for a `summary.json` of another shape. Raises Unreadable."""
     aggregate, aggregate_size = _read_aggregate(folder)
     rows_file = _rows_file(folder)
     if aggregate is None and rows_file is None:
         return None
-    rows, rows_size, torn = _read_rows(folder, rows_file)
-    tags, tags_size, torn_tags = _read_tags(folder)
+    torn: dict[str, str] = {}
+    rows, earliest, rows_size = _read_rows(folder, rows_file, torn)
+    tags, tags_size = _read_tags(folder, torn)
+    if torn and earlier.exists():
+        raise unreadable(torn)
     aggregate = aggregate or Aggregate()
     metadata = aggregate.metadata or Metadata()
     trials = _trials(rows, _Unavailable(folder, aggregate), options)
 
     name = _name(folder.path)
     time_in_name = _time_of(name)
-    timestamps = sorted(row.timestamp for row in rows if row.timestamp)
-    timestamp = time_in_name or metadata.timestamp or (timestamps[0] if timestamps else None)
+    timestamp = time_in_name or metadata.timestamp or earliest
     if timestamp is None:
         raise Unreadable("", "no-time", "nothing tells when this run began: no time in its name, metadata or rows")
 
@@ -222,7 +239,7 @@ def read(folder: Folder, options: Options) -> Run | None:
     finished_at = max(ended, default=None) if state != "running" else None
     planned = metadata.planned_test_count
     return Run(
-        key=f"agentv:{run_id}" + ("" if time_in_name else f"@{timestamps[0] if timestamps else timestamp}"),
+        key=f"agentv:{run_id}" + ("" if time_in_name else f"@{earliest or timestamp}"),
         run_id=run_id,
         format=NAME,
         layout=layout,
@@ -235,12 +252,13 @@ def read(folder: Folder, options: Options) -> Run | None:
         duration_s=seconds_between(started_at, finished_at),
         planned_count=None if planned is None else max(planned, len(trials)),
         running_count=None if state == "running" else 0,
-        size_bytes=aggregate_size + rows_size + tags_size,
+        size_bytes=aggregate_size + rows_size + tags_size + (folder.size("timing.json") or 0),
         authored_tags=_authored(metadata),
         tags=tags,
         reported=_reported(aggregate),
         trials=trials,
-        torn=torn or torn_tags,
+        torn=torn,
+        partial=bool(torn),
     )
 
 
@@ -304,31 +322,36 @@ def _read_aggregate(folder: Folder) -> tuple[Aggregate | None, int]:
     return None, 0
 
 
-def _read_rows(folder: Folder, rows_file: str | None) -> tuple[list[Row], int, str | None]:
-    """Rows without their earlier versions, the file's size in bytes, and why a line could not be read, if so."""
+def _read_rows(folder: Folder, rows_file: str | None, torn: dict[str, str]) -> tuple[list[Row], str | None, int]:
+    """Rows without their earlier versions, the earliest time of any, and the file's size in bytes.
+
+    A line that cannot be read is noted.
+    """
     data = folder.read(rows_file, _ROWS_LIMIT) if rows_file else None
     if not rows_file or data is None:
-        return [], 0, None
+        return [], None, 0
+    earliest: str | None = None
     latest: dict[tuple[str | None, ...], Row] = {}
-    torn = None
     for number, line in enumerate(data.split(b"\n"), 1):
         if not line or line.isspace():
             continue
         try:
             row = read_document(Row, rows_file, line)
         except Unreadable as error:
-            torn = torn or f"{rows_file} line {number}: {error.message}"
+            torn.setdefault(rows_file, f"line {number}: {error.message}")
             continue
+        if row.timestamp and (earliest is None or row.timestamp < earliest):
+            earliest = row.timestamp
         dimensions = (row.projection_identity and row.projection_identity.dimensions) or Dimensions()
         variant = row.variant or dimensions.variant
         latest[row.suite, dimensions.eval_path, row.test_id, row.target, variant] = row
     if torn and not latest:
-        raise Unreadable(rows_file, "malformed", torn.partition(": ")[2])
-    return list(latest.values()), len(data), torn
+        raise unreadable(torn)
+    return list(latest.values()), earliest, len(data)
 
 
-def _read_tags(folder: Folder) -> tuple[Tags | None, int, str | None]:
-    """The decision about tags: the overlay's before the run's own; its size in bytes; why it is unreadable, if so."""
+def _read_tags(folder: Folder, torn: dict[str, str]) -> tuple[Tags | None, int]:
+    """The decision about tags, the overlay's before the run's own, and its size in bytes."""
     where = overlay(folder.path)
     over = folder.elsewhere(where) if where else None
     for place in (over, folder):
@@ -338,9 +361,10 @@ def _read_tags(folder: Folder) -> tuple[Tags | None, int, str | None]:
         try:
             document = read_document(TagsDocument, TAGS, data)
         except Unreadable as error:
-            return None, len(data), f"{TAGS}: {error.message}"
-        return Tags(tags=[tag for tag in document.tags if tag], updated_at=document.updated_at), len(data), None
-    return None, 0, None
+            torn[TAGS] = error.message
+            return None, len(data)
+        return Tags(tags=[tag for tag in document.tags if tag], updated_at=document.updated_at), len(data)
+    return None, 0
 
 
 def _authored(metadata: Metadata) -> list[str]:
@@ -416,6 +440,7 @@ def _executions(row: Row, unavailable: _Unavailable, options: Options) -> Iterat
         attempt = _attempt(sample, at)
         own = sample.token_usage if sample is not row else None
         duration_ms = _share(sample.duration_ms, row.duration_ms, len(samples))
+        status = _verdict(sample, options.agentv_threshold)
         yield Trial(
             trial=f"{row.suite or ''}/{row.test_id}/{row.target or ''}/{attempt}",
             suite=row.suite,
@@ -423,9 +448,11 @@ def _executions(row: Row, unavailable: _Unavailable, options: Options) -> Iterat
             category=row.category,
             target=row.target,
             attempt=attempt,
-            status=_verdict(sample, options.agentv_threshold),
+            status=status,
             score=sample.score,
-            error_type=sample.failure_reason_code or sample.target_error_kind,
+            error_type=error_type(sample.failure_reason_code or sample.target_error_kind)
+            if status == "errored"
+            else None,
             error=error_line(sample.error) if options.errors else None,
             started_at=sample.start_time or row.start_time,
             finished_at=sample.end_time or row.end_time or row.timestamp,
@@ -437,6 +464,10 @@ def _executions(row: Row, unavailable: _Unavailable, options: Options) -> Iterat
             cost_usd=_share(sample.cost_usd, cost, len(samples)) if sample is not row else cost,
             scores=[_score(grader) for grader in sample.scores or [] if grader],
         )
+
+
+def _error_type(execution: Execution) -> str | None:
+    return error_type(execution.failure_reason_code) or error_type(execution.target_error_kind)
 
 
 def _attempt(sample: Execution, at: int) -> int:

@@ -6,7 +6,8 @@ documents are declared as pydantic models, which read JSON in one step without b
 that nobody asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -16,11 +17,24 @@ from indexer.records import utc
 
 
 class Unreadable(Exception):
-    """A file of a run cannot be read; the message says why. `path` is inside the run's folder."""
+    """A file of a run cannot be read; the message says why. `path` is inside the run's folder.
 
-    def __init__(self, path: str, kind: str, message: str):
+    `others` are further files of the run that cannot be read either, and why.
+    """
+
+    def __init__(self, path: str, kind: str, message: str, others: Mapping[str, str] = MappingProxyType({})):
         super().__init__(message)
-        self.path, self.kind, self.message = path, kind, message
+        self.path, self.kind, self.message, self.others = path, kind, message, others
+
+
+MALFORMED = "malformed"
+"""The kind of a problem with the content of a file."""
+
+
+def unreadable(torn: Mapping[str, str]) -> Unreadable:
+    """The error for a run of which these files, with the reasons, cannot be read."""
+    (path, message), *others = torn.items()
+    return Unreadable(path, MALFORMED, message, dict(others))
 
 
 class Document(BaseModel):
@@ -51,9 +65,9 @@ def _without_wrong_fields(model: type[D], path: str, data: bytes, wrong: Validat
     try:
         document = from_json(data)
     except ValueError as error:
-        raise Unreadable(path, "malformed", f"no valid JSON: {error}") from None
+        raise Unreadable(path, MALFORMED, f"no valid JSON: {error}") from None
     if not isinstance(document, dict):
-        raise Unreadable(path, "malformed", "not a JSON object")
+        raise Unreadable(path, MALFORMED, "not a JSON object")
     for field in wrong.errors(include_url=False, include_context=False, include_input=False):
         _drop(document, field["loc"])
     try:
@@ -61,7 +75,7 @@ def _without_wrong_fields(model: type[D], path: str, data: bytes, wrong: Validat
     except ValidationError as still:
         first = still.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise Unreadable(path, "malformed", f"{where}: {first['msg'].lower()}") from None
+        raise Unreadable(path, MALFORMED, f"{where}: {first['msg'].lower()}") from None
 
 
 def _drop(document: Any, where: Sequence[Any]) -> None:

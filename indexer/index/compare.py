@@ -55,7 +55,7 @@ SELECT run_key AS key FROM {0}.problems WHERE run_key IS NOT NULL UNION
 SELECT run_key FROM {1}.problems WHERE run_key IS NOT NULL UNION
 SELECT pl.run_key FROM {0}.places pl JOIN {0}.problems pr ON pr.source = pl.source
 WHERE (pr.ref IS NULL OR pr.ref IS pl.ref)
-  AND (pr.path IN ('', pl.path) OR substr(pl.path, 1, length(pr.path) + 1) = pr.path || '/') UNION
+  AND (pr.path IN ('', pl.path, pl.ref || ' history') OR substr(pl.path, 1, length(pr.path) + 1) = pr.path || '/') UNION
 SELECT pl.run_key FROM {0}.places pl JOIN {0}.sources s ON s.name = pl.source WHERE s.failing_since IS NOT NULL
 """
 

@@ -10,11 +10,14 @@ import fcntl
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from indexer.errors import IndexFileError, LockedError
@@ -77,9 +80,17 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
 
 def require_ours(path: Path) -> None:
     """Raises IndexFileError if there is something at `path` that is no index of ours."""
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be read: {error.strerror}") from None
+    if stat.S_ISDIR(status.st_mode):
         raise IndexFileError(f"{path} is a folder; name a file with --db or `db` in indexer.toml")
-    if not path.exists() or path.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        raise IndexFileError(f"{path} is no regular file and was left alone; name another with --db")
+    if status.st_size == 0:
         return
     try:
         with path.open("rb") as file:
@@ -87,8 +98,8 @@ def require_ours(path: Path) -> None:
     except OSError as error:
         raise IndexFileError(f"{path} cannot be read: {error.strerror}") from None
     if header[:16] != _MAGIC:
-        if lock_path(path).exists():
-            return  # it was ours before it was damaged
+        if _holder(path).get("inode") == status.st_ino:
+            return  # the very file that was our index, damaged since
         raise IndexFileError(f"{path} is no index and was left alone; name another file with --db or `db`")
     if int.from_bytes(header[68:72]) == APPLICATION_ID:
         return
@@ -98,29 +109,37 @@ def require_ours(path: Path) -> None:
             f"{path} is copilot-experiments' own index and was left alone; "
             "move it away, or name another file with --db or `db` in indexer.toml"
         )
-    if tables or header[68:72] != b"\0\0\0\0":
+    if tables or int.from_bytes(header[68:72]):
         raise IndexFileError(f"{path} is another program's database and was left alone; name another file with --db")
 
 
-def fault(path: Path, reader: str) -> str | None:
-    """Why the index must be built anew, for people; None if it can be continued. It must be ours."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an index must be built anew, for people; `lost` when nothing of it can be read any more."""
+
+    why: str
+    lost: bool
+
+
+def fault(path: Path, reader: str) -> Fault | None:
+    """What keeps the index from being continued; None if it can be. It must be ours."""
     if not path.exists() or path.stat().st_size == 0:
-        return "there is no index yet"
+        return Fault("there is no index yet", lost=True)
     try:
         database = connect(path)
         try:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version != SCHEMA:
-                return f"the index has schema version {version} and this program {SCHEMA}" if version else "it is empty"
+                return Fault(f"the index has schema version {version} and this program {SCHEMA}", lost=True)
             if not _schema(database) >= expected_schema():
-                return "the index lacks tables"
+                return Fault("the index lacks tables", lost=True)
             if database.execute("SELECT reader FROM meta").fetchall() != [(reader,)]:
-                return "the index was read by another version or with other settings"
+                return Fault("the index was read by another version or with other settings", lost=False)
         finally:
             database.close()
     except sqlite3.Error as error:
         if is_damage(error):
-            return f"the index is damaged ({error})"
+            return Fault(f"the index is damaged ({error})", lost=True)
         raise IndexFileError(f"{path} cannot be read: {error}") from None
     return None
 
@@ -151,7 +170,7 @@ def begin_anew(database: sqlite3.Connection, reader: str) -> None:
     for script in ("schema.sql", "lookups.sql", "views.sql"):
         run_script(database, script)
     generation = os.urandom(8).hex()
-    database.execute("INSERT INTO meta VALUES (?, ?, ?, 0)", (generation, SCHEMA, reader))
+    database.execute("INSERT INTO meta VALUES (?, ?, ?, 0, 0)", (generation, SCHEMA, reader))
 
 
 def remove(path: Path) -> None:
@@ -179,11 +198,16 @@ def locked(path: Path, command: str) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise IndexFileError(f"{lock_path(path)} cannot be locked: {error.strerror}") from None
-            raise LockedError(f"{path} is being written by {_holder(path)}") from None
+            raise LockedError(f"{path} is being written by {_named(_holder(path))}") from None
+        require_ours(path)  # another writer may have ended since
+        if os.fstat(handle).st_size and "pid" not in _holder(path):
+            raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
         holder = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": now()}
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(holder).encode(), 0)
-        yield
+        _sign(handle, path, holder)
+        try:
+            yield
+        finally:
+            _sign(handle, path, holder)
     finally:
         os.close(handle)
 
@@ -193,12 +217,26 @@ def now() -> str:
     return utc_text(datetime.now(UTC))
 
 
-def _holder(path: Path) -> str:
+def _sign(handle: int, path: Path, holder: dict[str, Any]) -> None:
+    """Write down who holds the lock, and which file is the index."""
+    inode = path.stat().st_ino if path.exists() else None
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, json.dumps(holder | {"inode": inode}).encode(), 0)
+
+
+def _holder(path: Path) -> dict[str, Any]:
     try:
         holder = json.loads(lock_path(path).read_text())
-        return f"`indexer {holder['command']}` (process {holder['pid']} on {holder['host']} since {holder['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
+        return {}
+    return holder if isinstance(holder, dict) else {}
+
+
+def _named(holder: dict[str, Any]) -> str:
+    if "pid" not in holder:
         return "another process"
+    host, since = holder.get("host"), holder.get("since")
+    return f"`indexer {holder.get('command')}` (process {holder['pid']} on {host} since {since})"
 
 
 def _tables(path: Path) -> set[str]:

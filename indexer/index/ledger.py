@@ -5,13 +5,17 @@ It answers the source's questions while it is walked (`sources.Known`), and take
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from indexer.formats import Unreadable
+from indexer.formats import Earlier, Nothing, Unreadable
+from indexer.formats.documents import MALFORMED
 from indexer.index import file, rows
 from indexer.index.places import Place
-from indexer.records import Run
+from indexer.index.problems import Lasting, Problems
+from indexer.records import Run, Trial
 from indexer.sources import Added, Found, History, Stamp, Tip, Trouble, plain_name
 
 if TYPE_CHECKING:
@@ -56,6 +60,26 @@ class _Indexed(NamedTuple):
     fingerprint: str
 
 
+class _Rows:
+    """Earlier, from the rows of a run that was read at the same place."""
+
+    def __init__(self, database: sqlite3.Connection, run_pk: int | None, changed: set[str] | None, whole: bool):
+        self._database, self._run_pk, self._changed, self._whole = database, run_pk, changed, whole
+
+    def exists(self) -> bool:
+        return self._whole
+
+    def trial(self, name: str) -> Trial | None:
+        return self._trials.get(name)
+
+    def unchanged(self, part: str) -> bool:
+        return self._changed is not None and part not in self._changed
+
+    @cached_property
+    def _trials(self) -> dict[str, Trial]:
+        return {} if self._run_pk is None else rows.stored_trials(self._database, self._run_pk)
+
+
 class Ledger:
     """One source in one pass."""
 
@@ -64,13 +88,11 @@ class Ledger:
         self._database = current.database
         self._memo: tuple[tuple[str | None, str], _Indexed | None] | None = None
         self._seen: list[tuple[int]] = []
-        self._told: set[int] = set()
+        self.problems = Problems(current, source)
         self._failing = False
         self._changed = False
         self._runs = 0
         self._several_refs = False
-        where = "SELECT ref, path FROM problems WHERE source = ? AND lasting"
-        self._open_problems = set(self._database.execute(where, (source,)))
         self._database.execute("CREATE TEMP TABLE IF NOT EXISTS _seen (place_pk INTEGER PRIMARY KEY)")
 
     # what the source asks
@@ -89,10 +111,9 @@ class Ledger:
 
     def stamps(self, path: str) -> Mapping[str, Stamp]:
         place = self._indexed(None, path)
-        if place is None or not place.fingerprint:
+        if place is None:
             return {}
-        files = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
-        return {name: Stamp(*stamp) for name, *stamp in self._database.execute(files, (place.pk,))}
+        return self._stamps_of(place.pk)
 
     def refs_with(self, name: str) -> list[str]:
         self._pass.flush()
@@ -108,21 +129,35 @@ class Ledger:
     def put(self, found: Found, run: Run) -> None:
         """A run folder was read."""
         old = self._indexed(found.ref, found.path)
-        if run.torn:
-            self._problem(found.ref, found.path, old.run_key if old else run.key, "torn", run.torn, lasting=True)
-            if old:
-                self._mark(old.pk)
-                return
-        else:
-            self._close_problem(found.ref, found.path)
+        for path, message in run.torn.items():
+            where = f"{found.path}/{path}"
+            lasts: Lasting = 2 if run.partial else 1
+            self.problems.tell(found.ref, where, MALFORMED, message, run_key=run.key, lasting=lasts)
+        self.problems.close(found.ref, found.path)
         tags = None if run.tags is None else rows.tags_text(run.tags.tags)
         decided = run.tags.updated_at if run.tags else None
+        ended = int(run.state in ("ended", "failed", "cancelled"))
         ended_count = sum(trial.status != "running" for trial in run.trials)
+        last_activity = max((trial.finished_at for trial in run.trials if trial.finished_at), default=None)
         place = Place(
-            self._source, found.path, found.ref, int(run.state in ("ended", "cancelled")), ended_count,
-            run.updated_at, tags, decided, rows.tags_text(run.authored_tags), *self._added(found.ref, found.path), 0,
+            self._source, found.path, found.ref, ended, ended_count, last_activity, tags, decided,
+            rows.tags_text(run.authored_tags), *self._added(found.ref, found.path), 0,
         )  # fmt: skip
-        self._store(found, place, old, run, "" if run.torn else found.fingerprint)
+        self._store(found, place, old, run)
+
+    def earlier(self, found: Found) -> Earlier:
+        """What is indexed of a run folder that is about to be read again."""
+        old = self._indexed(found.ref, found.path)
+        if old is None:
+            return Nothing()
+        place = (self._source, found.path, found.ref)
+        mine = (
+            self._database.execute("SELECT source, path, ref FROM runs WHERE id = ?", (old.run_pk,)).fetchone() == place
+        )
+        stamps = self.stamps(found.path) if found.ref is None else {}
+        changed = {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
+        whole = not self.problems.lacks_rows(found.ref, found.path)
+        return _Rows(self._database, old.run_pk if mine else None, changed if stamps else None, whole)
 
     def put_twin(self, found: Found) -> bool:
         """Take over what another ref with the same folder at the same path was read as, if there is one."""
@@ -135,13 +170,13 @@ class Ledger:
         ).fetchone()
         if twin is None:
             return False
-        self._close_problem(found.ref, found.path)
+        self.problems.close(found.ref, found.path)
         values = dict(zip(columns, twin, strict=True)) | {
             "ref": found.ref,
             "sha": self._added(found.ref, found.path)[0],
         }
-        self._pass.touch(values["run_key"])
         old = self._indexed(found.ref, found.path)
+        self._pass.touch(values["run_key"], stale=old is not None)
         if old is not None:
             self._pass.touch(old.run_key)
         self._write_place(old, tuple(values[column] for column in _PLACE), {}, new_in_source=False)
@@ -150,13 +185,17 @@ class Ledger:
     def unreadable(self, found: Found, error: Unreadable) -> None:
         """A run folder cannot be read: what was read of it before stays."""
         if error.kind == "partial-clone":
-            self._problem(None, "", None, error.kind, error.message, lasting=False)
-            self.keep(found)
-            return
-        old = self._indexed(found.ref, found.path)
-        key = old.run_key if old else found.format.key_from_path(found.path)
-        where = f"{error.path}: " if error.path else ""
-        self._problem(found.ref, found.path, key, error.kind, where + error.message, lasting=True)
+            self.problems.tell(None, "", error.kind, error.message)
+        else:
+            old = self._indexed(found.ref, found.path)
+            key = old.run_key if old else found.format.key_from_path(found.path)
+            inside = error.path == found.path or error.path.startswith(f"{found.path}/")
+            path = error.path if inside else f"{found.path}/{error.path}".rstrip("/")
+            lasts: Lasting = 2 if self.problems.lacks_rows(found.ref, found.path) else 1
+            self.problems.tell(found.ref, path, error.kind, error.message, run_key=key, lasting=lasts)
+            for other, message in error.others.items():
+                self.problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
+            self.problems.close(found.ref, found.path)
         self.keep(found)
 
     def keep(self, found: Found) -> None:
@@ -166,7 +205,7 @@ class Ledger:
 
     def same(self, ref: str | None, path: str) -> None:
         """A run folder equals what is indexed."""
-        self._close_problem(ref, path)
+        self.problems.close(ref, path)
         if (old := self._indexed(ref, path)) is not None:
             self._mark(old.pk)
 
@@ -175,9 +214,7 @@ class Ledger:
         self._pass.flush()
         for pk, run_pk, run_key in self._at_or_below(ref, path):
             self._remove(pk, run_pk, run_key)
-        for problem_ref, problem_path in list(self._open_problems):
-            if problem_ref == ref and (problem_path == path or problem_path.startswith(f"{path}/")):
-                self._close_problem(ref, problem_path)
+        self.problems.close(ref, path)
 
     def swept(self, ref: str | None) -> None:
         """Every run folder of a ref was told: the rest is gone."""
@@ -190,10 +227,7 @@ class Ledger:
             )
             for place in self._database.execute(unseen, (self._source, ref)).fetchall():
                 self._remove(*place)
-        lasting = "SELECT id, path FROM problems WHERE source = ? AND ref IS ? AND lasting"
-        for pk, path in self._database.execute(lasting, (self._source, ref)).fetchall():
-            if pk not in self._told:
-                self._close_problem(ref, path)
+        self.problems.swept(ref)
 
     def missing(self, ref: str) -> None:
         """A ref is there no more."""
@@ -201,20 +235,21 @@ class Ledger:
         places = "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref = ?"
         for place in self._database.execute(places, (self._source, ref)).fetchall():
             self._remove(*place)
-        for table in ("_refs", "_added", "problems"):
+        for table in ("_refs", "_added"):
             self._pass.run(f"DELETE FROM {table} WHERE source = ? AND ref = ?", (self._source, ref))
-        self._open_problems = {problem for problem in self._open_problems if problem[0] != ref}
+        self.problems.swept(ref)
 
     def trouble(self, trouble: Trouble) -> None:
         """Something beside the runs cannot be read: what is indexed there stays."""
         self._pass.flush()
-        self._problem(trouble.ref, trouble.path, None, trouble.kind, trouble.message, lasting=False)
+        self.problems.tell(trouble.ref, trouble.path, trouble.kind, trouble.message)
         for pk, _, _ in self._at_or_below(trouble.ref, trouble.path):
             self._mark(pk)
 
     def history(self, history: History) -> None:
-        """Which commits brought which folders to a ref. Raises SourceError when they cannot be read to the end."""
+        """Which commits brought which folders to a ref; nothing of it counts when it could not be read to the end."""
         ref = history.ref
+        self._database.execute("SAVEPOINT history")
         if history.complete and not self._pass.fresh:
             self._pass.run("DELETE FROM _added WHERE source = ? AND ref = ?", (self._source, ref))
         paths: set[str] = set()
@@ -223,7 +258,10 @@ class Ledger:
             self._database.executemany(_INSERT_ADDED, [(self._source, ref, *added) for added in batch])
             if not history.complete:
                 paths.update(added.path for added in batch)
-        if self._pass.fresh:
+        if history.error:
+            self._database.execute("ROLLBACK TO history")
+        self._database.execute("RELEASE history")
+        if self._pass.fresh or history.error:
             return
         stale = (
             "SELECT p.id, p.run_key, a.sha FROM places p LEFT JOIN _added a "
@@ -248,6 +286,13 @@ class Ledger:
         if old != tuple(tip):
             self._pass.run("INSERT OR REPLACE INTO _refs VALUES (?, ?, ?, ?, ?, ?)", (self._source, ref, *tip))
 
+    def opened(self, kind: str, place: str) -> None:
+        """The source can be read; what was indexed of another place under its name is forgotten."""
+        stored = self._database.execute("SELECT kind, place FROM sources WHERE name = ?", (self._source,)).fetchone()
+        if stored != (kind, place):
+            self.forget()
+            self._pass.run("UPDATE sources SET kind = ?, place = ? WHERE name = ?", (kind, place, self._source))
+
     def failing(self, error: str) -> None:
         """The source cannot be opened."""
         self._failing = True
@@ -259,10 +304,14 @@ class Ledger:
             )
 
     def unsettle(self, path: str) -> None:
-        """The files of a place changed while they were read: it is read again in the next pass."""
+        """The files of a place change while they are read: it is read again in the next pass."""
         self._pass.flush()
         if (old := self._indexed(None, path)) is not None:
-            self._pass.run("UPDATE places SET fingerprint = '' WHERE id = ?", (old.pk,))
+            self._pass.run("DELETE FROM _files WHERE place_pk = ?", (old.pk,))
+
+    def flush(self) -> None:
+        """Write what was told so far."""
+        self._pass.flush()
 
     def forget(self) -> None:
         """The source is not followed any more."""
@@ -276,10 +325,7 @@ class Ledger:
         """Close problems that were not told again, and bring the source's own row up to date."""
         if self._failing:
             return
-        stale = "SELECT id FROM problems WHERE source = ? AND NOT lasting"
-        for (pk,) in self._database.execute(stale, (self._source,)).fetchall():
-            if pk not in self._told:
-                self._pass.run("DELETE FROM problems WHERE id = ?", (pk,))
+        self.problems.finish()
         counts = self._pass.counts[self._source]
         query = "SELECT tip, runs, changed_at, failing_since, error FROM sources WHERE name = ?"
         old = self._database.execute(query, (self._source,)).fetchone()
@@ -314,7 +360,7 @@ class Ledger:
         row = self._database.execute(query, (self._source, ref, path)).fetchone() if ref else None
         return row or (None, None, None)
 
-    def _store(self, found: Found, place: Place, old: _Indexed | None, run: Run, fingerprint: str) -> None:
+    def _store(self, found: Found, place: Place, old: _Indexed | None, run: Run) -> None:
         others = self._others(place, old, run)
         best = not others or self._pass.is_best(place, others)
         if best:
@@ -325,15 +371,15 @@ class Ledger:
                 "SELECT id, timestamp FROM runs WHERE key = ?", (run.key,)
             ).fetchone()
         if others:
-            self._pass.touch(run.key)
+            self._pass.touch(run.key, stale=old is not None and not best)
         if old and old.run_key != run.key:
             self._pass.touch(old.run_key)
         row = (
             pk, run.key, timestamp, *place[:3], place.sha, rows.run_status(run), place.ended, place.ended_count,
             place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
-            place.authored_tags, fingerprint,
+            place.authored_tags, "" if run.torn and found.ref else found.fingerprint,
         )  # fmt: skip
-        stamps = found.stamps if fingerprint else {}
+        stamps = {name: stamp for name, stamp in found.stamps.items() if name not in run.torn}
         self._write_place(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
 
     def _others(self, place: Place, old: _Indexed | None, run: Run) -> list[Place]:
@@ -359,10 +405,22 @@ class Ledger:
             if stored != row:
                 self._changed |= stored[:-1] != row[:-1]
                 self._pass.run(_UPDATE_PLACE, (*row, pk))
-            self._pass.run("DELETE FROM _files WHERE place_pk = ?", (pk,))
+            self._forget_stamps(pk, stamps)
+        known = self._stamps_of(pk) if old else {}
         for name, stamp in stamps.items():
-            self._pass.add(_INSERT_FILE, (pk, name, *stamp))
+            if name not in known:
+                self._pass.add(_INSERT_FILE, (pk, name, *stamp))
         self._mark(pk)
+
+    def _stamps_of(self, pk: int) -> dict[str, Stamp]:
+        files = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
+        return {name: Stamp(*stamp) for name, *stamp in self._database.execute(files, (pk,))}
+
+    def _forget_stamps(self, pk: int, new: Mapping[str, Stamp]) -> None:
+        """Remove the stamps of a place that differ from the new ones."""
+        for name, stamp in self._stamps_of(pk).items():
+            if new.get(name) != stamp:
+                self._pass.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
 
     def _remove(self, pk: int, run_pk: int, run_key: str) -> None:
         self._memo = None
@@ -385,35 +443,6 @@ class Ledger:
     def _write_seen(self) -> None:
         self._database.executemany(_INSERT_SEEN, self._seen)
         self._seen.clear()
-
-    # problems
-
-    def _problem(
-        self, ref: str | None, path: str, run_key: str | None, kind: str, message: str, *, lasting: bool
-    ) -> None:
-        identity = (self._source, path, ref, kind)
-        query = "SELECT id, run_key, message FROM problems WHERE source = ? AND path = ? AND ref IS ? AND kind = ?"
-        row = self._database.execute(query, identity).fetchone()
-        if row is None:
-            insert = "INSERT INTO problems (source, path, ref, kind, run_key, message, first_seen, lasting)"
-            values = (*identity, run_key, message, file.now(), lasting)
-            pk = self._pass.run(f"{insert} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid or 0
-        else:
-            pk = row[0]
-            if row[1:] != (run_key, message):
-                self._pass.run("UPDATE problems SET run_key = ?, message = ? WHERE id = ?", (run_key, message, pk))
-        self._told.add(pk)
-        if lasting:
-            self._open_problems.add((ref, path))
-            others = "source = ? AND path = ? AND ref IS ? AND kind <> ? AND lasting"
-            if self._database.execute(f"SELECT 1 FROM problems WHERE {others}", identity).fetchone():
-                self._pass.run(f"DELETE FROM problems WHERE {others}", identity)
-
-    def _close_problem(self, ref: str | None, path: str) -> None:
-        if (ref, path) in self._open_problems:
-            self._open_problems.discard((ref, path))
-            where = "source = ? AND path = ? AND ref IS ? AND lasting"
-            self._pass.run(f"DELETE FROM problems WHERE {where}", (self._source, path, ref))
 
 
 def _batches(added: Iterable[Added]) -> Iterable[list[Added]]:

@@ -1,5 +1,5 @@
 -- Looking up a place or problem, while a pass writes
 CREATE INDEX places_run ON places (run_pk);
-CREATE UNIQUE INDEX places_place ON places (source, path, ref);
+CREATE UNIQUE INDEX places_place ON places (source, path, coalesce(ref, ''));
 CREATE INDEX places_name ON places (source, name);
-CREATE UNIQUE INDEX problems_place ON problems (source, path, kind, ref);
+CREATE UNIQUE INDEX problems_place ON problems (source, path, kind, coalesce(ref, ''));

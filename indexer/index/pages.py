@@ -14,7 +14,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -198,6 +198,3 @@ def _decode(cursor: str, bound: dict[str, Any], column: str) -> Position:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise QueryError("cursor: it is not one of ours")
     return Position(value, key)
-
-
-FILTERS = tuple(field.name for field in fields(Filters))

@@ -16,11 +16,12 @@ from typing import Any
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
 from indexer.index import file
 from indexer.index.pages import LARGEST_PAGE, Filters, page_of_ids
-from indexer.index.rows import DELETIONS_KEPT, RUN, TARGET, TRIAL
+from indexer.index.rows import RUN, TARGET, TRIAL
 
 PUBLIC = (*RUN, "rev")
 """The columns of `runs` without its internal id."""
 
+_TARGET_ORDER = "target, agent, model, suite"
 PLACE = ("source", "path", "ref", "sha", "status", "ended", "last_activity")
 Row = dict[str, Any]
 
@@ -87,8 +88,14 @@ class Index:
         with self._reading() as database:
             pk = resolve(database, name)
             run = _by_ids(database, [pk])[0]
-            run["targets"] = _rows(database, f"SELECT {', '.join(TARGET[2:])} FROM run_targets WHERE run_pk = ?", pk)
-            run["places"] = _rows(database, f"SELECT {', '.join(PLACE)} FROM places WHERE run_pk = ? ORDER BY id", pk)
+            run["targets"] = _rows(
+                database,
+                f"SELECT {', '.join(TARGET[2:])} FROM run_targets WHERE run_pk = ? ORDER BY {_TARGET_ORDER}",
+                pk,
+            )
+            run["places"] = _rows(
+                database, f"SELECT {', '.join(PLACE)} FROM places WHERE run_pk = ? ORDER BY source, path, ref", pk
+            )
             commits = "SELECT repo, sha, committed_at, subject FROM run_commits WHERE run_key = ? ORDER BY committed_at"
             run["commits"] = _rows(database, commits, run["key"])
             return run
@@ -143,12 +150,24 @@ class Index:
             return _rows(database, "SELECT * FROM meta")[0]
 
     @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let several calls see one state."""
+        with self._reading():
+            yield
+
+    @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """One read transaction on the file that is there now."""
+        if self._database is not None and self._database.in_transaction:
+            yield self._database
+            return
         database = self._current()
         try:
             database.execute("BEGIN")
             try:
+                version = database.execute("PRAGMA user_version").fetchone()[0]
+                if version != file.SCHEMA:
+                    raise IndexFileError(f"{self.path} is of another version ({version}); renew it: indexer sync")
                 yield database
             finally:
                 database.execute("ROLLBACK")
@@ -169,18 +188,7 @@ class Index:
             self.close()
             file.require_ours(self.path)
             self._database, self._identity = file.connect(self.path), identity
-            version = self._version(self._database)
-            if version != file.SCHEMA:
-                self.close()
-                raise IndexFileError(f"{self.path} is of another version ({version}); renew it: indexer sync")
         return self._database
-
-    def _version(self, database: sqlite3.Connection) -> int:
-        try:
-            return int(database.execute("PRAGMA user_version").fetchone()[0])
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise IndexFileError(f"{self.path} cannot be read: {error}; `indexer sync` makes a new one") from None
 
 
 def open_index(path: str | Path) -> Index:
@@ -214,9 +222,8 @@ def _revision(database: sqlite3.Connection, token: str | None, generation: str) 
     made_in, dot, text = token.partition(".")
     if not dot or not text.isascii() or not text.isdigit() or len(text) > 18:
         raise QueryError(f"since: {token!r} is no token of changes")
-    oldest = database.execute("SELECT count(*), min(rev) FROM deletions").fetchone()
-    forgotten = oldest[0] >= DELETIONS_KEPT and int(text) < oldest[1]
-    if made_in != generation or forgotten:
+    last, forgotten = database.execute("SELECT last_rev, forgotten_rev FROM meta").fetchone()
+    if made_in != generation or not forgotten <= int(text) <= last:
         raise StaleTokenError("since: the token is from before a rebuild or too old; list all runs again")
     return int(text)
 

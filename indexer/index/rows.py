@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from indexer.index.totals import configurations, joined, status, totals
-from indexer.records import Reported, Run, Score, Trial
+from indexer.index.totals import configurations, status, totals
+from indexer.records import Reported, Run, Score, Trial, joined
 
 TRIAL = tuple(field.name for field in dataclasses.fields(Trial) if field.name != "scores")
 SCORE = tuple(field.name for field in dataclasses.fields(Score))
@@ -195,6 +195,19 @@ def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dic
     targets = database.execute(select("run_targets", TARGET, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
     tags = database.execute(select("run_tags", TAG, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
     return RunRows(run, trials, targets, tags), ids
+
+
+def stored_trials(database: sqlite3.Connection, run_pk: int) -> dict[str, Trial]:
+    """The trials of a run as records, by name."""
+    trials: dict[int, Trial] = {}
+    for pk, *row in database.execute(select("trials", ["id", *TRIAL], "run_pk = ?"), (run_pk,)):
+        trials[pk] = Trial(**dict(zip(TRIAL, row, strict=True)))
+    where = "trial_pk IN (SELECT id FROM trials WHERE run_pk = ?) ORDER BY id"
+    for pk, *row in database.execute(select("scores", ["trial_pk", *SCORE], where), (run_pk,)):
+        values = dict(zip(SCORE, row, strict=True))
+        values["passed"] = None if values["passed"] is None else bool(values["passed"])
+        trials[pk].scores.append(Score(**values))
+    return {trial.trial: trial for trial in trials.values()}
 
 
 def replace_differences(

@@ -198,7 +198,8 @@ CREATE TABLE problems (
   message    TEXT NOT NULL,
   first_seen TEXT NOT NULL,
   ref        TEXT,
-  lasting    INTEGER NOT NULL          -- 1: until its run folder is read again; 0: told anew by each pass
+  lasting    INTEGER NOT NULL          -- 0: told anew by each pass; 1: until its run folder is read again;
+                                       --   2: likewise, and rows are missing for it
 );
 
 CREATE TABLE deletions (
@@ -213,7 +214,8 @@ CREATE TABLE meta (
   generation TEXT NOT NULL,            -- another one after each rebuild
   schema     INTEGER NOT NULL,         -- shape of these tables, as PRAGMA user_version
   reader     TEXT NOT NULL,            -- what was made of the same bytes: reader version and options
-  last_rev   INTEGER NOT NULL          -- the counter behind runs.rev and deletions.rev
+  last_rev   INTEGER NOT NULL,         -- the counter behind runs.rev and deletions.rev
+  forgotten_rev INTEGER NOT NULL       -- deletions up to here are forgotten
 );
 
 CREATE TABLE _refs (
@@ -236,6 +238,11 @@ CREATE TABLE _added (
   seconds INTEGER NOT NULL,            -- commit time since 1970
   author  TEXT NOT NULL,
   PRIMARY KEY (source, ref, path)
+) WITHOUT ROWID;
+
+CREATE TABLE _unsettled (
+  -- runs whose best place could not be read when it took over
+  key TEXT PRIMARY KEY
 ) WITHOUT ROWID;
 
 CREATE TABLE _files (

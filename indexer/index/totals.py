@@ -44,11 +44,6 @@ def status(state: RunState, total: dict[str, Any]) -> str:
     return "failed" if total["errored"] and total["errored"] == total["trial_count"] else "completed"
 
 
-def joined(values: Iterable[str | None]) -> str | None:
-    """Distinct known values, sorted and joined by `, `; None if there is none."""
-    return ", ".join(sorted({value for value in values if value})) or None
-
-
 def configurations(run: Run) -> dict[tuple[str | None, ...], list[Trial]]:
     """The run's trials by (target, agent, model, suite), in a fixed order."""
     groups: dict[tuple[str | None, ...], list[Trial]] = {}

@@ -10,7 +10,7 @@ Nothing is written that is equal to what is there: a pass that finds no differen
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from indexer.index import file, rows
@@ -18,8 +18,10 @@ from indexer.index.ledger import Ledger
 from indexer.index.places import Place, added, ranked, tags
 from indexer.records import Run
 
-_BATCH = 500
+_BATCH = 5000
 
+_SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since", "error")
+_TOUCH = "INSERT INTO _touched VALUES (?, ?) ON CONFLICT DO UPDATE SET stale = max(stale, excluded.stale)"
 _HAS_RUN = "SELECT 1 FROM runs WHERE key = ?"
 _PLACES = """
 SELECT p.source, p.path, p.ref, p.ended, p.ended_count, p.last_activity, p.tags, p.tags_at, p.authored_tags,
@@ -62,29 +64,35 @@ class Pass:
         self._reread = reread
         self._order = {source.name: (source.kind == "git", at) for at, source in enumerate(sources)}
         self._sources = {source.name: source for source in sources}
-        self._last_rev = self._next("SELECT last_rev FROM meta")
-        self._next_run = self._next("SELECT max(id) FROM runs") + 1
-        self._next_trial = self._next("SELECT max(id) FROM trials") + 1
-        self._next_place = self._next("SELECT max(id) FROM places") + 1
+        self._last_rev = self._newest("SELECT last_rev FROM meta")
+        self._next_run = self._newest("SELECT max(id) FROM runs") + 1
+        self._next_trial = self._newest("SELECT max(id) FROM trials") + 1
+        self._next_place = self._newest("SELECT max(id) FROM places") + 1
         self._batch: dict[str, list[rows.Row]] = {}
         self._pending: set[str] = set()
+        self._waiting = 0
+        self._counted: set[str] = set()
         self._indexed = False
         self.ledgers = {name: Ledger(self, name) for name in self._sources}
         self.counts: dict[str, dict[str, int]] = {
             name: {"added": 0, "changed": 0, "removed": 0} for name in self._sources
         }
         database.execute("DROP TABLE IF EXISTS temp._touched")
-        database.execute("CREATE TEMP TABLE _touched (key TEXT PRIMARY KEY) WITHOUT ROWID")
-        self._drop_unknown_sources()
+        database.execute("CREATE TEMP TABLE _touched (key TEXT PRIMARY KEY, stale) WITHOUT ROWID")
+        if self.fresh:
+            self._add_sources()
+        else:
+            self._reorder_sources()
+            database.execute("INSERT INTO _touched SELECT key, 1 FROM _unsettled")
 
     def run(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """Execute a statement that changes the index."""
         self.changed = True
         return self.database.execute(statement, parameters)
 
-    def touch(self, key: str) -> None:
-        """The run has to be settled at the end of the pass."""
-        self.database.execute("INSERT OR IGNORE INTO _touched VALUES (?)", (key,))
+    def touch(self, key: str, *, stale: bool = False) -> None:
+        """The run has to be settled at the end of the pass; `stale` if its row may be of what a place had before."""
+        self.database.execute(_TOUCH, (key, stale))
 
     def is_new(self, key: str) -> bool:
         """Whether the index, with what is about to be inserted, has no run of this key."""
@@ -117,7 +125,7 @@ class Pass:
                 self.database, pk, self._last_rev, old, ids, new, self._next_trial
             )
             self._moved(pk, run.key, run.timestamp)
-            self.count(place.source, "changed")
+            self._count(place.source, "changed", run.key)
         return pk
 
     def places_of(self, pk: int) -> list[Place]:
@@ -131,28 +139,25 @@ class Pass:
     def add(self, statement: str, row: rows.Row) -> None:
         """Insert a row soon, together with others."""
         self._batch.setdefault(statement, []).append(row)
+        self._waiting += 1
 
     def flush(self) -> None:
         """Insert what `add` was given."""
         batch, self._batch = self._batch, {}
         self._pending.clear()
+        self._waiting = 0
         for statement, values in batch.items():
             self.changed = True
             self.database.executemany(statement, values)
 
-    def count(self, source: str, what: str) -> None:
-        """Count a run for the report. In a fresh index nothing changes: a run read from a second place is not news."""
-        if source in self.counts and (what == "added" or not self.fresh):
-            self.counts[source][what] += 1
-
     def settle(self) -> None:
         """Bring every touched run in line with its places; to be called once, after all sources."""
         self.flush()
-        keys = self.database.execute("SELECT key FROM _touched ORDER BY key")
+        keys = self.database.execute("SELECT key, stale FROM _touched ORDER BY key")
         while batch := keys.fetchmany(_BATCH):
-            for (key,) in batch:
+            for key, stale in batch:
                 if (pk := self.pk_of(key)) is not None:
-                    self._settle_run(key, pk)
+                    self._settle_run(key, pk, stale)
         for ledger in self.ledgers.values():
             ledger.finish()
         if self.fresh:
@@ -164,7 +169,17 @@ class Pass:
         """A source cannot be opened: its rows stay."""
         self.ledgers[name].failing(error)
 
-    def _next(self, query: str) -> int:
+    def _count(self, source: str, what: str, key: str) -> None:
+        """Count a run for the report, once."""
+        if source not in self.counts or (self.fresh and what != "added"):
+            return
+        if not self.fresh:
+            if what != "removed" and key in self._counted:
+                return
+            self._counted.add(key)
+        self.counts[source][what] += 1
+
+    def _newest(self, query: str) -> int:
         row = self.database.execute(query).fetchone()
         return (row[0] if row else 0) or 0
 
@@ -172,7 +187,7 @@ class Pass:
         pk = self._next_run
         self._next_run += 1
         self._last_rev += 1
-        if len(self._pending) >= _BATCH:
+        if self._waiting >= _BATCH:
             self.flush()
         self._pending.add(new.run[0])
         self.add(rows.INSERT_RUN, (pk, *new.run, self._last_rev))
@@ -187,25 +202,36 @@ class Pass:
             self.add(rows.INSERT_TAG, (pk, *tag))
         if not self.fresh:
             self.run("DELETE FROM deletions WHERE key = ?", (new.run[0],))
-        self.count(source, "added")
+        self._count(source, "added", new.run[0])
         return pk
 
-    def _settle_run(self, key: str, pk: int) -> None:
+    def _settle_run(self, key: str, pk: int, stale: bool) -> None:
         best_first = ranked(self.places_of(pk), self._order)
         if not best_first:
             self._delete_run(key, pk)
             return
-        stored = self.database.execute(
-            "SELECT source, path, ref, tags, sha, added_at, author, timestamp FROM runs WHERE id = ?", (pk,)
-        ).fetchone()
+        query = "SELECT source, path, ref, tags, sha, added_at, author, timestamp FROM runs WHERE id = ?"
+        stored = self.database.execute(query, (pk,)).fetchone()
+        owed = self.database.execute("SELECT 1 FROM _unsettled WHERE key = ?", (key,)).fetchone() is not None
         for place in best_first:
-            if place[:3] == stored[:3]:
+            better = place is not best_first[0]
+            if place[:3] == stored[:3] and not better and not stale:
                 self._settle_shared(key, pk, best_first, stored)
                 return
             run = self._reread(*place[:3])
             if run is not None and run.key == key:
                 self.write_run(run, place, [other for other in best_first if other is not place])
+                self._owe(key, owed, better)
                 return
+        self._settle_shared(key, pk, best_first, stored)
+        self._owe(key, owed, True)
+
+    def _owe(self, key: str, before: bool, now: bool) -> None:
+        """Note that the best place of a run could not be read, so that the next pass settles it again."""
+        if now and not before:
+            self.run("INSERT INTO _unsettled VALUES (?)", (key,))
+        elif before and not now:
+            self.run("DELETE FROM _unsettled WHERE key = ?", (key,))
 
     def _settle_shared(self, key: str, pk: int, best_first: Sequence[Place], stored: rows.Row) -> None:
         """The row's own place stays the best: only tags and commit may differ."""
@@ -218,7 +244,7 @@ class Pass:
                 (*shared, self._last_rev, pk),
             )
             rows.replace_tags(self.database, pk, rows.tag_rows(key, stored[7], chosen))
-            self.count(stored[0], "changed")
+            self._count(stored[0], "changed", key)
 
     def _moved(self, pk: int, key: str, timestamp: str) -> None:
         self.database.execute(
@@ -229,41 +255,30 @@ class Pass:
     def _delete_run(self, key: str, pk: int) -> None:
         source = self.database.execute("SELECT source FROM runs WHERE id = ?", (pk,)).fetchone()[0]
         rows.delete_rows(self.database, pk)
+        self.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self._last_rev += 1
         self.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self._last_rev, file.now()))
-        self.count(source, "removed")
+        self._count(source, "removed", key)
 
-    def _drop_unknown_sources(self) -> None:
-        """Forget sources that the settings do not name any more, or that are somewhere else now."""
-        if self.fresh:
-            for source in self._sources.values():
-                insert = "INSERT INTO sources (name, kind, place, runs) VALUES (?, ?, ?, 0)"
-                self.run(insert, (source.name, source.kind, source.place))
+    def _add_sources(self) -> None:
+        for source in self._sources.values():
+            insert = "INSERT INTO sources (name, kind, place, runs) VALUES (?, ?, ?, 0)"
+            self.run(insert, (source.name, source.kind, source.place))
+
+    def _reorder_sources(self) -> None:
+        """Bring the rows of sources in line with the settings: forget those not named any more, add new ones."""
+        kept = {row[0]: row for row in self.database.execute(f"SELECT {', '.join(_SOURCE)} FROM sources ORDER BY id")}
+        if list(kept) == list(self._sources):
             return
-        stored = {
-            name: (kind, place)
-            for name, kind, place in self.database.execute("SELECT name, kind, place FROM sources ORDER BY id")
-        }
-        wanted = {source.name: (source.kind, source.place) for source in self._sources.values()}
-        if list(stored.items()) == list(wanted.items()):
-            return
-        for name in [name for name, what in stored.items() if wanted.get(name) != what]:
+        for name in kept.keys() - self._sources.keys():
             Ledger(self, name).forget()
-        kept: Mapping[str, tuple[object, ...]] = {
-            row[0]: row
-            for row in self.database.execute("SELECT name, tip, changed_at, failing_since, error FROM sources")
-        }
         self.run("DELETE FROM sources")
-        for name, (kind, place) in wanted.items():
-            columns = "INSERT INTO sources (name, kind, place, tip, changed_at, failing_since, error, runs)"
-            old = kept.get(name, (name, None, None, None, None))
-            self.run(
-                f"{columns} VALUES (?, ?, ?, ?, ?, ?, ?, (SELECT count(DISTINCT run_pk) FROM places WHERE source = ?))",
-                (name, kind, place, *old[1:], name),
-            )
+        for source in self._sources.values():
+            new = (source.name, source.kind, source.place, None, 0, None, None, None)
+            self.run(rows.insert("sources", _SOURCE), kept.get(source.name, new))
         # the order of sources ranks places
         self.database.execute(
-            "INSERT OR IGNORE INTO _touched SELECT run_key FROM places GROUP BY run_pk HAVING count(*) > 1"
+            "INSERT OR IGNORE INTO _touched SELECT run_key, 0 FROM places GROUP BY run_pk HAVING count(*) > 1"
         )
 
     def _index_for_reading(self) -> None:
@@ -279,4 +294,5 @@ class Pass:
             ).fetchone()
             if oldest:
                 self.database.execute("DELETE FROM deletions WHERE rev <= ?", oldest)
+                self.database.execute("UPDATE meta SET forgotten_rev = max(forgotten_rev, ?)", oldest)
         self.database.execute("UPDATE meta SET last_rev = ?", (self._last_rev,))

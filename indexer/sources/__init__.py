@@ -99,13 +99,17 @@ class Added(NamedTuple):
     author: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class History:
-    """Commits that brought folders to a ref; `complete` replaces what was known of it."""
+    """Commits that brought folders to a ref; `complete` replaces what was known of it.
+
+    `error` says why `added` ended early; then nothing of it counts.
+    """
 
     ref: str
     added: Iterator[Added]
     complete: bool
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

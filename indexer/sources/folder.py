@@ -7,7 +7,7 @@ never followed and only regular files are opened, so nothing outside the source 
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -35,60 +35,68 @@ class DiskFolder:
         return self._entries[1]
 
     def find(self, path: str) -> "DiskFolder | None":
-        folder = self
-        for name in path.split("/") if path else []:
-            real = folder._entries[1].get(name)
-            if real is None:
-                return None
-            folder = DiskFolder(self._root, f"{folder.real}/{real}", f"{folder.path}/{name}" if folder.path else name)
-        return folder
+        found = self._locate(path)
+        if found is None or not stat.S_ISDIR(found[1].st_mode):
+            return None
+        return DiskFolder(self._root, found[0], "/".join(filter(None, (self.path, path))))
 
     def elsewhere(self, path: str) -> "DiskFolder | None":
         return DiskFolder(self._root, self._root, "").find(path)
 
-    def read(self, path: str, limit: int) -> bytes | None:
-        real = self._file(path)
-        if real is None:
-            return None
-        try:
-            handle = os.open(real, _OPEN)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise Unreadable(path, "denied", _why(error)) from None
-        try:
-            return _read_regular(handle, path, limit)
-        except OSError as error:
-            raise Unreadable(path, "denied", _why(error)) from None
-        finally:
-            os.close(handle)
+    def size(self, path: str) -> int | None:
+        found = self._locate(path)
+        return None if found is None or not _is_file(found[1]) else found[1].st_size
 
     def stamp(self, path: str) -> Stamp | None:
         """The stamp of a file inside, without opening it; None if there is none."""
-        real = self._file(path)
-        try:
-            return None if real is None else stamp_of(os.lstat(real))
-        except OSError:
-            return None
+        found = self._locate(path)
+        return None if found is None or not _is_file(found[1]) else stamp_of(found[1])
 
-    def _file(self, path: str) -> str | None:
-        parent, _, name = path.rpartition("/")
-        folder = self.find(parent)
-        real = folder._entries[0].get(name) if folder else None
-        return None if folder is None or real is None else f"{folder.real}/{real}"
+    def read(self, path: str, limit: int) -> bytes | None:
+        found = self._locate(path)
+        if found is None or not _is_file(found[1]):
+            if path in self.files():
+                raise Unreadable(path, "vanished", "it went while the folder was read")
+            return None
+        if not stat.S_ISREG(found[1].st_mode):
+            raise Unreadable(path, "not-a-file", "not a regular file")
+        try:
+            handle = os.open(found[0], _OPEN)
+            try:
+                return _read_regular(handle, path, limit)
+            finally:
+                os.close(handle)
+        except FileNotFoundError:
+            raise Unreadable(path, "vanished", "it went while the folder was read") from None
+        except OSError as error:
+            raise Unreadable(path, "denied", _why(error)) from None
+
+    def _locate(self, path: str) -> tuple[str, os.stat_result] | None:
+        """Real path and status of what lies at a path below, no link on the way; None if there is nothing."""
+        real, status = self.real, None
+        try:
+            for name in path.split("/") if path else []:
+                if status is not None and not stat.S_ISDIR(status.st_mode):
+                    return None
+                real, status = _child(real, name)
+            return real, status or os.lstat(real)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise Unreadable(path, "denied", _why(error)) from None
 
     @cached_property
-    def _entries(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Real names of the regular files and of the folders inside, by their names as text. Raises Unreadable."""
-        files: dict[str, str] = {}
-        folders: dict[str, str] = {}
+    def _entries(self) -> tuple[set[str], set[str]]:
+        """Names of the files and of the folders inside. Raises Unreadable."""
+        files: set[str] = set()
+        folders: set[str] = set()
         try:
             with os.scandir(self.real) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
-                        folders[_text(entry.name)] = entry.name
+                        folders.add(_text(entry.name))
                     elif not entry.is_symlink():
-                        files[_text(entry.name)] = entry.name
+                        files.add(_text(entry.name))
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
@@ -109,59 +117,97 @@ class FolderSource:
         try:
             os.scandir(self.place).close()
         except FileNotFoundError:
-            raise SourceError(f"{self.place} does not exist") from None
+            raise SourceError(f"path {self.place} does not exist") from None
         except NotADirectoryError:
-            raise SourceError(f"{self.place} is no folder") from None
+            raise SourceError(f"path {self.place} is no folder") from None
         except OSError as error:
             raise SourceError(f"{self.place} cannot be opened: {_why(error)}") from None
 
     def has_runs(self) -> bool:
         """Whether it has a folder in which tools keep runs."""
-        return any((Path(self.place) / part).is_dir() for part in PARTS)
+        places = [f"{self.place}/{part}" for part in PARTS]
+        # results/ is where an index lies, too
+        return any(os.path.isdir(p) and (p != places[1] or _has_folders(p)) for p in places)
 
     def changes(self, known: Known) -> Iterator[Change]:
-        root = DiskFolder(self.place, os.path.realpath(self.place), "")
         for part in self._parts():
-            folder = root.find(part)
-            if folder is not None:
-                yield from self._walk(folder, known)
+            yield from self._walk_part(part, known)
         yield Swept(None)
 
     def find(self, ref: str | None, path: str) -> Found | None:
         try:
-            root = os.path.realpath(self.place)
-            folder = DiskFolder(root, root, "").find(path) if path else None
+            folder = self._root().find(path) if path else None
             return _found(folder) if folder is not None else None
         except Unreadable:
             return None
 
+    def _root(self) -> DiskFolder:
+        root = os.path.realpath(self.place)
+        return DiskFolder(root, root, "")
+
+    def _walk_part(self, part: str, known: Known) -> Iterator[Change]:
+        try:
+            folder = self._root().find(part)
+        except Unreadable as error:
+            yield Trouble(None, part, error.kind, error.message)
+            return
+        if folder is not None:
+            yield from self._walk(folder, known)
+
     def _parts(self) -> tuple[str, ...]:
         """The parts of a project; the place itself where it is one of them."""
         place = Path(self.place)
-        if any((place / mark).exists() for mark in (".agentv", ".git", "indexer.toml")):
+        if any(os.path.lexists(place / mark) for mark in (".agentv", ".git", "indexer.toml")):
             return PARTS
-        if place.name in PARTS or not any((place / part).is_dir() for part in PARTS):
+        if place.name in PARTS or not any(os.path.isdir(place / part) for part in PARTS):
             return ("",)
         return PARTS
 
     def _walk(self, folder: DiskFolder, known: Known) -> Iterator[Change]:
         try:
             found = _found(folder) if folder.path else None
-            below = sorted(folder.folders()) if found is None else []
+            below = found.format.inner_runs(folder) if found else sorted(filter(walkable, folder.folders()))
         except Unreadable as error:
             yield Trouble(None, folder.path, error.kind, error.message)
             return
         if found is not None:
             stamps = known.stamps(folder.path)
-            unchanged = bool(stamps) and stamps == found.stamps
-            yield Same(None, folder.path) if unchanged else found
+            yield Same(None, folder.path) if stamps and stamps == found.stamps else found
         elif folder.path.count("/") >= DEEPEST:
             yield Trouble(None, folder.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
-        else:
-            for name in below:
-                child = folder.find(name) if walkable(name) else None
-                if child is not None:
-                    yield from self._walk(child, known)
+            return
+        for name in below:
+            child = folder.find(name)
+            if child is not None:
+                yield from self._walk(child, known)
+
+
+def _has_folders(path: str) -> bool:
+    try:
+        with os.scandir(path) as entries:
+            return any(entry.is_dir(follow_symlinks=False) for entry in entries)
+    except OSError:
+        return False
+
+
+def _is_file(status: os.stat_result) -> bool:
+    """Whether it is neither a folder nor a link; pipes and devices are told as files that cannot be read."""
+    return not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode)
+
+
+def _child(folder: str, name: str) -> tuple[str, os.stat_result]:
+    """Real path and status of an entry, whose name is text (see `_text`)."""
+    if name in ("", ".", "..") or "\0" in name:
+        raise FileNotFoundError(name)
+    try:
+        return f"{folder}/{name}", os.lstat(f"{folder}/{name}")
+    except FileNotFoundError:
+        if "\\x" not in name:
+            raise
+    real = next((entry for entry in os.listdir(folder) if _text(entry) == name), None)
+    if real is None:
+        raise FileNotFoundError(name)
+    return f"{folder}/{real}", os.lstat(f"{folder}/{real}")
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -177,11 +223,7 @@ def _found(folder: DiskFolder) -> Found | None:
     over = folder.elsewhere(overlay) if overlay else None
     if over is not None:
         stamps |= {f"//{overlay}/{name}": stamp for name in over.files() if (stamp := over.stamp(name))}
-    return Found(None, folder.path, _digest(stamps), folder, form, stamps)
-
-
-def _digest(stamps: Mapping[str, Stamp]) -> str:
-    return f"{len(stamps)} files, {sum(stamp.size for stamp in stamps.values())} bytes"
+    return Found(None, folder.path, "stamps", folder, form, stamps)  # the stamps are its fingerprint
 
 
 def _read_regular(handle: int, path: str, limit: int) -> bytes:

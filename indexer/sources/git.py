@@ -13,7 +13,7 @@ is known before its tree is opened.
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from indexer.sources import (
     walkable,
 )
 from indexer.sources.history import added_folders
-from indexer.sources.objects import GitFolder, Objects
+from indexer.sources.objects import GitFolder, Objects, Tree
 
 DEFAULT_REFS = ("agentv/results/*", "refs/agentv/runs/*")
 WIP_REFS = ("agentv/wip/*", "agentv/inflight/*")
@@ -70,7 +70,6 @@ class GitSource:
         self._wip = wip
         self._objects: Objects
         self._repository: pygit2.Repository
-        self._history_error = ""
 
     def open(self) -> None:
         self._repository = open_repository(Path(self.place))
@@ -81,20 +80,30 @@ class GitSource:
         return any(self._tips(self._refs))
 
     def changes(self, known: Known) -> Iterator[Change]:
+        try:
+            yield from self._changes(known)
+        except (pygit2.GitError, KeyError, OSError) as error:
+            raise SourceError(f"path {self.place} cannot be read: {error_line(str(error))}") from error
+
+    def _changes(self, known: Known) -> Iterator[Change]:
         indexed = known.tips()
         published = dict(self._tips(self._refs))
         drafts = dict(self._tips(WIP_REFS)) if self._wip else {}
         yield from (Missing(ref) for ref in indexed if ref not in published and ref not in drafts)
         yield from self._unmatched(published)
+        for ref in [ref for refs in (published, drafts) for ref, commit in refs.items() if commit is None]:
+            yield Trouble(ref, "", "missing-object", "the commit it names cannot be read")
         moved = indexed.keys() - drafts.keys() != published.keys()
         for ref, commit in published.items():
+            if commit is None:
+                continue
             for change in self._published(ref, commit, indexed.get(ref), known):
                 moved = True
                 yield change
-        first = next(iter(published.values()), None)
+        first = next(filter(None, published.values()), None)
         base = self._commit(first).tree_id.raw if first else None
         for ref, commit in drafts.items():
-            if ref not in published:
+            if ref not in published and commit is not None:
                 yield from self._draft(ref, commit, indexed.get(ref), known, moved, base)
 
     def find(self, ref: str | None, path: str) -> Found | None:
@@ -106,8 +115,8 @@ class GitSource:
         except (KeyError, pygit2.GitError, Unreadable):
             return None
 
-    def _tips(self, patterns: Sequence[str]) -> Iterator[tuple[str, str]]:
-        """Full names and commit ids of the refs that match, sorted by name, local branches first."""
+    def _tips(self, patterns: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+        """Full names of the refs that match, sorted, with their commits' ids; None for one that cannot be read."""
         matches = re.compile("|".join(map(_ref_pattern, patterns)), re.DOTALL).fullmatch
         for raw in sorted(self._repository.raw_listall_references()):
             ref = raw.decode("utf-8", "surrogateescape")
@@ -117,10 +126,12 @@ class GitSource:
                 reference = self._repository.references[ref]
                 if reference.type == pygit2.enums.ReferenceType.DIRECT:
                     yield ref, str(reference.peel(pygit2.Commit).id)
+            except pygit2.InvalidSpecError:
+                continue  # a tag of a file or tree
             except (KeyError, ValueError, pygit2.GitError):
-                continue
+                yield ref, None
 
-    def _unmatched(self, published: dict[str, str]) -> Iterator[Trouble]:
+    def _unmatched(self, published: Mapping[str, str | None]) -> Iterator[Trouble]:
         for name in self._refs:
             if "*" not in name and not any(re.fullmatch(_ref_pattern(name), ref) for ref in published):
                 unborn = self._repository.is_empty
@@ -133,30 +144,24 @@ class GitSource:
         if tip and tip.commit == commit and tip.tree and tip.history == history:
             return
         if not tip or tip.history != history:
-            self._history_error = ""
-            yield self._history(ref, commit, boundary, tip.history if tip else "", history, known)
-            if self._history_error:
-                yield Trouble(None, f"{ref} history", "history", self._history_error)
-                history = ""
+            told = self._history(ref, commit, boundary, tip.history if tip else "", history, known)
+            yield told
+            if told.error:
+                yield Trouble(None, f"{ref} history", "history", told.error)
+                history = tip.history if tip else ""
         self._objects.failed = False
         yield from self._tree_changes(ref, commit, tip, known)
         tree = "" if self._objects.failed else str(self._commit(commit).tree_id)
         yield Advance(ref, Tip(commit, tree, history, wip=False))
 
     def _history(self, ref: str, commit: str, boundary: frozenset[str], old: str, new: str, known: Known) -> History:
-        revisions, complete = [commit], True
+        revisions, is_known = [commit], None
         old_commit, _, old_boundary = old.partition(" ")
         if old_commit and old_boundary == new.partition(" ")[2] and self._descends(commit, old_commit):
-            revisions, complete = [commit, f"^{old_commit}"], False
-        added = added_folders(self._repository, revisions, boundary, lambda path: known.has_history(ref, path))
-        return History(ref, self._until_error(added), complete)
-
-    def _until_error(self, added: Iterator[Added]) -> Iterator[Added]:
-        """What can be told of the history; why it ended early is kept."""
-        try:
-            yield from added
-        except (SourceError, OSError, KeyError, pygit2.GitError) as error:
-            self._history_error = str(error)
+            revisions, is_known = [commit, f"^{old_commit}"], lambda path: known.has_history(ref, path)
+        history = History(ref, iter(()), complete=is_known is None)
+        history.added = _until_error(added_folders(self._repository, revisions, boundary, is_known), history)
+        return history
 
     def _descends(self, commit: str, ancestor: str) -> bool:
         try:
@@ -169,10 +174,12 @@ class GitSource:
         if tip and tip.tree:
             try:
                 old = GitFolder(self._objects, bytes.fromhex(tip.tree), "", ref, bytes.fromhex(tip.tree))
-                yield from self._compared(self._difference(old, root), known)
-                return
+                steps = list(self._difference(old, root))
             except Unreadable:
                 self._objects.failed = False  # the old tree is gone; the new one is read whole
+            else:
+                yield from self._compared(iter(steps), known)
+                return
         yield from self._compared(self._whole(root), known)
         yield Swept(ref)
 
@@ -213,25 +220,35 @@ class GitSource:
         name = plain_name(ref.rpartition("/")[2])
         self._objects.failed = False
         if all(_is_draft(other) for other in known.refs_with(name)):
-            root = self._root(ref, self._commit(commit))
-            old = GitFolder(self._objects, base, "", ref, base) if base else None
-            steps = self._difference(old, root) if old else self._whole(root)
-            for change in self._compared(steps, known):
-                if isinstance(change, Trouble):
-                    yield change
-                elif isinstance(change, Found | Same) and plain_name(change.path.rpartition("/")[2]) == name:
-                    yield History(ref, self._added_by_draft(commit, change.path), complete=True)
-                    yield change
+            yield from self._runs_of_draft(ref, commit, name, known, base)
         yield Swept(ref)
         yield Advance(ref, Tip(commit, "" if self._objects.failed else commit, "", wip=True))
 
+    def _runs_of_draft(self, ref: str, commit: str, name: str, known: Known, base: bytes | None) -> Iterator[Change]:
+        """The runs of this name in a ref, looked for only where it differs from what is published."""
+        root = self._root(ref, self._commit(commit))
+        try:
+            old = GitFolder(self._objects, base, "", ref, base) if base else None
+            steps = list(self._difference(old, root) if old else self._whole(root))
+        except Unreadable:
+            steps = list(self._whole(root))
+        mine = [s for s in steps if isinstance(s, Found) and plain_name(s.path.rpartition("/")[2]) == name]
+        history = History(ref, iter(()), complete=True)
+        history.added = _until_error(
+            (added for run in mine for added in self._added_by_draft(commit, run.path)), history
+        )
+        yield history
+        yield from self._compared(iter(mine), known)
+        yield from (step for step in steps if isinstance(step, Trouble))
+
     def _added_by_draft(self, sha: str, path: str) -> Iterator[Added]:
         """The commit that brought a run to its own ref, along first parents: the checkpoints are few."""
-        commit = self._commit(sha)
+        commit, boundary = self._commit(sha), _shallow(self._repository)
         while True:
             if not any(self._has_folder(parent, path) for parent in commit.parents):
                 author = commit.author.raw_name.decode("utf-8", "replace")
-                yield Added(path, str(commit.id), commit.commit_time, author)
+                told = None if str(commit.id) in boundary else str(commit.id)
+                yield Added(path, told, commit.commit_time, author)
                 return
             if not self._has_folder(commit.parents[0], path):
                 return
@@ -253,13 +270,15 @@ class GitSource:
         if old is not None and old.path and (found is None) != (recognise(old) is None):
             yield Gone(new.ref, new.path)
             old = None
+        before = old.tree() if old else None
         if found is not None:
             yield found
+            yield from self._walk_inner(found, before, new, after)
             return
-        before = old.tree() if old else None
         if (run := run_of_overlay(new.path)) is not None and (before is None or before.files != after.files):
             yield _Overlaid(run)
         if new.path.count("/") >= DEEPEST:
+            self._objects.failed = True  # so that it is told by the next pass too
             yield Trouble(new.ref, new.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
             return
         kept = before.folders if before else {}
@@ -271,6 +290,16 @@ class GitSource:
                 below = old.child(name, kept[name]) if old and name in kept else None
                 yield from self._walk(below, new.child(name, oid))
 
+    def _walk_inner(
+        self, found: Found, before: Tree | None, new: GitFolder, after: Tree
+    ) -> Iterator[Found | Gone | Trouble | _Overlaid]:
+        """Runs inside a run, which are few: each is told whenever the outer one differs."""
+        inner = found.format.inner_runs(new)
+        if before is not None:
+            yield from (Gone(new.ref, f"{new.path}/{name}") for name in sorted(before.folders) if name not in inner)
+        for name in inner:
+            yield from self._walk(None, new.child(name, after.folders[name]))
+
     def _walk_removed(self, old: GitFolder) -> Iterator[Gone | _Overlaid]:
         yield Gone(old.ref, old.path)
         if "metadata" in old.path.split("/"):
@@ -279,7 +308,7 @@ class GitSource:
     def _removed_overlays(self, old: GitFolder) -> Iterator[_Overlaid]:
         if (run := run_of_overlay(old.path)) is not None:
             yield _Overlaid(run)
-        for name, oid in sorted(old.tree().folders.items()):
+        for name, oid in sorted(old.tree().folders.items() if old.path.count("/") < DEEPEST else ()):
             yield from self._removed_overlays(old.child(name, oid))
 
     def _found(self, folder: GitFolder) -> Found | None:
@@ -300,6 +329,14 @@ class GitSource:
         return GitFolder(self._objects, commit.tree_id.raw, "", ref, commit.tree_id.raw)
 
 
+def _until_error(added: Iterator[Added], history: History) -> Iterator[Added]:
+    """What can be told of a history; why it ended early is noted in it."""
+    try:
+        yield from added
+    except (SourceError, Unreadable, OSError, KeyError, pygit2.GitError) as error:
+        history.error = str(error)
+
+
 def open_repository(path: Path) -> pygit2.Repository:
     """The repository at a path, bare or with a work tree. Raises SourceError that says what to do."""
     try:
@@ -307,7 +344,7 @@ def open_repository(path: Path) -> pygit2.Repository:
     except (pygit2.GitError, KeyError, ValueError, OSError) as error:
         why = str(error)
     if not path.exists():
-        raise SourceError(f"{path} does not exist")
+        raise SourceError(f"path {path} does not exist")
     if "sha256" in why:
         raise SourceError(f"{path} is a SHA-256 repository, which cannot be read yet; use a SHA-1 clone of it")
     if "refstorage" in why.lower():

@@ -44,6 +44,13 @@ class Objects:
             self._trees.move_to_end(oid)
         return tree
 
+    def size(self, oid: bytes, path: str) -> int:
+        """The size of a blob in bytes; 0 for one that is missing, which only reading tells."""
+        try:
+            return self._guarded(oid, path, self._odb.read_header)[1]
+        except Unreadable:
+            return 0
+
     def blob(self, oid: bytes, path: str, limit: int) -> bytes:
         """The bytes of a blob of at most `limit` bytes. Raises Unreadable."""
         size = self._guarded(oid, path, self._odb.read_header)[1]
@@ -116,8 +123,15 @@ class GitFolder:
     def elsewhere(self, path: str) -> "GitFolder | None":
         return GitFolder(self.objects, self.root, "", self.ref, self.root).find(path)
 
+    def size(self, path: str) -> int | None:
+        oid = self._file(path)
+        return None if oid is None else self.objects.size(oid, path)
+
     def read(self, path: str, limit: int) -> bytes | None:
+        oid = self._file(path)
+        return None if oid is None else self.objects.blob(oid, path, limit)
+
+    def _file(self, path: str) -> bytes | None:
         parent, _, name = path.rpartition("/")
         folder = self.find(parent)
-        oid = folder.tree().files.get(name) if folder else None
-        return None if oid is None else self.objects.blob(oid, path, limit)
+        return folder.tree().files.get(name) if folder else None

@@ -28,6 +28,10 @@ class MemoryFolder:
         found = MemoryFolder(self._tree, path, self.ref)
         return found if found._inside() else None
 
+    def size(self, path: str) -> int | None:
+        text = self._tree.get(f"{self.path}/{path}" if self.path else path)
+        return None if text is None else len(text if isinstance(text, bytes) else text.encode())
+
     def read(self, path: str, limit: int) -> bytes | None:
         text = self._tree.get(f"{self.path}/{path}" if self.path else path)
         if text is None:

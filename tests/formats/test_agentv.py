@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from indexer.formats import Options, Unreadable, agentv, recognise
+from indexer.formats import Nothing, Options, Unreadable, agentv, recognise
 from indexer.index.rows import run_status
 from indexer.index.totals import totals
 from indexer.records import Run, Tags
@@ -17,7 +17,7 @@ FOLDER = f"runs/with_skills/{NAME}"
 def read(files: Mapping[str, str | bytes], path: str = FOLDER, ref: str | None = "r", **options: Any) -> Run:
     folder = MemoryFolder({f"{path}/{name}": text for name, text in files.items()}, path, ref)
     assert recognise(folder) is agentv
-    run = agentv.read(folder, Options(**options))
+    run = agentv.read(folder, Options(**options), Nothing())
     assert run is not None
     return run
 
@@ -160,12 +160,12 @@ def test_zero_tokens_beside_unavailable_are_unknown() -> None:
 def test_tags_come_from_the_overlay_then_from_the_run_then_from_its_author() -> None:
     own = {"tags": ["mine"], "updated_at": "2026-01-05T10:00:00Z"}
     tree: Files = at(FOLDER, bundle(tags=own, authored={"team": "support", "experiment": "with_skills"}))
-    run = agentv.read(MemoryFolder(tree, FOLDER), Options())
+    run = agentv.read(MemoryFolder(tree, FOLDER), Options(), Nothing())
     assert run is not None
     assert run.tags == Tags(tags=["mine"], updated_at="2026-01-05T10:00:00.000Z")
     assert run.authored_tags == ["team=support"]
     tree |= {f"metadata/{FOLDER}/tags.json": '{"tags": [], "tag_revision": "sha256:0"}'}
-    run = agentv.read(MemoryFolder(tree, FOLDER), Options())
+    run = agentv.read(MemoryFolder(tree, FOLDER), Options(), Nothing())
     assert run is not None
     assert run.tags == Tags(tags=[])
 
@@ -183,8 +183,8 @@ def test_a_torn_line_leaves_the_others_and_is_told() -> None:
     files["index.jsonl"] += '{"test_id": "t3", "sco'
     run = read(files)
     assert len(run.trials) == 2
-    assert run.torn is not None
-    assert run.torn.startswith("index.jsonl line 3: no valid JSON")
+    assert run.partial
+    assert run.torn["index.jsonl"].startswith("line 3: no valid JSON")
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,6 @@ def test_tokens_that_cannot_be_followed(world: World, index: Index, monkeypatch:
         with pytest.raises(QueryError, match="is no token"):
             index.changes(wrong)
     monkeypatch.setattr(rows, "DELETIONS_KEPT", 2)
-    monkeypatch.setattr("indexer.index.reader.DELETIONS_KEPT", 2)
     world.repo.commit({f"runs/a/{DAYS[0]}": None})
     world.sync()
     assert index.changes(token).changes

@@ -1,0 +1,81 @@
+"""What could not be read of one source, as rows that close themselves.
+
+A problem of a run lasts until its run folder is read again or goes; any other one (a ref, a part of a tree, the
+history) is told anew by every pass and goes when it is not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from indexer.index import file
+
+Lasting = Literal[0, 1, 2]
+"""As in `problems.lasting`."""
+
+if TYPE_CHECKING:
+    from indexer.index.writer import Pass
+
+
+class Problems:
+    """The problems of one source in one pass."""
+
+    def __init__(self, current: Pass, source: str):
+        self._pass, self._source = current, source
+        self._database = current.database
+        self._told: set[int] = set()
+        rows = self._database.execute(
+            "SELECT id, ref, path, lasting FROM problems WHERE source = ? AND lasting", (source,)
+        )
+        self._lasting = {pk: (ref, path, lasting) for pk, ref, path, lasting in rows}
+
+    def tell(
+        self, ref: str | None, path: str, kind: str, message: str, *, run_key: str | None = None, lasting: Lasting = 0
+    ) -> None:
+        """Something cannot be read; `run_key` is the run that it covers."""
+        identity = (self._source, path, ref, kind)
+        query = (
+            "SELECT id, run_key, message, lasting FROM problems WHERE source = ? AND path = ? AND ref IS ? AND kind = ?"
+        )
+        row = self._database.execute(query, identity).fetchone()
+        if row is None:
+            insert = "INSERT INTO problems (source, path, ref, kind, run_key, message, first_seen, lasting)"
+            values = (*identity, run_key, message, file.now(), lasting)
+            pk = self._pass.run(f"{insert} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid or 0
+        else:
+            pk = row[0]
+            if row[1:] != (run_key, message, lasting):
+                update = "UPDATE problems SET run_key = ?, message = ?, lasting = ? WHERE id = ?"
+                self._pass.run(update, (run_key, message, lasting, pk))
+        self._told.add(pk)
+        if lasting:
+            self._lasting[pk] = (ref, path, lasting)
+
+    def close(self, ref: str | None, path: str) -> None:
+        """The run folder at a path was read, or is gone: what was not told of it in this pass is mended."""
+        for pk, (of, where, _) in list(self._lasting.items()):
+            if pk not in self._told and of == ref and (where == path or where.startswith(f"{path}/")):
+                self._remove(pk)
+
+    def swept(self, ref: str | None) -> None:
+        """Every run folder of a ref was visited."""
+        for pk, (of, _, _) in list(self._lasting.items()):
+            if of == ref and pk not in self._told:
+                self._remove(pk)
+
+    def lacks_rows(self, ref: str | None, path: str) -> bool:
+        """Whether the run at a path was only read in part, so that what is indexed of it is no last good state."""
+        return any(
+            of == ref and lasting == 2 and where.startswith(f"{path}/") for of, where, lasting in self._lasting.values()
+        )
+
+    def finish(self) -> None:
+        """Close what no pass tells any more."""
+        rows = self._database.execute("SELECT id FROM problems WHERE source = ? AND NOT lasting", (self._source,))
+        for (pk,) in rows.fetchall():
+            if pk not in self._told:
+                self._remove(pk)
+
+    def _remove(self, pk: int) -> None:
+        self._lasting.pop(pk, None)
+        self._pass.run("DELETE FROM problems WHERE id = ?", (pk,))
