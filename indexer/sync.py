@@ -204,12 +204,12 @@ def _walk(
 
 def _take_in(source: Source, ledger: Ledger, options: Options, progress: Progress | None) -> None:
     """Index what differs in one source; what had just changed when it was read is read once more."""
-    racy: list[Found] = []
+    racy: list[tuple[str, list[str]]] = []
     for change in progress(source, ledger) if progress else source.changes(ledger):
         match change:
             case Found():
-                if _index(change, ledger, options):
-                    racy.append(change)
+                if names := _index(change, ledger, options):
+                    racy.append((change.path, names))
             case Same(ref, path):
                 ledger.same(ref, path)
             case Gone(ref, path):
@@ -226,31 +226,29 @@ def _take_in(source: Source, ledger: Ledger, options: Options, progress: Progres
                 ledger.advance(ref, tip)
     if racy:
         time.sleep(RACY_NS / 1e9)
-        ledger.flush()
-        for found in racy:
-            ledger.unsettle(found.path)
-            again = source.find(found.ref, found.path)
-            if again is not None and _index(again, ledger, options):
-                ledger.flush()
-                ledger.unsettle(found.path)  # it goes on changing: the next pass reads it again
+        for path, names in racy:
+            ledger.unsettle(path, names)
+            again = source.find(None, path)
+            if again is not None and (names := _index(again, ledger, options)):
+                ledger.unsettle(path, names)  # they go on changing: the next pass reads them again
 
 
-def _index(found: Found, ledger: Ledger, options: Options) -> bool:
-    """Read a run folder and write its rows. Tells whether a file of it had just changed."""
+def _index(found: Found, ledger: Ledger, options: Options) -> list[str]:
+    """Read a run folder and write its rows. Returns the files on disk that had just changed."""
     if found.ref is not None and ledger.put_twin(found):
-        return False
+        return []
     began = time.time_ns()
     try:
         run = found.format.read(found.folder, options, ledger.earlier(found))
     except Unreadable as error:
         ledger.unreadable(found, error)
-        return False
+        return []
     if run is None:
         ledger.gone(found.ref, found.path)
-        return False
+        return []
     ledger.put(found, run)
-    newest = max((max(stamp.mtime_ns, stamp.ctime_ns) for stamp in found.stamps.values()), default=0)
-    return newest > began - RACY_NS
+    just = began - RACY_NS
+    return [name for name, stamp in found.stamps.items() if max(stamp.mtime_ns, stamp.ctime_ns) > just]
 
 
 def _require_space(db: Path) -> None:

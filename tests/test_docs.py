@@ -27,4 +27,6 @@ def test_the_quickstart_works(tmp_path: Path) -> None:
     done = subprocess.run([copy / "scripts/quickstart"], capture_output=True, text=True, check=True)
     assert "team: 7 added, 0 changed, 0 removed" in done.stdout
     assert "with_skills::2026-11-21T05-35-22-721Z" in done.stdout
-    assert done.stdout.count("completed") == 6
+    for run_id in ("p-llm", "h-oracle", "20261120T081500Z_5e11aa"):
+        assert run_id in done.stdout
+    assert done.stdout.count("completed") == 9

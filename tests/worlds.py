@@ -56,5 +56,9 @@ class World:
         finally:
             database.close()
 
+    def content(self) -> str:
+        """Everything that the index and its log hold, to look for what must not be there."""
+        return b"".join(path.read_bytes() for path in self.db.parent.iterdir()).decode("latin-1")
+
     def column(self, query: str, *parameters: Any) -> list[Any]:
         return [next(iter(row.values())) for row in self.select(query, *parameters)]

@@ -55,7 +55,7 @@ def add_metrics(trial: Trial, folder: Folder, agent: str, torn: dict[str, str]) 
     try:
         if sessions:
             _fill(trial, max((_session(folder, path) for path in sessions), key=lambda found: found[0])[1])
-        elif trial.input_tokens is None and trial.output_tokens is None:
+        elif trial.turns is None or trial.input_tokens is None:
             _fill(trial, _trajectory(folder, f"{agent}/trajectory.json"))
     except Unreadable as error:
         torn[error.path] = error.message

@@ -55,10 +55,20 @@ Time = Annotated[str | None, AfterValidator(utc)]
 
 def read_document(model: type[D], path: str, data: bytes) -> D:
     """The document in `data`. Raises Unreadable if it is no JSON object or lacks a required field."""
+    if b"NaN" in data or b"Infinity" in data:
+        _require_finite(path, data)
     try:
         return model.model_validate_json(data)
     except ValidationError as wrong:
         return _without_wrong_fields(model, path, data, wrong)
+
+
+def _require_finite(path: str, data: bytes) -> None:
+    """JSON has no NaN and no Infinity, though some parsers take them."""
+    try:
+        from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise Unreadable(path, MALFORMED, f"no valid JSON: {error}") from None
 
 
 def _without_wrong_fields(model: type[D], path: str, data: bytes, wrong: ValidationError) -> D:

@@ -431,9 +431,10 @@ class _TrialReader:
 
 
 def _target(agent: str | None, model: str | None, effort: str | None) -> str | None:
-    """The observed configuration: agent/model@effort."""
-    name = "/".join(filter(None, (agent, model)))
-    return f"{name}@{effort}" if name and effort else name or None
+    """The observed configuration: agent/model@effort; None while the agent is not known."""
+    if agent is None:
+        return None
+    return "/".join(filter(None, (agent, model))) + (f"@{effort}" if effort else "")
 
 
 def _effort(agent: AgentConfig) -> str | None:

@@ -303,15 +303,12 @@ class Ledger:
                 (error, file.now(), self._source),
             )
 
-    def unsettle(self, path: str) -> None:
-        """The files of a place change while they are read: it is read again in the next pass."""
+    def unsettle(self, path: str, names: Iterable[str]) -> None:
+        """Files of a place may have changed while they were read: they have to be read again."""
         self._pass.flush()
         if (old := self._indexed(None, path)) is not None:
-            self._pass.run("DELETE FROM _files WHERE place_pk = ?", (old.pk,))
-
-    def flush(self) -> None:
-        """Write what was told so far."""
-        self._pass.flush()
+            for name in names:
+                self._pass.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (old.pk, name))
 
     def forget(self) -> None:
         """The source is not followed any more."""
