@@ -1,6 +1,7 @@
 """One pass: what differs is written, everything else is left alone, and the index equals a rebuild."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -11,7 +12,7 @@ from indexer.index import file
 from indexer.sources.folder import DiskFolder, FolderSource
 from indexer.sources.git import GitSource
 from indexer.sources.objects import GitFolder
-from tests.bundles import NAME, at, bundle, row
+from tests.bundles import NAME, at, bundle, row, without
 from tests.worlds import World
 
 A, B = f"runs/with_skills/{NAME}", "runs/baseline/2026-01-06T09-00-00-000Z"
@@ -267,7 +268,8 @@ def test_a_damaged_index_comes_back(world: World, damage: str) -> None:
         file.remove(world.db)
         world.db.touch()
     elif damage == "garbage":
-        file.remove(world.db)
+        for suffix in ("-wal", "-shm"):
+            world.db.with_name(f"index.db{suffix}").unlink(missing_ok=True)
         world.db.write_bytes(b"garbage" * 1000)
     elif damage == "cut":
         content = world.db.read_bytes()
@@ -318,3 +320,119 @@ def test_one_writer_at_a_time_and_the_holder_is_named(world: World) -> None:
         world.sync()
     file.lock_path(world.db).write_text("")
     world.sync()
+
+
+ORIGIN = "refs/remotes/origin/agentv/results/v1"
+
+
+def rows_until(second: int) -> list[dict[str, object]]:
+    return [row(f"t{n}", timestamp=f"2026-01-05T09:00:0{n}.000Z") for n in range(1, second + 1)]
+
+
+def test_a_fetch_and_then_a_pull_bring_the_new_rows(world: World) -> None:
+    old = world.repo.commit(at(A, bundle(rows=[row("t1", 0.0)])))
+    world.repo.set_ref(ORIGIN, old)
+    assert world.synced()[0]["passed"] == 0
+    new = world.repo.commit(at(A, bundle(rows=[row("t1", 1.0)])), ref=ORIGIN)
+    world.synced()
+    world.repo.set_ref("refs/heads/agentv/results/v1", new)
+    assert world.synced()[0]["passed"] == 1
+
+
+def test_two_places_that_get_worse_in_one_pass(world: World) -> None:
+    world.repo.set_ref(ORIGIN, world.repo.commit(at(A, bundle(rows=rows_until(2)))))
+    assert world.synced()[0]["trial_count"] == 2
+    world.repo.set_ref(ORIGIN, world.repo.commit(without(A) | at(A, bundle(rows=rows_until(1)))))
+    assert world.synced()[0]["trial_count"] == 1
+
+
+def test_the_best_place_gets_worse_while_a_better_one_goes(world: World) -> None:
+    world.repo.commit(at(A, bundle(rows=rows_until(3))))
+    world.write(at(A, bundle(rows=rows_until(2))))
+    assert world.synced()[0]["trial_count"] == 3
+    world.repo.commit(without(A) | at(A, bundle(rows=rows_until(1))))
+    shutil.rmtree(world.local / A)
+    assert world.synced()[0]["trial_count"] == 1
+
+
+@pytest.mark.parametrize("git_is", ["gone", "worse"])
+def test_a_run_whose_best_place_is_away_is_settled_when_it_is_back(world: World, git_is: str) -> None:
+    world.repo.commit(at(A, bundle(rows=rows_until(3))))
+    world.write(at(A, bundle(rows=rows_until(2))))
+    world.synced()
+    away = world.root / "away"
+    world.local.rename(away)
+    change = without(A) | ({} if git_is == "gone" else at(A, bundle(rows=rows_until(1))))
+    world.repo.commit(change)
+    assert world.sync().failed
+    assert len(world.select("SELECT 1 FROM runs")) == 1
+    away.rename(world.local)
+    (run,) = world.synced()
+    assert (run["source"], run["trial_count"]) == ("local", 2)
+    assert world.select("SELECT * FROM _unsettled") == []
+
+
+def test_a_torn_file_does_not_take_over(world: World) -> None:
+    world.repo.commit(at(A, bundle(rows=rows_until(3))))
+    torn = bundle(rows=rows_until(2))
+    world.write(at(A, torn | {"index.jsonl": torn["index.jsonl"] + '{"test'}))
+    world.synced()
+    world.repo.commit({A: None})
+    world.sync()
+    assert world.column("SELECT trial_count FROM runs") == [3]
+    world.write(at(A, torn))
+    assert world.synced()[0]["trial_count"] == 2
+
+
+def test_new_settings_wait_for_a_source_that_is_away(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.write(at(B, bundle()))
+    world.synced()
+    world.options = Options(errors=False)
+    world.repo.path.rename(world.root / "elsewhere")
+    with pytest.raises(SourceError, match="the index is as it was"):
+        world.sync()
+    assert len(world.select("SELECT 1 FROM runs")) == 2
+
+
+def test_another_place_is_taken_only_once_it_can_be_read(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.synced()
+    world.sources[0] = GitSource("team", world.root / "absent.git")
+    assert world.sync().failed
+    assert len(world.select("SELECT 1 FROM runs")) == 1
+
+
+def test_a_rebuild_that_fails_leaves_no_empty_file(world: World) -> None:
+    world.sources[0] = GitSource("team", world.root / "absent.git")
+    with pytest.raises(SourceError):
+        world.rebuild()
+    assert not world.db.exists()
+
+
+def test_report_counts_each_run_once(world: World) -> None:
+    world.synced()
+    world.repo.commit(at(A, bundle()))
+    world.write(at(A, bundle()))
+    report = world.sync()
+    assert [(s.added, s.changed) for s in report.sources] == [(1, 0), (0, 0)]
+
+
+def test_a_left_lock_gives_no_right_to_another_file(world: World) -> None:
+    world.sync()
+    file.remove(world.db)
+    keep = world.db.with_name("keep")
+    keep.write_text("precious")
+    keep.rename(world.db)
+    if world.db.stat().st_ino != json.loads(file.lock_path(world.db).read_text())["inode"]:
+        with pytest.raises(IndexFileError, match="left alone"):
+            world.sync()
+        assert world.db.read_text() == "precious"
+
+
+def test_a_pipe_in_the_place_of_the_index_is_left_alone(world: World) -> None:
+    world.db.parent.mkdir()
+    os.mkfifo(world.db)
+    with pytest.raises(IndexFileError, match="no regular file"):
+        world.sync()
+    assert world.db.is_fifo()

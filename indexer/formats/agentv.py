@@ -450,9 +450,7 @@ def _executions(row: Row, unavailable: _Unavailable, options: Options) -> Iterat
             attempt=attempt,
             status=status,
             score=sample.score,
-            error_type=error_type(sample.failure_reason_code or sample.target_error_kind)
-            if status == "errored"
-            else None,
+            error_type=_error_type(sample) if status == "errored" else None,
             error=error_line(sample.error) if options.errors else None,
             started_at=sample.start_time or row.start_time,
             finished_at=sample.end_time or row.end_time or row.timestamp,

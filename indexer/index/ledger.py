@@ -120,10 +120,6 @@ class Ledger:
         refs = "SELECT DISTINCT ref FROM places WHERE source = ? AND name = ? AND ref IS NOT NULL"
         return [ref for (ref,) in self._database.execute(refs, (self._source, name))]
 
-    def has_history(self, ref: str, path: str) -> bool:
-        known = "SELECT 1 FROM _added WHERE source = ? AND ref = ? AND path = ?"
-        return self._database.execute(known, (self._source, ref, path)).fetchone() is not None
-
     # what the source tells
 
     def put(self, found: Found, run: Run) -> None:
@@ -360,6 +356,8 @@ class Ledger:
     def _store(self, found: Found, place: Place, old: _Indexed | None, run: Run) -> None:
         others = self._others(place, old, run)
         best = not others or self._pass.is_best(place, others)
+        if run.partial and self._pass.place_of(run.key) not in (None, place[:3]):
+            best = False  # good rows from elsewhere stay
         if best:
             pk = self._pass.write_run(run, place, others)
             timestamp = run.timestamp
@@ -367,7 +365,7 @@ class Ledger:
             pk, timestamp = self._database.execute(
                 "SELECT id, timestamp FROM runs WHERE key = ?", (run.key,)
             ).fetchone()
-        if others:
+        if others or not best:
             self._pass.touch(run.key, stale=old is not None and not best)
         if old and old.run_key != run.key:
             self._pass.touch(old.run_key)

@@ -98,6 +98,14 @@ class Pass:
         """Whether the index, with what is about to be inserted, has no run of this key."""
         return key not in self._pending and not self.database.execute(_HAS_RUN, (key,)).fetchone()
 
+    def place_of(self, key: str) -> rows.Row | None:
+        """The place that the row of a run was read from (source, path, ref); None if there is no such run."""
+        self.flush()
+        row: rows.Row | None = self.database.execute(
+            "SELECT source, path, ref FROM runs WHERE key = ?", (key,)
+        ).fetchone()
+        return row
+
     def new_place(self) -> int:
         """The id of a place about to be inserted."""
         self._next_place += 1

@@ -138,9 +138,6 @@ class Known(Protocol):
     def refs_with(self, name: str) -> list[str]:
         """The refs in which a run folder has this plain name (see `plain_name`)."""
 
-    def has_history(self, ref: str, path: str) -> bool:
-        """Whether it is known which commit brought the folder at `path` to the ref."""
-
 
 class Source(Protocol):
     """A place with run folders."""

@@ -144,7 +144,7 @@ class GitSource:
         if tip and tip.commit == commit and tip.tree and tip.history == history:
             return
         if not tip or tip.history != history:
-            told = self._history(ref, commit, boundary, tip.history if tip else "", history, known)
+            told = self._history(ref, commit, boundary, tip.history if tip else "", history)
             yield told
             if told.error:
                 yield Trouble(None, f"{ref} history", "history", told.error)
@@ -154,13 +154,13 @@ class GitSource:
         tree = "" if self._objects.failed else str(self._commit(commit).tree_id)
         yield Advance(ref, Tip(commit, tree, history, wip=False))
 
-    def _history(self, ref: str, commit: str, boundary: frozenset[str], old: str, new: str, known: Known) -> History:
-        revisions, is_known = [commit], None
+    def _history(self, ref: str, commit: str, boundary: frozenset[str], old: str, new: str) -> History:
+        revisions = [commit]
         old_commit, _, old_boundary = old.partition(" ")
         if old_commit and old_boundary == new.partition(" ")[2] and self._descends(commit, old_commit):
-            revisions, is_known = [commit, f"^{old_commit}"], lambda path: known.has_history(ref, path)
-        history = History(ref, iter(()), complete=is_known is None)
-        history.added = _until_error(added_folders(self._repository, revisions, boundary, is_known), history)
+            revisions.append(f"^{old_commit}")
+        history = History(ref, iter(()), complete=len(revisions) == 1)
+        history.added = _until_error(added_folders(self._repository, revisions, boundary), history)
         return history
 
     def _descends(self, commit: str, ancestor: str) -> bool:

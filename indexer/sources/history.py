@@ -17,7 +17,9 @@ import re
 import select
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import IO
 
 import pygit2
 
@@ -32,6 +34,7 @@ _DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "-z", "--no-re
 _COMMIT = re.compile(rb"[0-9a-f]{40}")
 _ADDED = re.compile(rb":+[0-7 ]*?(040000|100[0-7]{3}) [0-9a-f ]+ A+")
 _CHUNK = 1 << 20
+_PATHS = 500
 
 
 def git_environment() -> dict[str, str]:
@@ -47,37 +50,26 @@ def git_environment() -> dict[str, str]:
     }
 
 
-def added_folders(
-    repository: pygit2.Repository,
-    revisions: Sequence[str],
-    boundary: frozenset[str],
-    is_known: Callable[[str], bool] | None,
-) -> Iterator[Added]:
-    """Every (commit, folder) that counts among `revisions`, which are arguments of `git rev-list`.
+def added_folders(repository: pygit2.Repository, revisions: Sequence[str], boundary: frozenset[str]) -> Iterator[Added]:
+    """Every (commit, folder) that counts among `revisions`, which are arguments of `git rev-list`, the tip first.
 
-    `boundary` are the commits where a shallow clone ends. `is_known` tells whether a folder got its commit
-    before; it is given when older commits were read before. Raises SourceError if git fails or hangs.
+    `boundary` are the commits where a shallow clone ends. Raises SourceError if git fails or hangs.
     """
-    late: set[str] = set()
-    told: set[str] = set()
-    for sha, folders, added in _commits(repository, ["--end-of-options", *revisions]):
+
+    def told(path: str, sha: str) -> Added:
         seconds, author = _signed(repository, sha)
-        for folder in folders:
-            if folder in added:
-                yield Added(folder, None if sha in boundary else sha, seconds, author)
-                late.discard(folder)  # newest first: this commit is older than the one with the late anchor
-                if is_known is not None:
-                    told.add(folder)
-            else:
-                late.add(folder)
-    if is_known is not None:
-        late -= {folder for folder in late - told if is_known(folder)}
-    if late:
-        paths = [f":(literal){folder}" for folder in sorted(late)]
+        return Added(path, None if sha in boundary else sha, seconds, author)
+
+    late: set[str] = set()
+    for sha, folders, added in _commits(repository, ["--end-of-options", *revisions]):
+        late |= folders - added
+        yield from (told(folder, sha) for folder in folders & added)
+    waiting = sorted(late)
+    for at in range(0, len(waiting), _PATHS):
+        some = waiting[at : at + _PATHS]
+        paths = [f":(literal){path}" for path in some]
         for sha, _, added in _commits(repository, ["--full-history", "--end-of-options", revisions[0], "--", *paths]):
-            seconds, author = _signed(repository, sha)
-            for folder in sorted(late & added):
-                yield Added(folder, None if sha in boundary else sha, seconds, author)
+            yield from (told(folder, sha) for folder in added.intersection(some))
 
 
 def _commits(repository: pygit2.Repository, arguments: list[str]) -> Iterator[tuple[str, set[str], set[str]]]:
@@ -110,38 +102,34 @@ def _outermost(folders: set[str]) -> set[str]:
 
 def _records(repository: pygit2.Repository, arguments: list[str]) -> Iterator[bytes]:
     """The NUL-terminated records of `git rev-list ARGUMENTS | git diff-tree`."""
-    git = ["git", f"--git-dir={repository.path}"]
-    environment = git_environment()
-    complaints = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would stop git
-    revisions = subprocess.Popen(
-        [*git, "rev-list", *arguments], stdout=subprocess.PIPE, stderr=complaints, env=environment
-    )
-    differences = subprocess.Popen(
-        [*git, *_DIFF_TREE],
-        stdin=revisions.stdout,
-        stdout=subprocess.PIPE,
-        stderr=complaints,
-        env=environment,
-    )
-    processes = (revisions, differences)
-    assert revisions.stdout is not None and differences.stdout is not None
-    revisions.stdout.close()
-    try:
+    with ExitStack() as stack:
+        complaints = stack.enter_context(tempfile.TemporaryFile())  # a pipe that nobody reads would stop git
+
+        def start(command: list[str], stdin: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
+            git = ["git", f"--git-dir={repository.path}", *command]
+            process = subprocess.Popen(
+                git, stdin=stdin, stdout=subprocess.PIPE, stderr=complaints, env=git_environment()
+            )
+            stack.callback(_end, process)
+            return process
+
+        revisions = start(["rev-list", *arguments])
+        differences = start(_DIFF_TREE, revisions.stdout)
         rest = b""
         while chunk := _read(differences):
             *whole, rest = (rest + chunk).split(b"\0")
             yield from whole
-        for process in processes:
-            if process.wait(IDLE_LIMIT) != 0:
-                complaints.seek(0)
-                said = complaints.read(10_000).decode("utf-8", "replace").strip()
-                raise SourceError(f"git cannot read the history: {said.splitlines()[-1] if said else 'it was ended'}")
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-        differences.stdout.close()
-        complaints.close()
+        if any(process.wait(IDLE_LIMIT) for process in (differences, revisions)):
+            complaints.seek(0)
+            said = complaints.read(10_000).decode("utf-8", "replace").strip()
+            raise SourceError(f"git cannot read the history: {said.splitlines()[-1] if said else 'it was ended'}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _read(process: subprocess.Popen[bytes]) -> bytes:

@@ -232,3 +232,27 @@ def test_inputs_are_the_files_that_count() -> None:
     files = bundle(tags={"tags": []}) | {"console.log": "", "timing.json": "{}"}
     assert agentv.inputs(MemoryFolder(files)) == ["benchmark.json", "tags.json", "timing.json", "index.jsonl"]
     assert agentv.inputs(MemoryFolder(bundle("v9"))) == ["summary.json", ".internal/index.jsonl"]
+
+
+@pytest.mark.parametrize("field", ["samples", "trials", "scores"])
+def test_a_bomb_of_list_elements_costs_its_field_only(field: str) -> None:
+    elements: list[Any] = [{}, 1]
+    for element in elements:
+        fields: dict[str, Any] = {field: [element] * 200_000}
+        run = read(bundle(rows=[row("t1", **fields)]))
+        assert (len(run.trials), run.trials[0].scores[1:]) == (1, [])
+
+
+def test_indexes_of_samples_beyond_reason_are_ignored() -> None:
+    rows = [row("t1", samples=[{"sample_index": 2**63 - 1, "score": 1}, {"sample_index": -1, "score": 1}])]
+    assert [trial.attempt for trial in read(bundle(rows=rows)).trials] == [1, 2]
+
+
+def test_the_key_keeps_the_earliest_time_when_a_test_is_run_again() -> None:
+    rows = [row("t1", timestamp="2026-01-05T09:00:01Z"), row("t1", timestamp="2026-01-05T09:00:09Z")]
+    assert read(bundle(rows=rows), "runs/with_skills/mine").key.endswith("@2026-01-05T09:00:01.000Z")
+
+
+def test_free_text_is_no_kind_of_error() -> None:
+    rows = [row("t1", 0, status="execution_error", failure_reason_code="https://u:pw@h", target_error_kind="exit")]
+    assert read(bundle(rows=rows)).trials[0].error_type == "exit"

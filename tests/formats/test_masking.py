@@ -17,6 +17,15 @@ from indexer.formats.masking import LENGTH, error_line
         ("token=abcdefgh&x=1", "token=***&x=1"),
         ("use ghp_0123456789abcdefABCDEF now", "use *** now"),
         ("AKIAIOSFODNN7EXAMPLE denied", "*** denied"),
+        ("postgres://u:p/ss@host down", "postgres://***@host down"),
+        ("password: hunter22", "password: ***"),
+        ('{"api_key": "abcd1234"}', '{"api_key": "***"}'),
+        ("API_KEY = abcd1234", "API_KEY = ***"),
+        ("run --api-key abcd1234 x", "run --api-key *** x"),
+        ("AWS_SECRET_ACCESS_KEY='abcd/1234'", "AWS_SECRET_ACCESS_KEY='***'"),
+        ("Bearer  two-spaces1", "Bearer  ***"),
+        ("token expired", "token expired"),
+        ("x" * 500, "x" * 200),
     ],
 )
 def test_credentials_are_masked(text: str, line: str | None) -> None:

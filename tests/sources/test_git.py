@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from indexer.sources.git import GitSource
-from tests.bundles import NAME, at, bundle, without
+from tests.bundles import NAME, at, bundle, row, without
 from tests.repos import RESULTS, Repo, git
 from tests.worlds import World
 
@@ -322,3 +322,87 @@ def test_a_work_tree_is_read_like_a_bare_repository(world: World, tmp_path: Path
             RESULTS,
             "refs/remotes/origin/agentv/results/v1",
         ]
+
+
+def test_a_tip_that_cannot_be_read_keeps_its_runs(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    assert paths(world) == [A]
+    tip = world.repo.commit(at(B, bundle()))
+    place = world.repo.path / "objects" / tip[:2] / tip[2:]
+    content = place.read_bytes()
+    place.unlink()
+    report = world.sync().sources[0]
+    assert (report.removed, world.column("SELECT path FROM runs")) == (0, [A])
+    assert problems(world) == ["the commit it names cannot be read"]
+    place.write_bytes(content)
+    assert paths(world) == [A, B]
+    assert problems(world) == []
+
+
+@pytest.mark.parametrize("which", ["new", "old"])
+def test_a_tree_that_is_missing_beside_new_runs_stops_nothing(world: World, which: str) -> None:
+    first = world.repo.commit(at(A, bundle()) | at(D, bundle()))
+    world.synced()
+    new = f"runs/another/{NAME}"
+    tip = world.repo.commit(at(new, bundle(experiment=None)) | at(B, bundle()))
+    tree = world.repo.git("rev-parse", f"{tip if which == 'new' else first}:runs/with_skills")
+    (world.repo.path / "objects" / tree[:2] / tree[2:]).unlink()
+    world.sync()
+    found = set(world.column("SELECT path FROM runs"))
+    assert found == ({A, D, new} if which == "new" else {A, B, D, new})
+
+
+def test_a_damaged_ref_of_a_run_in_progress_stops_nothing(world: World) -> None:
+    base = world.repo.commit(at(B, bundle()))
+    ref = f"{WIP}/{NAME}"
+    tip = world.repo.commit(at(A, bundle(summary={})), ref=ref, parents=[base])
+    tree = world.repo.git("rev-parse", f"{tip}:runs")
+    (world.repo.path / "objects" / tree[:2] / tree[2:]).unlink()
+    world.write(at(C, bundle("v9")))
+    assert paths(world) == [B, C]
+    assert len(problems(world)) == 1
+
+
+def test_two_runs_in_progress_of_one_name_keep_their_commits(world: World) -> None:
+    base = world.repo.commit(at(B, bundle()))
+    one, other = f"runs/one/{NAME}", f"runs/other/{NAME}"
+    for rows in ([], [row()]):
+        files = at(one, bundle(rows=rows, summary={}, experiment=None)) | at(other, bundle(summary={}, experiment=None))
+        tip = world.repo.commit(files, ref=f"{WIP}/{NAME}", parents=[base])
+        facts = world.synced("SELECT path, sha FROM runs WHERE path <> 'x' ORDER BY path")
+        assert {run["path"]: run["sha"] for run in facts if run["path"] != B} == {one: tip, other: tip}
+
+
+def test_a_folder_too_deep_is_told_by_every_pass(world: World) -> None:
+    world.repo.commit(at(A, bundle()) | {"/".join(["d"] * 40): "-"})
+    for _ in range(2):
+        assert paths(world) == [A]
+        assert len(problems(world)) == 1
+
+
+def test_stray_files_among_runs_make_no_run(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.repo.commit({"runs/index.jsonl": "", "runs/with_skills/index.jsonl": "garbage", "metadata/index.jsonl": "{}"})
+    assert paths(world) == [A]
+    assert problems(world) == []
+    world.repo.commit({f"metadata/{A}/tags.json": '{"tags": ["x"]}'})
+    assert world.synced()[0]["tags"] == '["x"]'
+
+
+def test_an_experiment_called_like_the_place_of_overlays(world: World) -> None:
+    inside = f"runs/a/metadata/runs/b/{NAME}"
+    world.repo.commit(at(inside, bundle(experiment=None)))
+    for tag in ("x", "y"):
+        world.repo.commit({f"metadata/{inside}/tags.json": f'{{"tags": ["{tag}"]}}'})
+        assert world.synced()[0]["tags"] == f'["{tag}"]'
+
+
+def test_a_broken_list_of_refs_fails_its_source_alone(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.write(at(B, bundle()))
+    world.synced()
+    (world.repo.path / "packed-refs").write_bytes(b"# pack-refs with: peeled\ngarbage \xff\n")
+    world.write(at(C, bundle("v9")))
+    report = world.sync()
+    assert report.sources[0].error is not None
+    assert sorted(world.column("SELECT path FROM runs")) == sorted([A, B, C])

@@ -168,3 +168,44 @@ def test_many_commits_agree_with_git_log(world: World) -> None:
     assert subprocess.run(log, capture_output=True, text=True, check=True).stdout.split() == [
         expected[path.rpartition("/")[0]]
     ]
+
+
+def test_an_earlier_branch_with_a_late_anchor_that_is_merged_later(world: World) -> None:
+    base = world.repo.commit({"README.md": "-"})
+    late = world.repo.commit(at(A, bundle()), seconds=T0 + 1000)
+    assert commits(world) == {A: late}
+    early = world.repo.commit({f"{A}/notes.md": "-"}, ref="refs/heads/side", parents=[base], seconds=T0)
+    world.repo.commit(at(A, bundle()), ref="refs/heads/side", seconds=T0 + 10)
+    world.repo.commit({}, parents=[late, world.repo.tip("refs/heads/side")], seconds=T0 + 2000)
+    assert commits(world) == {A: early}
+
+
+def test_a_merge_that_adds_a_run_beside_the_first_folder_of_the_other_side(world: World) -> None:
+    base = world.repo.commit({"README.md": "-"})
+    side = world.repo.commit(at(B, bundle()), ref="refs/heads/side", parents=[base])
+    merge = world.repo.commit(at(A, bundle()) | at(B, bundle()), parents=[base, side])
+    assert commits(world) == {A: merge, B: side}
+
+
+def test_a_run_in_progress_in_a_shallow_clone_has_no_commit(world: World, tmp_path: Path) -> None:
+    base = world.repo.commit(at(B, bundle()))
+    ref = f"agentv/wip/vm/{A.rpartition('/')[2]}"
+    world.repo.commit(at(A, bundle(summary={})), ref=f"refs/heads/{ref}", parents=[base])
+    clone = tmp_path / "shallow.git"
+    git("clone", "--quiet", "--bare", "--depth=1", "--branch", ref, f"file://{world.repo.path}", str(clone))
+    world.sources[0] = GitSource("team", clone)
+    assert commits(world) == {A: None}
+
+
+def test_a_history_that_fails_once_forgets_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    added = world.repo.commit(at(A, bundle()))
+    assert commits(world) == {A: added}
+    before = world.select("SELECT rev FROM runs")
+    world.repo.commit({"README.md": "-"})
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", "/nonexistent")
+        for _ in range(2):
+            world.sync()
+            assert world.select("SELECT sha FROM runs") == [{"sha": added}]
+    assert commits(world) == {A: added}
+    assert world.select("SELECT rev FROM runs") == before
