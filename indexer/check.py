@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from indexer.errors import IndexFileError
-from indexer.formats import Options
 from indexer.index import file
 from indexer.index.compare import Difference, differences
+from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sync import Progress, reader, rebuild
 

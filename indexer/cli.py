@@ -340,7 +340,7 @@ def _reason(trial: dict[str, Any]) -> str:
 
 
 def _print_file(project: Project, run: dict[str, Any], path: str) -> None:
-    from indexer.formats import Unreadable
+    from indexer.protocols import Unreadable
     from indexer.settings import load
 
     _, sources = load(project)

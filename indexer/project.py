@@ -4,18 +4,16 @@ Kept apart from the settings, so that reading commands start without loading wha
 """
 
 import os
-import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from indexer.errors import SettingsError
+from indexer.records import span_seconds
 
 CONFIG = "indexer.toml"
 DB = "results/index.db"
-_SPAN = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +50,6 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
         return Project(root, path, Path(os.path.realpath(chosen)), span_seconds(stale_after))
     except ValueError as error:
         raise SettingsError(f"{path or 'INDEXER_STALE_AFTER'}: stale_after: {error}") from None
-
-
-def span_seconds(text: str) -> int:
-    """Seconds in a span such as `30s`, `15m`, `1h`, `7d` or `2w`. Raises ValueError."""
-    match = _SPAN.fullmatch(text.strip())
-    if not match:
-        raise ValueError(f"{text!r} is no span such as 30s, 15m, 1h, 7d or 2w")
-    return int(match[1]) * _SECONDS[match[2]]
 
 
 def expanded(path: str | Path) -> Path:

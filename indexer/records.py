@@ -5,12 +5,16 @@ finite, times are UTC text `YYYY-MM-DDTHH:MM:SS.mmmZ`, durations are seconds, si
 US dollars, and what a tool does not tell is None.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 TrialStatus = Literal["passed", "failed", "errored", "skipped", "running", "cancelled"]
+_SPAN = re.compile(r"(\d{1,6})\s*(s|m|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
 RunState = Literal["queued", "running", "cancelled", "ended", "failed"]
 
 
@@ -144,6 +148,14 @@ def seconds_between(start: str | None, end: str | None) -> float | None:
     if start is None or end is None or end < start:
         return None
     return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def span_seconds(text: str) -> int:
+    """Seconds in a span such as `30s`, `15m`, `1h`, `7d` or `2w`. Raises ValueError."""
+    match = _SPAN.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f"{text!r} is no span such as 30s, 15m, 1h, 7d or 2w")
+    return int(match[1]) * _SECONDS[match[2]]
 
 
 def joined(values: Iterable[str | None]) -> str | None:

@@ -109,7 +109,8 @@ def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] 
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from indexer.sources import Found, Known, Source
+    from indexer.changes import Found, Known
+    from indexer.sources import Source
 
     rate = TextColumn("{task.fields[rate]} runs/s")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())

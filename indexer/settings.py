@@ -15,8 +15,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as EnvironmentVariableError
 
 from indexer.errors import SettingsError, SourceError
-from indexer.formats import Options
-from indexer.project import DB, Project, expanded, read_toml, span_seconds
+from indexer.project import DB, Project, expanded, read_toml
+from indexer.protocols import Options
+from indexer.records import span_seconds
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import DEFAULT_REFS, GitSource, open_repository

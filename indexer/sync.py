@@ -18,13 +18,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from indexer.changes import Advance, Change, Found, Gone, History, Known, Missing, Same, Swept, Trouble
 from indexer.errors import IndexFileError, SourceError
-from indexer.formats import READER, Nothing, Options, Unreadable
+from indexer.formats import READER
 from indexer.index import file
 from indexer.index.ledger import Ledger
 from indexer.index.writer import Pass
+from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run
-from indexer.sources import Advance, Change, Found, Gone, History, Known, Missing, Same, Source, Swept, Trouble
+from indexer.sources import Source
 
 RACY_NS = 20_000_000
 """A file that changed this short before it was read may change again unseen, in nanoseconds."""

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from indexer.errors import SettingsError
-from indexer.project import find_project, span_seconds
+from indexer.project import find_project
+from indexer.records import span_seconds
 from indexer.settings import config_text, load
 from indexer.sources.folder import FolderSource
 

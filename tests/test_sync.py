@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from indexer.errors import IndexFileError, LockedError, SourceError
-from indexer.formats import Options
 from indexer.index import file
+from indexer.protocols import Options
 from indexer.sources.folder import DiskFolder, FolderSource
 from indexer.sources.git import GitSource
 from indexer.sources.objects import GitFolder

@@ -7,7 +7,7 @@ from typing import Any
 
 from indexer import sync as passes
 from indexer.check import check
-from indexer.formats import Options
+from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource

@@ -5,117 +5,11 @@ and directories both offer, so every format can be read from every place. A run 
 its anchor file and never by its depth, so layouts of different ages live side by side in one tree.
 """
 
-from collections.abc import Collection
-from typing import Protocol
-
-from pydantic import BaseModel, ConfigDict
-
 from indexer.formats import agentv, copilot, pier
-from indexer.formats.documents import Unreadable
-from indexer.records import Run, Trial
-
-__all__ = ["ANCHORS", "FORMATS", "READER", "Folder", "Format", "Options", "Unreadable", "recognise", "run_of_overlay"]
+from indexer.protocols import Folder, Format
 
 READER = 1
 """What the formats make of the same bytes; a change of it makes every index be rebuilt."""
-
-
-class Options(BaseModel):
-    """The settings that change what is read, beside the files themselves."""
-
-    model_config = ConfigDict(frozen=True)
-
-    agentv_threshold: float = 0.8
-    pier_threshold: float = 1.0
-    errors: bool = True
-
-
-class Folder(Protocol):
-    """A read-only folder of a source, in a git tree or on disk. Names are text; links do not exist here."""
-
-    @property
-    def path(self) -> str:
-        """Where it lies in its source, with `/`; empty for the root."""
-
-    @property
-    def ref(self) -> str | None:
-        """The git ref it is seen in; None on disk."""
-
-    def files(self) -> Collection[str]:
-        """Names of the regular files directly inside."""
-
-    def folders(self) -> Collection[str]:
-        """Names of the folders directly inside."""
-
-    def find(self, path: str) -> "Folder | None":
-        """The folder at a path below this one; None if there is none."""
-
-    def elsewhere(self, path: str) -> "Folder | None":
-        """The folder at a path in the same source and ref; None if there is none."""
-
-    def size(self, path: str) -> int | None:
-        """A file's size in bytes, without opening it; None if there is none."""
-
-    def read(self, path: str, limit: int) -> bytes | None:
-        """A file's bytes; None if there is none. Raises Unreadable, also for more than `limit` bytes."""
-
-
-class Earlier(Protocol):
-    """What was read of a run folder before, so that a format reads only what changed since."""
-
-    def exists(self) -> bool:
-        """Whether the whole run was read before, so that its rows can stay when a file of it is torn."""
-
-    def trial(self, name: str) -> Trial | None:
-        """A trial as it was read last; None if it was not."""
-
-    def unchanged(self, part: str) -> bool:
-        """Whether no file below the folder `part`, directly inside the run's, changed since."""
-
-
-class Nothing:
-    """Earlier, for a run that is read for the first time."""
-
-    def exists(self) -> bool:
-        return False
-
-    def trial(self, name: str) -> Trial | None:
-        return None
-
-    def unchanged(self, part: str) -> bool:
-        return False
-
-
-class Format(Protocol):
-    """One tool's layout of run folders, in all its generations."""
-
-    NAME: str
-    ANCHORS: frozenset[str]
-    """Names of files that come with every run, by which git history finds when a run's folder came."""
-
-    def recognises(self, folder: Folder) -> bool:
-        """Whether this folder is a run (or may be one, which only reading tells), judged by names alone."""
-
-    def inputs(self, folder: Folder) -> list[str]:
-        """The files that the rows of a run depend on, those there are, as paths inside its folder."""
-
-    def inner_runs(self, folder: Folder) -> list[str]:
-        """Names of folders directly inside a run that are runs of their own, sorted."""
-
-    def overlay(self, path: str) -> str | None:
-        """Where in the same source the files lie that override those of the run at `path`; None if nowhere."""
-
-    def run_of_overlay(self, path: str) -> str | None:
-        """The inverse: the run whose overlay is at `path`; None if that is no overlay."""
-
-    def run_folder(self, anchor: str) -> str | None:
-        """The run folder that an anchor file at this path stands for; None if it stands for none."""
-
-    def key_from_path(self, path: str) -> str | None:
-        """The identity that a run at `path` has if its files cannot tell it; None if only they can."""
-
-    def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
-        """The run in a recognised folder; None if it is none after all. Raises Unreadable."""
 
 
 FORMATS: tuple[Format, ...] = (agentv, pier, copilot)

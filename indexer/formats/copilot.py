@@ -6,18 +6,13 @@ after it was killed, there are only the trials' own files under `variants/`; the
 A variant stands in `run.json` with its secrets in clear; they are only ever used to mask error texts.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Unreadable, read_document, unreadable
+from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, read_document, read_or_note
 from indexer.formats.masking import error_line, error_type, secrets_in
+from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, seconds_between, utc
-
-if TYPE_CHECKING:
-    from indexer.formats import Earlier, Folder, Options
 
 NAME = "copilot-experiments"
 ANCHORS = frozenset({"run.json", "variant.json", "meta.json"})
@@ -206,15 +201,16 @@ def _finished_trials(run: RunDocument, options: Options, secrets: list[str]) -> 
 def _live_trials(folder: Folder, options: Options, torn: dict[str, str]) -> Iterator[Trial]:
     """The trials of a run without `run.json`, from the files that each writes as it ends."""
     for variant_name, task, place in _trial_places(folder):
-        variant = _read(folder, f"variants/{variant_name}/variant.json", Variant, torn) or Variant(name=variant_name)
+        described = f"variants/{variant_name}/variant.json"
+        variant = read_or_note(folder, described, Variant, _FILE_LIMIT, torn) or Variant(name=variant_name)
         number = place.rpartition("/")[2]
-        meta = _read(folder, f"{place}/meta.json", TrialDocument, torn)
+        meta = read_or_note(folder, f"{place}/meta.json", TrialDocument, _FILE_LIMIT, torn)
         if meta is None:
             yield Trial(trial="", status="running", target=variant.name, test_id=task, attempt=int(number))
             continue
-        metrics = _read(folder, f"{place}/metrics.json", Metrics, torn) or Metrics()
-        described = folder.read(f"variants/{variant_name}/variant.json", _FILE_LIMIT) if meta.error else None
-        yield _trial(variant, task, meta, metrics, options, secrets_in(described))
+        metrics = read_or_note(folder, f"{place}/metrics.json", Metrics, _FILE_LIMIT, torn) or Metrics()
+        secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error else []
+        yield _trial(variant, task, meta, metrics, options, secrets)
 
 
 def _trial_places(folder: Folder) -> Iterator[tuple[str, str | None, str]]:
@@ -231,17 +227,6 @@ def _trial_places(folder: Folder) -> Iterator[tuple[str, str | None, str]]:
             for number in sorted(trials.folders()) if trials else []:
                 if number.isascii() and number.isdigit() and len(number) < 10:
                     yield variant, task, f"{place}/{number}"
-
-
-def _read(folder: Folder, path: str, model: Any, torn: dict[str, str]) -> Any:
-    try:
-        data = folder.read(path, _FILE_LIMIT)
-        return None if data is None else read_document(model, path, data)
-    except Unreadable as error:
-        if error.kind == "partial-clone":
-            raise
-        torn[path] = error.message
-        return None
 
 
 def _trial(

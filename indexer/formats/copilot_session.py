@@ -5,18 +5,14 @@ is authoritative (token counts by kind, nano AI units, code changes). Of several
 with the latest event counts. A trajectory (Agent Trajectory Interchange Format) has steps and, mostly, sums.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic_core import from_json
 
-from indexer.formats.documents import Amount, Count, Document, Text, Unreadable, read_document
-
-if TYPE_CHECKING:
-    from indexer.formats import Folder
-    from indexer.records import Trial
+from indexer.formats.documents import Amount, Count, Document, Text, read_document
+from indexer.protocols import Folder, Unreadable
+from indexer.records import Trial
 
 _LIMIT = 64 * 2**20  # bytes of a session or trajectory
 _DEEPEST = 6

@@ -6,35 +6,14 @@ documents are declared as pydantic models, which read JSON in one step without b
 that nobody asked for.
 """
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from indexer.protocols import MALFORMED, Folder, Unreadable
 from indexer.records import utc
-
-
-class Unreadable(Exception):
-    """A file of a run cannot be read; the message says why. `path` is inside the run's folder.
-
-    `others` are further files of the run that cannot be read either, and why.
-    """
-
-    def __init__(self, path: str, kind: str, message: str, others: Mapping[str, str] = MappingProxyType({})):
-        super().__init__(message)
-        self.path, self.kind, self.message, self.others = path, kind, message, others
-
-
-MALFORMED = "malformed"
-"""The kind of a problem with the content of a file."""
-
-
-def unreadable(torn: Mapping[str, str]) -> Unreadable:
-    """The error for a run of which these files, with the reasons, cannot be read."""
-    (path, message), *others = torn.items()
-    return Unreadable(path, MALFORMED, message, dict(others))
 
 
 class Document(BaseModel):
@@ -104,3 +83,15 @@ def _has(document: Any, step: Any) -> bool:
     if isinstance(document, list):
         return isinstance(step, int) and step < len(document)
     return isinstance(document, dict) and step in document
+
+
+def read_or_note(folder: Folder, path: str, model: type[D], limit: int, torn: dict[str, str]) -> D | None:
+    """The document in a file of at most `limit` bytes; None if there is none, or if it had to be noted in `torn`."""
+    try:
+        data = folder.read(path, limit)
+        return None if data is None else read_document(model, path, data)
+    except Unreadable as error:
+        if error.kind == "partial-clone":
+            raise
+        torn[path] = error.message
+        return None

@@ -10,22 +10,31 @@ UTC; the job's zone follows from `lock.json`, which is UTC. Secrets stand in the
 environment of the agent), so only named fields are read; those values are only ever used to mask error texts.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
-
-from pydantic import AliasChoices, Field
+from typing import Any
 
 from indexer.formats import copilot_session
-from indexer.formats.documents import Amount, Count, Document, Number, Text, Time, Unreadable, read_document, unreadable
+from indexer.formats.documents import read_or_note
 from indexer.formats.masking import error_line, error_type, secrets_in
+from indexer.formats.pier_documents import (
+    AgentConfig,
+    AgentInfo,
+    Effort,
+    ExceptionInfo,
+    JobConfig,
+    JobResult,
+    Lock,
+    Manifest,
+    ModelInfo,
+    Stats,
+    Task,
+    TrialConfig,
+    TrialResult,
+)
+from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between, utc
-
-if TYPE_CHECKING:
-    from indexer.formats import Earlier, Folder, Options
 
 NAME = "pier"
 ANCHORS = frozenset({"result.json", "config.json"})
@@ -39,116 +48,6 @@ _NESTED_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _DEFAULT_NAME = re.compile(r"\d{4}-\d\d-\d\d__\d\d-\d\d-\d\d")
 _EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
 _QUARTER = 900  # seconds
-
-
-class Stats(Document):
-    n_completed_trials: Count | None = None
-    n_trials: Count | None = None  # its name before April 2026
-    n_running_trials: Count | None = None
-    n_cancelled_trials: Count | None = None
-
-
-class JobResult(Document):
-    id: Text | None = None
-    trial_name: Text | None = None  # a trial's result, not a job's
-    started_at: Text | None = None
-    updated_at: Text | None = None
-    finished_at: Text | None = None
-    n_total_trials: Count | None = None
-    stats: Stats | None = None
-    status: Stats | None = None  # where the numbers were for a while
-
-
-class Lock(Document):
-    created_at: Time = None
-    harbor: dict[str, Any] | None = None
-
-
-class Dataset(Document):
-    name: Text | None = None
-    path: Text | None = None
-
-
-class JobConfig(Document):
-    datasets: list[Dataset | None] | None = None
-
-
-class Manifest(Document):
-    job_name: Text | None = None
-    run_id: Text | None = None
-
-
-class Effort(Document):
-    reasoning_effort: Text | None = None
-    effort: Text | None = None
-
-
-class AgentConfig(Document):
-    name: Text | None = None
-    model_name: Text | None = None
-    effort: Effort | None = Field(None, validation_alias=AliasChoices("kwargs"))
-
-
-class Task(Document):
-    name: Text | None = None
-    path: Text | None = None
-    source: Text | None = None
-
-
-class TrialConfig(Document):
-    job_id: Text | None = None
-    agent: AgentConfig | None = None
-    task: Task | None = None
-
-
-class ModelInfo(Document):
-    name: Text | None = None
-    provider: Text | None = None
-
-
-class AgentInfo(Document):
-    name: Text | None = None
-    version: Text | None = None
-    model_info: ModelInfo | None = None
-
-
-class AgentContext(Document):
-    n_input_tokens: Count | None = None
-    n_cache_tokens: Count | None = None
-    n_output_tokens: Count | None = None
-    cost_usd: Amount | None = None
-    peak_context_tokens: Count | None = None
-    n_agent_steps: Count | None = None
-
-
-class Verdict(Document):
-    rewards: dict[str, Number | None] | None = None
-
-
-class ExceptionInfo(Document):
-    exception_type: Text | None = None
-    exception_message: str | None = None
-
-
-class Step(Document):
-    agent_result: AgentContext | None = None
-    verifier_result: Verdict | None = None
-
-
-class TrialResult(Document):
-    task_name: Text | None = None
-    source: Text | None = None
-    task_checksum: Text | None = None
-    config: TrialConfig | None = None
-    agent_info: AgentInfo | None = None
-    agent_result: AgentContext | None = None
-    verifier_result: Verdict | None = None
-    exception_info: ExceptionInfo | None = None
-    started_at: Time = None
-    finished_at: Time = None
-    n_agent_steps: Count | None = None
-    verifier_environment_mode: Text | None = None
-    step_results: list[Step | None] | None = None
 
 
 def recognises(folder: Folder) -> bool:
@@ -197,12 +96,12 @@ def key_from_path(_path: str) -> str | None:
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     """The job in a folder; None if it is none after all, or too young to tell its identity. Raises Unreadable."""
     torn: dict[str, str] = {}
-    job: JobResult = _read(folder, "result.json", JobResult, _JOB_LIMIT, torn) or JobResult()
+    job: JobResult = read_or_note(folder, "result.json", JobResult, _JOB_LIMIT, torn) or JobResult()
     if job.trial_name is not None:
         return None
-    lock: Lock = _read(folder, "lock.json", Lock, _CONFIG_LIMIT, torn) or Lock()
-    manifest: Manifest | None = _read(folder, MANIFEST, Manifest, _CONFIG_LIMIT, torn)
-    config: JobConfig = _read(folder, "config.json", JobConfig, _CONFIG_LIMIT, torn) or JobConfig()
+    lock: Lock = read_or_note(folder, "lock.json", Lock, _CONFIG_LIMIT, torn) or Lock()
+    manifest: Manifest | None = read_or_note(folder, MANIFEST, Manifest, _CONFIG_LIMIT, torn)
+    config: JobConfig = read_or_note(folder, "config.json", JobConfig, _CONFIG_LIMIT, torn) or JobConfig()
     partial = bool(torn)
     files = list(_trial_files(folder))
     state = _state(job, [file for _, file in files])
@@ -245,18 +144,6 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         torn=torn,
         partial=partial or reader.lacks_trials,
     )
-
-
-def _read(folder: Folder, path: str, model: Any, limit: int, torn: dict[str, str]) -> Any:
-    """A document; None if there is none. One that cannot be read is noted in `torn`."""
-    try:
-        data = folder.read(path, limit)
-        return None if data is None else read_document(model, path, data)
-    except Unreadable as error:
-        if error.kind == "partial-clone":
-            raise
-        torn[path] = error.message
-        return None
 
 
 def _trial_files(folder: Folder) -> Iterator[tuple[str, str]]:
@@ -366,7 +253,7 @@ class _TrialReader:
 
     def _unfinished_trial(self, name: str) -> Trial:
         path = f"{name}/config.json"
-        config: TrialConfig = _read(self._folder, path, TrialConfig, _CONFIG_LIMIT, self._torn) or TrialConfig()
+        config: TrialConfig = read_or_note(self._folder, path, TrialConfig, _CONFIG_LIMIT, self._torn) or TrialConfig()
         self.job_id = self.job_id or config.job_id
         task, agent = config.task or Task(), config.agent or AgentConfig()
         model = (agent.model_name or "").rpartition("/")[2] or None
@@ -384,7 +271,7 @@ class _TrialReader:
 
     def _finished_trial(self, name: str) -> Trial | None:
         path = f"{name}/result.json"
-        result: TrialResult | None = _read(self._folder, path, TrialResult, _TRIAL_LIMIT, self._torn)
+        result: TrialResult | None = read_or_note(self._folder, path, TrialResult, _TRIAL_LIMIT, self._torn)
         if result is None:
             return None
         config, info = result.config or TrialConfig(), result.agent_info or AgentInfo()

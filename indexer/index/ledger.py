@@ -5,18 +5,17 @@ It answers the source's questions while it is walked (`sources.Known`), and take
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from indexer.formats import Earlier, Nothing, Unreadable
-from indexer.formats.documents import MALFORMED
+from indexer.changes import Found, History, Stamp, Tip, Trouble, plain_name
 from indexer.index import file, rows
+from indexer.index.added import take_in
+from indexer.index.earlier import EarlierRows
 from indexer.index.places import Place
 from indexer.index.problems import Lasting, Problems
-from indexer.records import Run, Trial
-from indexer.sources import Added, Found, History, Stamp, Tip, Trouble, plain_name
+from indexer.protocols import MALFORMED, Earlier, Nothing, Unreadable
+from indexer.records import Run
 
 if TYPE_CHECKING:
     from indexer.index.writer import Pass
@@ -43,11 +42,6 @@ _INSERT_PLACE = rows.insert("places", ["id", *_PLACE])
 _UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in _PLACE)} WHERE id = ?"
 _INSERT_FILE = "INSERT INTO _files VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_SEEN = "INSERT OR IGNORE INTO _seen VALUES (?)"
-_INSERT_ADDED = """
-INSERT INTO _added VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET sha = excluded.sha, seconds = excluded.seconds, author = excluded.author
-WHERE (excluded.seconds, coalesce(excluded.sha, '')) < (seconds, coalesce(sha, ''))
-"""
 _BATCH = 500
 
 
@@ -58,26 +52,6 @@ class _Indexed(NamedTuple):
     run_pk: int
     run_key: str
     fingerprint: str
-
-
-class _Rows:
-    """Earlier, from the rows of a run that was read at the same place."""
-
-    def __init__(self, database: sqlite3.Connection, run_pk: int | None, changed: set[str] | None, whole: bool):
-        self._database, self._run_pk, self._changed, self._whole = database, run_pk, changed, whole
-
-    def exists(self) -> bool:
-        return self._whole
-
-    def trial(self, name: str) -> Trial | None:
-        return self._trials.get(name)
-
-    def unchanged(self, part: str) -> bool:
-        return self._changed is not None and part not in self._changed
-
-    @cached_property
-    def _trials(self) -> dict[str, Trial]:
-        return {} if self._run_pk is None else rows.stored_trials(self._database, self._run_pk)
 
 
 class Ledger:
@@ -153,7 +127,7 @@ class Ledger:
         stamps = self.stamps(found.path) if found.ref is None else {}
         changed = {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
         whole = not self.problems.lacks_rows(found.ref, found.path)
-        return _Rows(self._database, old.run_pk if mine else None, changed if stamps else None, whole)
+        return EarlierRows(self._database, old.run_pk if mine else None, changed if stamps else None, whole)
 
     def put_twin(self, found: Found) -> bool:
         """Take over what another ref with the same folder at the same path was read as, if there is one."""
@@ -243,34 +217,8 @@ class Ledger:
             self._mark(pk)
 
     def history(self, history: History) -> None:
-        """Which commits brought which folders to a ref; nothing of it counts when it could not be read to the end."""
-        ref = history.ref
-        self._database.execute("SAVEPOINT history")
-        if history.complete and not self._pass.fresh:
-            self._pass.run("DELETE FROM _added WHERE source = ? AND ref = ?", (self._source, ref))
-        paths: set[str] = set()
-        for batch in _batches(history.added):
-            self._pass.changed = True
-            self._database.executemany(_INSERT_ADDED, [(self._source, ref, *added) for added in batch])
-            if not history.complete:
-                paths.update(added.path for added in batch)
-        if history.error:
-            self._database.execute("ROLLBACK TO history")
-        self._database.execute("RELEASE history")
-        if self._pass.fresh or history.error:
-            return
-        stale = (
-            "SELECT p.id, p.run_key, a.sha FROM places p LEFT JOIN _added a "
-            "ON a.source = p.source AND a.ref = p.ref AND a.path = p.path "
-            "WHERE p.source = ? AND p.ref = ? AND p.sha IS NOT a.sha"
-        )
-        where = [(f"{stale}", (self._source, ref))] if history.complete else [
-            (f"{stale} AND p.path = ?", (self._source, ref, path)) for path in sorted(paths)
-        ]  # fmt: skip
-        for query, parameters in where:
-            for pk, run_key, sha in self._database.execute(query, parameters).fetchall():
-                self._pass.run("UPDATE places SET sha = ? WHERE id = ?", (sha, pk))
-                self._pass.touch(run_key)
+        """Which commits brought which folders to a ref."""
+        take_in(self._pass, self._source, history)
 
     def advance(self, ref: str, tip: Tip) -> None:
         """A ref is read up to `tip`."""
@@ -438,13 +386,3 @@ class Ledger:
     def _write_seen(self) -> None:
         self._database.executemany(_INSERT_SEEN, self._seen)
         self._seen.clear()
-
-
-def _batches(added: Iterable[Added]) -> Iterable[list[Added]]:
-    batch: list[Added] = []
-    for each in added:
-        batch.append(each)
-        if len(batch) >= _BATCH:
-            yield batch
-            batch = []
-    yield batch

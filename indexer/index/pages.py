@@ -19,8 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from indexer.errors import QueryError
-from indexer.project import span_seconds
-from indexer.records import utc, utc_text
+from indexer.records import span_seconds, utc, utc_text
 
 SORTS = ("timestamp", "pass_rate", "avg_score", "cost_usd", "duration_s")
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")

@@ -4,139 +4,13 @@ A source never knows what its folders mean: it recognises a run folder by asking
 and tells by fingerprints which ones differ from what is already indexed. It only reads.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Protocol
 
-from indexer.formats import Folder, Format
+from indexer.changes import Change, Found, Known
 
 DEEPEST = 32
 """Folders below this depth are not looked into."""
-
-
-class Stamp(NamedTuple):
-    """What tells whether a file on disk changed, without reading it. Bytes and nanoseconds."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-
-class Tip(NamedTuple):
-    """How far a ref was read. `tree` is empty when a part of it could not be read, so that it is walked again."""
-
-    commit: str
-    tree: str
-    history: str
-    wip: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A run folder that is new or differs from what is indexed. `stamps` are of its files on disk, empty in git."""
-
-    ref: str | None
-    path: str
-    fingerprint: str
-    folder: Folder
-    format: Format
-    stamps: Mapping[str, Stamp]
-
-
-@dataclass(frozen=True, slots=True)
-class Same:
-    """A run folder that was visited and equals what is indexed."""
-
-    ref: str | None
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Gone:
-    """What was indexed at `path` and below is there no more; what is there now is told afterwards."""
-
-    ref: str | None
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """Every run folder of a ref has been told in this pass: what was not is gone."""
-
-    ref: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A ref that was followed is there no more."""
-
-    ref: str
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What cannot be read and is no run: a ref, a part of a tree, the history. Told anew in every pass.
-
-    What is indexed at `path` and below stays, in the ref that it is told of.
-    """
-
-    ref: str | None
-    path: str
-    kind: str
-    message: str
-
-
-class Added(NamedTuple):
-    """A commit whose tree has the folder at `path` while no parent's tree has it. `seconds` since 1970.
-
-    `sha` is None where a shallow clone ends, since the folder may have come earlier.
-    """
-
-    path: str
-    sha: str | None
-    seconds: int
-    author: str
-
-
-@dataclass(slots=True)
-class History:
-    """Commits that brought folders to a ref; `complete` replaces what was known of it.
-
-    `error` says why `added` ended early; then nothing of it counts.
-    """
-
-    ref: str
-    added: Iterator[Added]
-    complete: bool
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """A ref is read up to `tip`."""
-
-    ref: str
-    tip: Tip
-
-
-Change = Found | Same | Gone | Swept | Missing | Trouble | History | Advance
-
-
-class Known(Protocol):
-    """What the index holds of one source, asked while the source is walked."""
-
-    def tips(self) -> Mapping[str, Tip]:
-        """How far each ref was read."""
-
-    def fingerprint(self, ref: str | None, path: str) -> str | None:
-        """The fingerprint under which the run at `path` was read; None if it was not."""
-
-    def stamps(self, path: str) -> Mapping[str, Stamp]:
-        """The stamps of the files on disk that the run at `path` was read from."""
-
-    def refs_with(self, name: str) -> list[str]:
-        """The refs in which a run folder has this plain name (see `plain_name`)."""
 
 
 class Source(Protocol):
@@ -154,11 +28,6 @@ class Source(Protocol):
 
     def find(self, ref: str | None, path: str) -> Found | None:
         """The run folder at a path as it is now; None if there is none."""
-
-
-def plain_name(name: str) -> str:
-    """A folder's name as it may stand in a ref: what is no letter or digit as `-`, at most 60 characters."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:60]
 
 
 def walkable(name: str) -> bool:

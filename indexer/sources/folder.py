@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
+from indexer.changes import Change, Found, Known, Same, Stamp, Swept, Trouble
 from indexer.errors import SourceError
-from indexer.formats import Unreadable, recognise
-from indexer.sources import DEEPEST, Change, Found, Known, Same, Stamp, Swept, Trouble, walkable
+from indexer.formats import recognise
+from indexer.protocols import Unreadable
+from indexer.sources import DEEPEST, walkable
 
 PARTS = ("jobs", "results", ".agentv/results")
 """Where a project keeps runs: Pier and Harbor, copilot-experiments, AgentV."""

@@ -20,11 +20,7 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import RepositoryOpenFlag
 
-from indexer.errors import SourceError
-from indexer.formats import Unreadable, recognise, run_of_overlay
-from indexer.formats.masking import error_line
-from indexer.sources import (
-    DEEPEST,
+from indexer.changes import (
     Added,
     Advance,
     Change,
@@ -38,8 +34,12 @@ from indexer.sources import (
     Tip,
     Trouble,
     plain_name,
-    walkable,
 )
+from indexer.errors import SourceError
+from indexer.formats import recognise, run_of_overlay
+from indexer.formats.masking import error_line
+from indexer.protocols import Unreadable
+from indexer.sources import DEEPEST, walkable
 from indexer.sources.history import added_folders
 from indexer.sources.objects import GitFolder, Objects, Tree
 

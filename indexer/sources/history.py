@@ -23,9 +23,9 @@ from typing import IO
 
 import pygit2
 
+from indexer.changes import Added
 from indexer.errors import SourceError
 from indexer.formats import ANCHORS
-from indexer.sources import Added
 
 IDLE_LIMIT = 60.0
 """Seconds without output after which a git command counts as hanging."""

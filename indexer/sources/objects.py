@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pygit2
 
-from indexer.formats import Unreadable
+from indexer.protocols import Unreadable
 
 _TREE_ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 _CACHED_TREES = 512

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from indexer.formats import Unreadable
+from indexer.protocols import Unreadable
 
 
 class MemoryFolder:

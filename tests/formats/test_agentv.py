@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from indexer.formats import Nothing, Options, Unreadable, agentv, recognise
+from indexer.formats import agentv, recognise
 from indexer.index.rows import run_status
 from indexer.index.totals import totals
+from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run, Tags
 from tests.bundles import NAME, Files, at, bundle, row
 from tests.formats.memory import MemoryFolder

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from indexer.formats import Nothing, Options, Unreadable, pier, recognise
+from indexer.formats import pier, recognise
 from indexer.index.rows import run_status
 from indexer.index.totals import totals
+from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run, Trial
 from tests.formats.memory import MemoryFolder
 from tests.jobs import JOB_ID, SECRET, job, result, trial

@@ -1,0 +1,120 @@
+"""The JSON documents of Pier's and Harbor's jobs, as far as they are read; see `pier`.
+
+Only named fields: the same files hold secrets.
+"""
+
+from typing import Any
+
+from pydantic import AliasChoices, Field
+
+from indexer.formats.documents import Amount, Count, Document, Number, Text, Time
+
+
+class Stats(Document):
+    n_completed_trials: Count | None = None
+    n_trials: Count | None = None  # its name before April 2026
+    n_running_trials: Count | None = None
+    n_cancelled_trials: Count | None = None
+
+
+class JobResult(Document):
+    id: Text | None = None
+    trial_name: Text | None = None  # a trial's result, not a job's
+    started_at: Text | None = None
+    updated_at: Text | None = None
+    finished_at: Text | None = None
+    n_total_trials: Count | None = None
+    stats: Stats | None = None
+    status: Stats | None = None  # where the numbers were for a while
+
+
+class Lock(Document):
+    created_at: Time = None
+    harbor: dict[str, Any] | None = None
+
+
+class Dataset(Document):
+    name: Text | None = None
+    path: Text | None = None
+
+
+class JobConfig(Document):
+    datasets: list[Dataset | None] | None = None
+
+
+class Manifest(Document):
+    job_name: Text | None = None
+    run_id: Text | None = None
+
+
+class Effort(Document):
+    reasoning_effort: Text | None = None
+    effort: Text | None = None
+
+
+class AgentConfig(Document):
+    name: Text | None = None
+    model_name: Text | None = None
+    effort: Effort | None = Field(None, validation_alias=AliasChoices("kwargs"))
+
+
+class Task(Document):
+    name: Text | None = None
+    path: Text | None = None
+    source: Text | None = None
+
+
+class TrialConfig(Document):
+    job_id: Text | None = None
+    agent: AgentConfig | None = None
+    task: Task | None = None
+
+
+class ModelInfo(Document):
+    name: Text | None = None
+    provider: Text | None = None
+
+
+class AgentInfo(Document):
+    name: Text | None = None
+    version: Text | None = None
+    model_info: ModelInfo | None = None
+
+
+class AgentContext(Document):
+    n_input_tokens: Count | None = None
+    n_cache_tokens: Count | None = None
+    n_output_tokens: Count | None = None
+    cost_usd: Amount | None = None
+    peak_context_tokens: Count | None = None
+    n_agent_steps: Count | None = None
+
+
+class Verdict(Document):
+    rewards: dict[str, Number | None] | None = None
+
+
+class ExceptionInfo(Document):
+    exception_type: Text | None = None
+    exception_message: str | None = None
+
+
+class Step(Document):
+    agent_result: AgentContext | None = None
+    verifier_result: Verdict | None = None
+
+
+class TrialResult(Document):
+    task_name: Text | None = None
+    source: Text | None = None
+    task_checksum: Text | None = None
+    config: TrialConfig | None = None
+    agent_info: AgentInfo | None = None
+    agent_result: AgentContext | None = None
+    verifier_result: Verdict | None = None
+    exception_info: ExceptionInfo | None = None
+    started_at: Time = None
+    finished_at: Time = None
+    n_agent_steps: Count | None = None
+    verifier_environment_mode: Text | None = None
+    step_results: list[Step | None] | None = None
