@@ -3,15 +3,10 @@
 Folders that are gone are kept, since one that comes back keeps its first commit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from indexer.changes import Added, History
-
-if TYPE_CHECKING:
-    from indexer.index.writer import Pass
+from indexer.index.transaction import Transaction
 
 _BATCH = 500
 _INSERT_ADDED = """
@@ -26,31 +21,31 @@ WHERE p.source = ? AND p.ref = ? AND p.sha IS NOT a.sha
 """
 
 
-def take_in(current: Pass, source: str, history: History) -> None:
+def take_in(transaction: Transaction, source: str, history: History) -> None:
     """Remember the commits that a history tells; nothing of it counts when it could not be read to the end.
 
     Places whose commit is another one now get it, and their runs are settled at the end of the pass.
     """
-    database, ref = current.database, history.ref
+    database, ref = transaction.database, history.ref
     paths: set[str] = set()
     database.execute("SAVEPOINT history")
-    if history.complete and not current.fresh:
-        current.run("DELETE FROM _added WHERE source = ? AND ref = ?", (source, ref))
+    if history.complete and not transaction.fresh:
+        transaction.run("DELETE FROM _added WHERE source = ? AND ref = ?", (source, ref))
     for batch in _batches(history.added):
-        current.changed = True
+        transaction.changed = True
         database.executemany(_INSERT_ADDED, [(source, ref, *added) for added in batch])
         if not history.complete:
             paths.update(added.path for added in batch)
     if history.error:
         database.execute("ROLLBACK TO history")
     database.execute("RELEASE history")
-    if current.fresh or history.error:
+    if transaction.fresh or history.error:
         return
     queries: list[tuple[str, tuple[str, ...]]] = [(f"{_STALE} AND p.path = ?", (source, ref, path)) for path in paths]
     for query, parameters in [(_STALE, (source, ref))] if history.complete else queries:
         for pk, run_key, sha in database.execute(query, parameters).fetchall():
-            current.run("UPDATE places SET sha = ? WHERE id = ?", (sha, pk))
-            current.touch(run_key)
+            transaction.run("UPDATE places SET sha = ? WHERE id = ?", (sha, pk))
+            transaction.touch(run_key)
 
 
 def _batches(added: Iterable[Added]) -> Iterable[list[Added]]:

@@ -3,10 +3,8 @@
 It answers the source's questions while it is walked (`sources.Known`), and takes in what it tells.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from indexer.changes import Found, History, Stamp, Tip, Trouble, plain_name
 from indexer.index import file, rows
@@ -14,11 +12,10 @@ from indexer.index.added import take_in
 from indexer.index.earlier import EarlierRows
 from indexer.index.places import Place
 from indexer.index.problems import Lasting, Problems
+from indexer.index.runs import Runs
+from indexer.index.transaction import Transaction
 from indexer.protocols import MALFORMED, Earlier, Nothing, Unreadable
 from indexer.records import Run
-
-if TYPE_CHECKING:
-    from indexer.index.writer import Pass
 
 _PLACE = [
     "run_pk",
@@ -57,15 +54,15 @@ class _Indexed(NamedTuple):
 class Ledger:
     """One source in one pass."""
 
-    def __init__(self, current: Pass, source: str):
-        self._pass, self._source = current, source
-        self._database = current.database
+    def __init__(self, transaction: Transaction, runs: Runs, source: str):
+        self._transaction, self._runs, self._source = transaction, runs, source
+        self._database = transaction.database
         self._memo: tuple[tuple[str | None, str], _Indexed | None] | None = None
         self._seen: list[tuple[int]] = []
-        self.problems = Problems(current, source)
+        self.problems = Problems(transaction, source)
         self._failing = False
         self._changed = False
-        self._runs = 0
+        self._run_count = 0
         self._several_refs = False
         self._database.execute("CREATE TEMP TABLE IF NOT EXISTS _seen (place_pk INTEGER PRIMARY KEY)")
 
@@ -90,7 +87,7 @@ class Ledger:
         return self._stamps_of(place.pk)
 
     def refs_with(self, name: str) -> list[str]:
-        self._pass.flush()
+        self._transaction.flush()
         refs = "SELECT DISTINCT ref FROM places WHERE source = ? AND name = ? AND ref IS NOT NULL"
         return [ref for (ref,) in self._database.execute(refs, (self._source, name))]
 
@@ -146,9 +143,9 @@ class Ledger:
             "sha": self._added(found.ref, found.path)[0],
         }
         old = self._indexed(found.ref, found.path)
-        self._pass.touch(values["run_key"], stale=old is not None)
+        self._transaction.touch(values["run_key"], stale=old is not None)
         if old is not None:
-            self._pass.touch(old.run_key)
+            self._transaction.touch(old.run_key)
         self._write_place(old, tuple(values[column] for column in _PLACE), {}, new_in_source=False)
         return True
 
@@ -181,16 +178,16 @@ class Ledger:
 
     def gone(self, ref: str | None, path: str) -> None:
         """No run is at a path or below any more."""
-        self._pass.flush()
+        self._transaction.flush()
         for pk, run_pk, run_key in self._at_or_below(ref, path):
             self._remove(pk, run_pk, run_key)
         self.problems.close(ref, path)
 
     def swept(self, ref: str | None) -> None:
         """Every run folder of a ref was told: the rest is gone."""
-        self._pass.flush()
+        self._transaction.flush()
         self._write_seen()
-        if not self._pass.fresh:
+        if not self._transaction.fresh:
             unseen = (
                 "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref IS ? "
                 "AND id NOT IN (SELECT place_pk FROM _seen)"
@@ -201,58 +198,58 @@ class Ledger:
 
     def missing(self, ref: str) -> None:
         """A ref is there no more."""
-        self._pass.flush()
+        self._transaction.flush()
         places = "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref = ?"
         for place in self._database.execute(places, (self._source, ref)).fetchall():
             self._remove(*place)
         for table in ("_refs", "_added"):
-            self._pass.run(f"DELETE FROM {table} WHERE source = ? AND ref = ?", (self._source, ref))
+            self._transaction.run(f"DELETE FROM {table} WHERE source = ? AND ref = ?", (self._source, ref))
         self.problems.swept(ref)
 
     def trouble(self, trouble: Trouble) -> None:
         """Something beside the runs cannot be read: what is indexed there stays."""
-        self._pass.flush()
+        self._transaction.flush()
         self.problems.tell(trouble.ref, trouble.path, trouble.kind, trouble.message)
         for pk, _, _ in self._at_or_below(trouble.ref, trouble.path):
             self._mark(pk)
 
     def history(self, history: History) -> None:
         """Which commits brought which folders to a ref."""
-        take_in(self._pass, self._source, history)
+        take_in(self._transaction, self._source, history)
 
     def advance(self, ref: str, tip: Tip) -> None:
         """A ref is read up to `tip`."""
-        self._pass.flush()
+        self._transaction.flush()
         self._several_refs = True
         old = self._database.execute(
             'SELECT "commit", tree, history, wip FROM _refs WHERE source = ? AND ref = ?', (self._source, ref)
         ).fetchone()
         if old != tuple(tip):
-            self._pass.run("INSERT OR REPLACE INTO _refs VALUES (?, ?, ?, ?, ?, ?)", (self._source, ref, *tip))
+            self._transaction.run("INSERT OR REPLACE INTO _refs VALUES (?, ?, ?, ?, ?, ?)", (self._source, ref, *tip))
 
     def opened(self, kind: str, place: str) -> None:
         """The source can be read; what was indexed of another place under its name is forgotten."""
         stored = self._database.execute("SELECT kind, place FROM sources WHERE name = ?", (self._source,)).fetchone()
         if stored != (kind, place):
             self.forget()
-            self._pass.run("UPDATE sources SET kind = ?, place = ? WHERE name = ?", (kind, place, self._source))
+            self._transaction.run("UPDATE sources SET kind = ?, place = ? WHERE name = ?", (kind, place, self._source))
 
     def failing(self, error: str) -> None:
         """The source cannot be opened."""
         self._failing = True
         row = self._database.execute("SELECT error FROM sources WHERE name = ?", (self._source,)).fetchone()
         if row != (error,):
-            self._pass.run(
+            self._transaction.run(
                 "UPDATE sources SET error = ?, failing_since = coalesce(failing_since, ?) WHERE name = ?",
                 (error, file.now(), self._source),
             )
 
     def unsettle(self, path: str, names: Iterable[str]) -> None:
         """Files of a place may have changed while they were read: they have to be read again."""
-        self._pass.flush()
+        self._transaction.flush()
         if (old := self._indexed(None, path)) is not None:
             for name in names:
-                self._pass.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (old.pk, name))
+                self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (old.pk, name))
 
     def forget(self) -> None:
         """The source is not followed any more."""
@@ -260,22 +257,22 @@ class Ledger:
         for place in self._database.execute(places, (self._source,)).fetchall():
             self._remove(*place)
         for table in ("_refs", "_added", "problems"):
-            self._pass.run(f"DELETE FROM {table} WHERE source = ?", (self._source,))
+            self._transaction.run(f"DELETE FROM {table} WHERE source = ?", (self._source,))
 
     def finish(self) -> None:
         """Close problems that were not told again, and bring the source's own row up to date."""
         if self._failing:
             return
         self.problems.finish()
-        counts = self._pass.counts[self._source]
+        counts = self._runs.counts[self._source]
         query = "SELECT tip, runs, changed_at, failing_since, error FROM sources WHERE name = ?"
         old = self._database.execute(query, (self._source,)).fetchone()
         tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in self.tips().items() if not tip.wip) or None
         changed_at = file.now() if self._changed or any(counts.values()) else old[2]
-        new = (tip, old[1] + self._runs, changed_at, None, None)
+        new = (tip, old[1] + self._run_count, changed_at, None, None)
         if new != old:
             update = "UPDATE sources SET tip = ?, runs = ?, changed_at = ?, failing_since = ?, error = ? WHERE name = ?"
-            self._pass.run(update, (*new, self._source))
+            self._transaction.run(update, (*new, self._source))
 
     # places
 
@@ -303,20 +300,20 @@ class Ledger:
 
     def _store(self, found: Found, place: Place, old: _Indexed | None, run: Run) -> None:
         others = self._others(place, old, run)
-        best = not others or self._pass.is_best(place, others)
-        if run.partial and self._pass.place_of(run.key) not in (None, place[:3]):
+        best = not others or self._runs.is_best(place, others)
+        if run.partial and self._runs.place_of(run.key) not in (None, place[:3]):
             best = False  # good rows from elsewhere stay
         if best:
-            pk = self._pass.write_run(run, place, others)
+            pk = self._runs.write_run(run, place, others)
             timestamp = run.timestamp
         else:
             pk, timestamp = self._database.execute(
                 "SELECT id, timestamp FROM runs WHERE key = ?", (run.key,)
             ).fetchone()
         if others or not best:
-            self._pass.touch(run.key, stale=old is not None and not best)
+            self._transaction.touch(run.key, stale=old is not None and not best)
         if old and old.run_key != run.key:
-            self._pass.touch(old.run_key)
+            self._transaction.touch(old.run_key)
         row = (
             pk, run.key, timestamp, *place[:3], place.sha, rows.run_status(run), place.ended, place.ended_count,
             place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
@@ -326,33 +323,33 @@ class Ledger:
         self._write_place(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
 
     def _others(self, place: Place, old: _Indexed | None, run: Run) -> list[Place]:
-        if old is None and self._pass.is_new(run.key):
+        if old is None and self._runs.is_new(run.key):
             return []
-        pk = self._pass.pk_of(run.key)
-        return [] if pk is None else [other for other in self._pass.places_of(pk) if other[:3] != place[:3]]
+        pk = self._runs.pk_of(run.key)
+        return [] if pk is None else [other for other in self._runs.places_of(pk) if other[:3] != place[:3]]
 
     def _write_place(
         self, old: _Indexed | None, row: rows.Row, stamps: Mapping[str, Stamp], *, new_in_source: bool
     ) -> None:
         self._memo = None
         if old is None:
-            pk = self._pass.new_place()
-            self._pass.add(_INSERT_PLACE, (pk, *row))
-            self._runs += new_in_source
+            pk = self._runs.new_place()
+            self._transaction.add(_INSERT_PLACE, (pk, *row))
+            self._run_count += new_in_source
             self._changed = True
         else:
             pk = old.pk
             if old.run_pk != row[0]:
-                self._runs += new_in_source - self._alone(pk, old.run_pk)
+                self._run_count += new_in_source - self._alone(pk, old.run_pk)
             stored = self._database.execute(rows.select("places", _PLACE, "id = ?"), (pk,)).fetchone()
             if stored != row:
                 self._changed |= stored[:-1] != row[:-1]
-                self._pass.run(_UPDATE_PLACE, (*row, pk))
+                self._transaction.run(_UPDATE_PLACE, (*row, pk))
             self._forget_stamps(pk, stamps)
         known = self._stamps_of(pk) if old else {}
         for name, stamp in stamps.items():
             if name not in known:
-                self._pass.add(_INSERT_FILE, (pk, name, *stamp))
+                self._transaction.add(_INSERT_FILE, (pk, name, *stamp))
         self._mark(pk)
 
     def _stamps_of(self, pk: int) -> dict[str, Stamp]:
@@ -363,15 +360,15 @@ class Ledger:
         """Remove the stamps of a place that differ from the new ones."""
         for name, stamp in self._stamps_of(pk).items():
             if new.get(name) != stamp:
-                self._pass.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
+                self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
 
     def _remove(self, pk: int, run_pk: int, run_key: str) -> None:
         self._memo = None
         self._changed = True
-        self._runs -= self._alone(pk, run_pk)
-        self._pass.run("DELETE FROM _files WHERE place_pk = ?", (pk,))
-        self._pass.run("DELETE FROM places WHERE id = ?", (pk,))
-        self._pass.touch(run_key)
+        self._run_count -= self._alone(pk, run_pk)
+        self._transaction.run("DELETE FROM _files WHERE place_pk = ?", (pk,))
+        self._transaction.run("DELETE FROM places WHERE id = ?", (pk,))
+        self._transaction.touch(run_key)
 
     def _alone(self, pk: int, run_pk: int) -> bool:
         """Whether no other place of the source has the run."""

@@ -4,25 +4,21 @@ A problem of a run lasts until its run folder is read again or goes; any other o
 history) is told anew by every pass and goes when it is not.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from indexer.index import file
+from indexer.index.transaction import Transaction
 
 Lasting = Literal[0, 1, 2]
 """As in `problems.lasting`."""
-
-if TYPE_CHECKING:
-    from indexer.index.writer import Pass
 
 
 class Problems:
     """The problems of one source in one pass."""
 
-    def __init__(self, current: Pass, source: str):
-        self._pass, self._source = current, source
-        self._database = current.database
+    def __init__(self, transaction: Transaction, source: str):
+        self._transaction, self._source = transaction, source
+        self._database = transaction.database
         self._told: set[int] = set()
         rows = self._database.execute(
             "SELECT id, ref, path, lasting FROM problems WHERE source = ? AND lasting", (source,)
@@ -41,12 +37,12 @@ class Problems:
         if row is None:
             insert = "INSERT INTO problems (source, path, ref, kind, run_key, message, first_seen, lasting)"
             values = (*identity, run_key, message, file.now(), lasting)
-            pk = self._pass.run(f"{insert} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid or 0
+            pk = self._transaction.run(f"{insert} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid or 0
         else:
             pk = row[0]
             if row[1:] != (run_key, message, lasting):
                 update = "UPDATE problems SET run_key = ?, message = ?, lasting = ? WHERE id = ?"
-                self._pass.run(update, (run_key, message, lasting, pk))
+                self._transaction.run(update, (run_key, message, lasting, pk))
         self._told.add(pk)
         if lasting:
             self._lasting[pk] = (ref, path, lasting)
@@ -78,4 +74,4 @@ class Problems:
 
     def _remove(self, pk: int) -> None:
         self._lasting.pop(pk, None)
-        self._pass.run("DELETE FROM problems WHERE id = ?", (pk,))
+        self._transaction.run("DELETE FROM problems WHERE id = ?", (pk,))
