@@ -121,21 +121,21 @@ def runs(
     config: Config = None,
     db: Db = None,
     limit: Annotated[int, typer.Option(help="Runs on a page, 1 to 1000.")] = 50,
-    cursor: Annotated[str | None, typer.Option(help="Go on after a page.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Go on after a page, with the same sort and filters.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All pages.")] = False,
     sort: Annotated[
         str, typer.Option(help="timestamp, pass_rate, avg_score, cost_usd or duration_s; - for descending.")
     ] = "-timestamp",
-    experiment: Annotated[str | None, typer.Option(help="Only this experiment.")] = None,
-    target: Annotated[str | None, typer.Option(help="Any of a run's targets.")] = None,
-    model: Annotated[str | None, typer.Option(help="Any of a run's models.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="Runs of this experiment.")] = None,
+    target: Annotated[str | None, typer.Option(help="Runs with this target.")] = None,
+    model: Annotated[str | None, typer.Option(help="Runs with this model.")] = None,
     status: Annotated[str | None, typer.Option(help="queued, running, completed, failed or cancelled.")] = None,
-    source: Annotated[str | None, typer.Option(help="Any of a run's places.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Any of a run's tags.")] = None,
+    source: Annotated[str | None, typer.Option(help="Runs found in this source.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Runs with this tag.")] = None,
     since: Annotated[str | None, typer.Option(help="From a date, time or span ago (7d).")] = None,
-    until: Annotated[str | None, typer.Option(help="Before a date, time or span ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Before a date, time or span ago (1h).")] = None,
     min_pass_rate: Annotated[float | None, typer.Option(help="From 0 to 1.")] = None,
-    commit: Annotated[str | None, typer.Option(metavar="SHA", help="The run's, the code's or a naming commit.")] = None,
+    commit: Annotated[str | None, typer.Option(metavar="SHA", help="Id of a commit, or a prefix.")] = None,
     json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:
@@ -146,14 +146,18 @@ def runs(
         "since": since, "until": until, "min_pass_rate": min_pass_rate, "commit": commit,
     }  # fmt: skip
     with open_index(project.db) as index:
-        pages = _pages(index, every, limit=1000 if every else limit, cursor=cursor, sort=sort, **filters)
+        pages = _Pages(index, every, limit=1000 if every else limit, cursor=cursor, sort=sort, **filters)
         if json:
             for run in pages:
                 render.document(run)
         elif as_csv:
-            _print_csv(pages)
+            _print_csv(iter(pages))
         else:
-            _print_runs(pages, project.stale_after)
+            _print_runs(iter(pages), project.stale_after)
+        if not pages.count:
+            print("no runs match" if any(filters.values()) else "no runs", file=sys.stderr)
+        if pages.next_cursor:
+            print(f"more, with the same options: --cursor {pages.next_cursor}", file=sys.stderr)
 
 
 @app.command(epilog="Example: indexer show latest; indexer show latest --file index.jsonl")
@@ -246,16 +250,23 @@ def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> Non
         raise typer.Exit(1)
 
 
-def _pages(index: Index, every: bool, **query: Any) -> Iterator[dict[str, Any]]:
-    while True:
-        page = index.runs(**query)
-        yield from page.runs
-        if not page.next_cursor:
-            return
-        if not every:
-            print(f"more: --cursor {page.next_cursor}", file=sys.stderr)
-            return
-        query["cursor"] = page.next_cursor
+class _Pages:
+    """The runs of one page or of all; `count` and `next_cursor` are known when they were gone through."""
+
+    def __init__(self, index: Index, every: bool, **query: Any):
+        self._index, self._every, self._query = index, every, query
+        self.count = 0
+        self.next_cursor: str | None = None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        while True:
+            page = self._index.runs(**self._query)
+            self.count += len(page.runs)
+            yield from page.runs
+            if not page.next_cursor or not self._every:
+                self.next_cursor = page.next_cursor
+                return
+            self._query["cursor"] = page.next_cursor
 
 
 def _print_csv(runs: Iterator[dict[str, Any]]) -> None:
@@ -301,19 +312,23 @@ def _print_run(run: dict[str, Any], failing: list[dict[str, Any]], stale_after: 
         "passed": f"{render.passed(run)} {render.percent(run['pass_rate'])}",
         "score": render.score(run["avg_score"]),
         "errored": run["errored"] or "",
+        "cancelled": run["cancelled"] or "",
+        "skipped": run["skipped"] or "",
+        "exceptions": run["exceptions"] or "",
+        "planned": run["planned_count"] if run["planned_count"] != run["ended_count"] else "",
         "cost": render.dollars(run["cost_usd"]),
         "tags": ", ".join(run["tags"]),
         "commit": " ".join(filter(None, (run["sha"], run["added_at"], run["author"]))),
     }
     for name, value in facts.items():
-        if value != "":
+        if value not in ("", None):
             print(f"{name:<11} {render.visible(value)}")
     print()
     render.table(
-        ["TARGET", "SUITE", "PASSED", "RATE", "SCORE", "ERRORED", "COST"],
+        ["TARGET", "MODEL", "SUITE", "PASSED", "RATE", "SCORE", "ERRORED", "COST"],
         [
             [
-                t["target"], t["suite"], f"{t['passed']}/{t['trial_count']}", render.percent(t["pass_rate"]),
+                t["target"], t["model"], t["suite"], render.passed(t), render.percent(t["pass_rate"]),
                 render.score(t["avg_score"]), t["errored"], render.dollars(t["cost_usd"]),
             ]
             for t in run["targets"]

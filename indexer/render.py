@@ -41,11 +41,21 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
         justify: Literal["left", "right"] = "right" if columns[at] in right else "left"
         grid.add_column(columns[at], no_wrap=True, overflow="ellipsis", width=widths[at], justify=justify)
     for row in cells:
-        grid.add_row(*(Text(row[at], style=_STYLES.get(row[at].partition(" ")[0], "")) for at in used))
+        grid.add_row(
+            *(Text(_cut(row[at], widths[at]), style=_STYLES.get(row[at].partition(" ")[0], "")) for at in used)
+        )
     with console.capture() as captured:
         console.print(grid)
     for line in captured.get().splitlines():
         print(line.rstrip())
+
+
+def _cut(text: str, width: int) -> str:
+    """A name that is too long, without its middle, since names differ at both ends; the table cuts other texts."""
+    if len(text) <= width or " " in text:
+        return text
+    left = (width - 1) // 2
+    return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"
 
 
 _STYLES = {"failed": "red", "errored": "red", "cancelled": "yellow", "running": "cyan", "completed": "green"}
@@ -95,9 +105,8 @@ def status(run: Row, stale_after: int) -> str:
 
 
 def passed(run: Row) -> str:
-    """Passed of counted trials; of a run under way, of those announced."""
-    total = run["planned_count"] if run["status"] in ("running", "queued") else run["trial_count"]
-    return f"{run['passed']}/{total if total is not None else '?'}"
+    """Passed of counted trials."""
+    return f"{run['passed']}/{run['trial_count']}"
 
 
 @contextmanager

@@ -246,7 +246,7 @@ def _index(found: Found, ledger: Ledger, options: Options) -> list[str]:
         ledger.unreadable(found, error)
         return []
     if run is None:
-        ledger.gone(found.ref, found.path)
+        ledger.no_run(found)
         return []
     ledger.put(found, run)
     just = began - RACY_NS

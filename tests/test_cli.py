@@ -75,7 +75,7 @@ def test_runs_for_scripts(project: Path) -> None:
     assert [row["run_id"] for row in table] == [RUN_ID, f"other::{OTHER}"]
     assert [row["tags"] for row in table] == ["baseline", ""]
     first = indexer(project, "runs", "--limit", 1, "--json")
-    cursor = first.stderr.removeprefix("more: --cursor ").strip()
+    cursor = first.stderr.removeprefix("more, with the same options: --cursor ").strip()
     rest = indexer(project, "runs", "--limit", 1, "--json", "--cursor", cursor)
     assert (json.loads(rest.stdout)["run_id"], rest.stderr) == (RUN_ID, "")
     assert len(done(project, "runs", "--all", "--json").splitlines()) == 2

@@ -92,7 +92,7 @@ def test_verdicts_and_states(world: World) -> None:
 def test_a_run_in_progress_has_only_the_files_of_its_trials(world: World) -> None:
     trial = f"{PLACE}/variants/alpha-one/tasks/t1/trials"
     world.write({f"{trial}/001/meta.json": json.dumps(meta()), f"{trial}/001/metrics.json": json.dumps(metrics())})
-    world.write({f"{trial}/002/prompt.md": "-", f"{trial}/001/workspace/run.json": "{}"})
+    world.write({f"{trial}/002/metrics.json": "{}", f"{trial}/001/workspace/run.json": "{}"})
     (run,) = world.synced()
     assert (run["key"], run["status"]) == (f"copilot:prompt-styles/{RUN}", "running")
     assert (run["timestamp"], run["passed"], run["ended_count"]) == ("2026-01-05T09:00:00.000Z", 1, 1)
@@ -104,6 +104,16 @@ def test_a_run_in_progress_has_only_the_files_of_its_trials(world: World) -> Non
     world.write({f"{trial}/002/meta.json": json.dumps(meta(2, False))})
     (run,) = world.synced()
     assert (run["target"], run["passed"], run["failed"]) == ("Alpha One", 1, 1)
+
+
+def test_a_folder_of_a_trial_counts_once_it_has_a_file(world: World) -> None:
+    trial = f"{PLACE}/variants/v/trials"
+    world.write({f"{trial}/001/meta.json": json.dumps(meta())})
+    assert world.synced()[0]["layout"] == "variants"
+    world.write({f"{trial}/002/prompt.md": "-", f"{PLACE}/variants/v/tasks/t/trials/001/prompt.md": "-"})
+    assert world.synced()[0]["layout"] == "variants"
+    world.write({f"{PLACE}/run.json": run_json([])})
+    assert world.synced()[0]["layout"] == "variants"
 
 
 def test_a_run_id_used_by_two_experiments_gives_two_runs(world: World) -> None:

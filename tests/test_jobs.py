@@ -180,6 +180,79 @@ def test_runs_inside_a_flat_job(world: World) -> None:
     assert [run["run_id"] for run in world.synced(names)] == ["j"]
 
 
+def test_a_job_whose_result_goes_keeps_the_identity_of_its_trials(world: World) -> None:
+    world.write(at("jobs/j", job()))
+    world.synced()
+    (world.local / "jobs/j/result.json").unlink()
+    assert (one(world)["key"], one(world)["trial_count"]) == (KEY, 2)
+    world.write({"jobs/j/lock.json": "{}"})
+    assert one(world)["key"] == KEY
+
+
+def test_a_job_without_a_lock_stays_what_its_trials_tell(world: World) -> None:
+    files = job({"a__aaaaaaa": trial(verifier_environment_mode="shared")})
+    del files["lock.json"]
+    world.write(at("jobs/j", files))
+    assert one(world)["format"] == "harbor"
+    world.write({"jobs/j/result.json": result(total=3)})
+    assert one(world)["format"] == "harbor"
+
+
+def test_an_error_is_masked_again_when_the_jobs_secrets_become_known(world: World) -> None:
+    told = {"exception_type": "X", "exception_message": "cannot use my-very-secret-db"}
+    files = job({"a__aaaaaaa": trial(error="X", exception_info=told)})
+    del files["config.json"]
+    world.write(at("jobs/j", files))
+    world.synced()
+    world.write({"jobs/j/config.json": json.dumps({"agents": [{"kwargs": {"key": "my-very-secret-db"}}]})})
+    world.synced()
+    assert world.column("SELECT error FROM trials") == ["cannot use ***"]
+
+
+def test_a_folder_that_is_no_job_after_all_leaves_the_runs_inside(world: World) -> None:
+    inner = job() | {"copilot-experiments-run.json": "{}"}
+    world.write(at("jobs/j", {"config.json": "{}", "job.log": ""} | at("20260101-100000", inner)))
+    before = one(world)
+    world.write({"jobs/j/20260101-100000/result.json": ""})
+    assert one(world) == before
+    changed = world.column("SELECT changed_at FROM sources WHERE name = 'local'")
+    world.sync()
+    assert world.column("SELECT changed_at FROM sources WHERE name = 'local'") == changed
+
+
+def test_every_unreadable_file_is_told_where_nothing_is_readable(world: World) -> None:
+    files = {"config.json": "{}", "job.log": "", "result.json": result(started_at=None)}
+    world.write(at("jobs/j", files | {"t__aaaaaaa/config.json": json.dumps({"job_id": JOB_ID})}))
+    assert world.synced() == []
+    world.write({"jobs/j/result.json": ""})
+    assert world.synced() == []
+    assert world.column("SELECT path FROM problems") == ["jobs/j/result.json"]
+
+
+ABSURD = [
+    trial(agent_result=None, n_agent_steps=None, step_results=[{"agent_result": {"n_agent_steps": 2**62}}] * 3),
+    trial(agent_result=None, step_results=[{"agent_result": {"n_input_tokens": 2**62, "cost_usd": 1.7e308}}] * 3),
+    trial(reward={"a": 1.7e308, "b": 1.7e308}),
+    trial(reward={"a": -1.7e308, "b": -1.7e308}),
+]
+
+
+def test_absurd_numbers_are_unknown(world: World) -> None:
+    session = '{"type": "session.shutdown", "data": {"totalNanoAiu": 1' + "0" * 400 + "}}"
+    files = job({f"t__{n}aaaaaa": text for n, text in enumerate(ABSURD)})
+    world.write(at("jobs/j", files | {"t__0aaaaaa/agent/copilot-session/s/events.jsonl": session}))
+    run = one(world)
+    assert (run["trial_count"], run["avg_score"]) == (2, 1.0)
+    assert world.column("SELECT count(*) FROM trials WHERE cost_usd > 1e307 OR aiu IS NOT NULL") == [0]
+
+
+def test_a_session_without_events_tells_nothing(world: World) -> None:
+    untold = job({"a__aaaaaaa": trial(agent_result=None, n_agent_steps=None)})
+    world.write(at("jobs/j", untold | {"a__aaaaaaa/agent/copilot-session/s/events.jsonl": "garbage"}))
+    world.synced()
+    assert world.select("SELECT turns, tool_calls FROM trials") == [{"turns": None, "tool_calls": None}]
+
+
 def test_fixtures_hold_the_facts_that_were_checked_by_hand(world: World, shared: Path) -> None:
     truth = json.loads((shared / "fixtures/truth.json").read_text())["pier"]
     for place, facts in truth.items():

@@ -136,10 +136,12 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     if data is not None:
         run = read_document(RunDocument, "run.json", data)
         trials = list(_finished_trials(run, options, secrets_in(data)))
+        has_tasks = any(variant and variant.tasks is not None for variant in run.variants)
         state: RunState = _STATES.get(run.status or "", "running")
         size = len(data)
     else:
         run = RunDocument(variants=[])
+        has_tasks = any(task for _, task, _ in _trial_places(folder))
         trials = list(_live_trials(folder, options, torn))
         if torn and earlier.exists():
             raise unreadable(torn)
@@ -148,6 +150,8 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     slug = run.experiment_slug or (parts[-2] if len(parts) > 1 else "unnamed")
     run_id = run.run_id or parts[-1]
     started_at = run.started_at or _time_of(run_id)
+    if started_at is None and torn:
+        raise unreadable(torn)
     if started_at is None:
         raise Unreadable("run.json", "no-time", "nothing tells when this run began")
     for trial in trials:
@@ -157,7 +161,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         key=f"copilot:{slug}/{run_id}",
         run_id=run_id,
         format=NAME,
-        layout="tasks" if _has_tasks(folder, run) else "variants",
+        layout="tasks" if has_tasks else "variants",
         experiment=slug,
         state=state,
         timestamp=started_at,
@@ -178,12 +182,6 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
 def _time_of(run_id: str) -> str | None:
     match = _RUN_NAME.fullmatch(run_id)
     return utc("{}-{}-{}T{}:{}:{}Z".format(*match.groups())) if match else None
-
-
-def _has_tasks(folder: Folder, run: RunDocument) -> bool:
-    return any(variant and variant.tasks is not None for variant in run.variants) or any(
-        task for _, task, _ in _trial_places(folder) if not run.variants
-    )
 
 
 def _finished_trials(run: RunDocument, options: Options, secrets: list[str]) -> Iterator[Trial]:
@@ -225,8 +223,13 @@ def _trial_places(folder: Folder) -> Iterator[tuple[str, str | None, str]]:
         for task, place in places:
             trials = folder.find(place)
             for number in sorted(trials.folders()) if trials else []:
-                if number.isascii() and number.isdigit() and len(number) < 10:
-                    yield variant, task, f"{place}/{number}"
+                path = f"{place}/{number}"
+                if number.isascii() and number.isdigit() and len(number) < 10 and _has_files(folder, path):
+                    yield variant, task, path
+
+
+def _has_files(folder: Folder, trial: str) -> bool:
+    return any(folder.size(f"{trial}/{name}") is not None for name in _TRIAL_FILES)
 
 
 def _trial(

@@ -49,8 +49,9 @@ def add_metrics(trial: Trial, folder: Folder, agent: str, torn: dict[str, str]) 
     """Fill what the trial does not know yet. A file that cannot be read is noted in `torn`."""
     sessions = list(_sessions(folder, f"{agent}/copilot-session"))
     try:
-        if sessions:
-            _fill(trial, max((_session(folder, path) for path in sessions), key=lambda found: found[0])[1])
+        told = [found for path in sessions if (found := _session(folder, path))]
+        if told:
+            _fill(trial, max(told, key=lambda found: found[0])[1])
         elif trial.turns is None or trial.input_tokens is None:
             _fill(trial, _trajectory(folder, f"{agent}/trajectory.json"))
     except Unreadable as error:
@@ -90,11 +91,12 @@ def _trajectory(folder: Folder, path: str) -> dict[str, Any]:
     }
 
 
-def _session(folder: Folder, path: str) -> tuple[str, dict[str, Any]]:
-    """The time of the last event, and the metrics."""
-    latest, turns, calls, failures = "", 0, 0, 0
+def _session(folder: Folder, path: str) -> tuple[str, dict[str, Any]] | None:
+    """The time of the last event, and the metrics; None without any event."""
+    latest, turns, calls, failures, count = "", 0, 0, 0, 0
     shutdowns: list[dict[str, Any]] = []
     for event in _events(folder.read(path, _LIMIT) or b""):
+        count += 1
         kind, data = event.get("type"), event.get("data")
         data = data if isinstance(data, dict) else {}
         if isinstance(event.get("timestamp"), str):
@@ -104,6 +106,8 @@ def _session(folder: Folder, path: str) -> tuple[str, dict[str, Any]]:
         failures += kind == "tool.execution_complete" and data.get("success") is False
         if kind == "session.shutdown":
             shutdowns.append(data)
+    if not count:
+        return None
     metrics: dict[str, Any] = {"turns": turns, "tool_calls": calls, "tool_failures": failures}
     return latest, metrics | (_shutdown_metrics(shutdowns) if shutdowns else {})
 
@@ -134,7 +138,7 @@ def _shutdown_metrics(shutdowns: list[dict[str, Any]]) -> dict[str, Any]:
         "cache_write_tokens": written,
         "output_tokens": tokens("output"),
         "reasoning_tokens": _sum(_number(_at(model, "usage", "reasoningTokens")) for model in models),
-        "aiu": None if nano_aiu is None else nano_aiu / 1e9,
+        "aiu": None if nano_aiu is None or nano_aiu > _LARGEST else nano_aiu / 1e9,
         "peak_context_tokens": _number(last.get("currentTokens")),
         "lines_added": _number(_at(last, "codeChanges", "linesAdded")),
         "lines_removed": _number(_at(last, "codeChanges", "linesRemoved")),

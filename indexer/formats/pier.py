@@ -10,6 +10,7 @@ UTC; the job's zone follows from `lock.json`, which is UTC. Secrets stand in the
 environment of the agent), so only named fields are read; those values are only ever used to mask error texts.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -33,7 +34,7 @@ from indexer.formats.pier_documents import (
     TrialConfig,
     TrialResult,
 )
-from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
+from indexer.protocols import Earlier, Folder, Nothing, Options, Unreadable, unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between, utc
 
 NAME = "pier"
@@ -106,7 +107,9 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     files = list(_trial_files(folder))
     state = _state(job, [file for _, file in files])
     unfinished: TrialStatus = "running" if state in ("running", "queued") else "cancelled"
-    reader = _TrialReader(folder, options, earlier, torn, unfinished)
+    # what only trials tell of the job is told by none that is not read
+    known = earlier if job.id is not None and lock.created_at is not None else Nothing()
+    reader = _TrialReader(folder, options, known, torn, unfinished)
     trials = [reader.read(name, file) for name, file in files]
     if partial and earlier.exists():
         raise unreadable(torn)
@@ -121,6 +124,8 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     starts = [trial.started_at for trial in trials if trial.started_at]
     ends = [trial.finished_at for trial in trials if trial.finished_at]
     timestamp = lock.created_at or min(starts, default=None) or started_at
+    if timestamp is None and torn:
+        raise unreadable(torn)
     if timestamp is None:
         raise Unreadable("", "no-time", "nothing tells when this job began: no lock, trial or start")
     run_id, experiment, nested = _names(folder, manifest, config, trials)
@@ -242,7 +247,7 @@ class _TrialReader:
         if file == "config.json":
             return self._unfinished_trial(name)
         known = self._earlier.trial(name)
-        if known is not None and self._earlier.unchanged(name):
+        if known is not None and self._earlier.unchanged(name) and (known.error is None or self._same_secrets()):
             return known
         readable = len(self._torn)
         trial = self._finished_trial(name)
@@ -250,6 +255,10 @@ class _TrialReader:
             return trial
         self.lacks_trials |= known is None
         return known or trial or Trial(trial=name, status=self._unfinished)
+
+    def _same_secrets(self) -> bool:
+        """Whether the job's files, by which error texts are masked, are those of before."""
+        return self._earlier.unchanged("config.json") and self._earlier.unchanged("lock.json")
 
     def _unfinished_trial(self, name: str) -> Trial:
         path = f"{name}/config.json"
@@ -310,6 +319,8 @@ class _TrialReader:
         """The exception's first line; whatever the run was given as argument or environment is masked in it."""
         if not self._options.errors or not exception.exception_message:
             return None
+        if not self._torn.keys().isdisjoint(("config.json", "lock.json")):
+            return None  # what to mask is not known
         if self._argv is None:
             files = ("config.json", "lock.json")
             self._argv = [text for file in files for text in secrets_in(self._folder.read(file, _CONFIG_LIMIT))]
@@ -340,7 +351,7 @@ def _rewards(result: TrialResult) -> dict[str, float | None]:
         if step and step.verifier_result and step.verifier_result.rewards
     ]
     names = sorted({name for rewards in verified for name in rewards})
-    return {name: sum(rewards.get(name) or 0.0 for rewards in verified) / len(verified) for name in names}
+    return {name: _finite(sum(rewards.get(name) or 0.0 for rewards in verified) / len(verified)) for name in names}
 
 
 def _judge(
@@ -350,7 +361,7 @@ def _judge(
     known = [value for value in rewards.values() if value is not None]
     score = rewards.get("reward")
     if score is None and known:
-        score = sum(known) / len(known)
+        score = _finite(sum(known) / len(known))
     if score is not None:
         return ("passed" if score >= threshold else "failed"), score
     if exception.exception_type is None:
@@ -374,4 +385,9 @@ def _add_usage(trial: Trial, result: TrialResult) -> None:
 
 def _sum(values: Iterator[Any]) -> Any:
     known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return _finite(sum(known)) if known else None
+
+
+def _finite(value: Any) -> Any:
+    """A number that the index can hold; None beyond 64 bits or infinity."""
+    return value if math.isfinite(value) and abs(value) < (math.inf if isinstance(value, float) else 2**63) else None

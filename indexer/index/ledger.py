@@ -176,6 +176,12 @@ class Ledger:
         if (old := self._indexed(ref, path)) is not None:
             self._mark(old.pk)
 
+    def no_run(self, found: Found) -> None:
+        """A run folder turned out to be none; what lies below is told on its own."""
+        if (old := self._indexed(found.ref, found.path)) is not None:
+            self._transaction.flush()
+            self._remove(old.pk, old.run_pk, old.run_key)
+
     def gone(self, ref: str | None, path: str) -> None:
         """No run is at a path or below any more."""
         self._transaction.flush()

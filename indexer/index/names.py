@@ -20,6 +20,8 @@ def resolve(database: sqlite3.Connection, name: str) -> int:
         return pk
     if (match := _ANCESTOR.fullmatch(name)) and (pk := _before(database, match[1], int(match[2]))) is not None:
         return pk
+    if match and _is_list(match[1]) and _newest(database, match[1], 0) is not None:
+        raise UnknownRunError(f"{match[1]!r} has no run {match[2]} before its newest")
     raise UnknownRunError(f"no run is called {name!r}; `indexer runs` lists them")
 
 

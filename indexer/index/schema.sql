@@ -16,7 +16,7 @@ CREATE TABLE runs (
   target         TEXT,                 -- several are joined by ', ' in sorted order
   agent          TEXT,                 -- likewise
   model          TEXT,                 -- likewise
-  status         TEXT NOT NULL,        -- queued, running, completed, failed (all errored), cancelled
+  status         TEXT NOT NULL,        -- queued, running, completed, failed (all errored, or said so), cancelled
   timestamp      TEXT NOT NULL,        -- when it began; the default sort key
   started_at     TEXT,
   finished_at    TEXT,

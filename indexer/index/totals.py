@@ -56,7 +56,7 @@ def _sum(values: Iterable[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     try:
         return math.fsum(known) if known else None
-    except OverflowError:
+    except (OverflowError, ValueError):  # beyond all numbers
         return None
 
 

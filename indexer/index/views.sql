@@ -47,7 +47,7 @@ FROM trials JOIN runs ON runs.id = trials.run_pk
 WHERE runs.status IN ('completed', 'failed') AND trials.status IN ('passed', 'failed', 'errored')
 GROUP BY trials.suite, trials.test_id, trials.target, trials.task_checksum, trials.reasoning_effort,
          trials.agent_version, runs.code_sha
-HAVING passed BETWEEN 1 AND executions - 1;
+HAVING sum(trials.status = 'passed') BETWEEN 1 AND count(*) - 1;
 
 -- Failed and errored trials of runs that ended, newest first
 CREATE VIEW recent_failures AS

@@ -47,12 +47,15 @@ def test_what_people_call_a_run(index: Index, name: str, run_id: str) -> None:
     assert index.run(name)["run_id"] == run_id
 
 
-@pytest.mark.parametrize(
-    "name", ["nope", "", "latest:nope", "tag:nope", "latest~9", "%", "a/nope", "~1", "latest~", "'"]
-)
+@pytest.mark.parametrize("name", ["nope", "", "latest:nope", "tag:nope", "nope~1", "%", "a/nope", "~1", "latest~", "'"])
 def test_unknown_names(index: Index, name: str) -> None:
     with pytest.raises(UnknownRunError, match="no run is called"):
         index.run(name)
+
+
+def test_a_list_that_is_too_short(index: Index) -> None:
+    with pytest.raises(UnknownRunError, match="'latest:a' has no run 2 before its newest"):
+        index.run("latest:a~2")
 
 
 def test_an_ambiguous_name_lists_the_candidates(index: Index) -> None:
