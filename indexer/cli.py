@@ -287,6 +287,7 @@ def _print_runs(runs: Iterator[dict[str, Any]], stale_after: int) -> None:
             for run in runs
         ),
         right=["PASSED", "RATE", "SCORE", "COST"],
+        dispensable=["SCORE", "COST"],
     )  # fmt: skip
 
 

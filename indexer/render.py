@@ -18,8 +18,17 @@ def visible(value: object) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Print rows under headings, without columns that are empty; on a terminal long texts are cut to its width."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    dispensable: Sequence[str] = (),
+) -> None:
+    """Print rows under headings, without columns that are empty.
+
+    On a terminal that is too narrow, `dispensable` columns go, in their order, then long texts are cut.
+    """
     from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
@@ -30,6 +39,10 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, right: Se
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else _UNLIMITED, no_color=not terminal or None, highlight=False)
     widths = {at: max(map(cell_len, [columns[at], *(row[at] for row in cells)])) for at in used}
+    for name in dispensable:
+        if name in columns and sum(widths.values()) + 2 * len(used) - 2 > console.width:
+            used = [at for at in used if columns[at] != name]
+            widths.pop(columns.index(name), None)
     flexible = [at for at in used if columns[at] not in right]
     while sum(widths.values()) + 2 * len(used) - 2 > console.width and flexible:
         widest = max(flexible, key=lambda at: widths[at])

@@ -227,16 +227,17 @@ def test_a_closed_pipe_is_no_error(project: Path) -> None:
 
 def test_a_terminal_gets_colours_and_lines_that_fit(project: Path) -> None:
     done(project, "sync")
-    primary, secondary = pty.openpty()
-    environment = {**os.environ, "COLUMNS": "60", "TERM": "xterm"}
-    subprocess.run([COMMAND, "runs"], cwd=project, stdout=secondary, env=environment, check=True)
-    os.close(secondary)
-    text = os.read(primary, 100_000).decode()
-    os.close(primary)
-    assert "\x1b[32mcompleted" in text
-    plain = text.replace("\x1b[1m", "").replace("\x1b[32m", "").replace("\x1b[0m", "")
-    assert all(len(line.rstrip()) <= 60 for line in plain.splitlines())
-    assert "$1.50" in plain
+    for columns in (60, 120):
+        primary, secondary = pty.openpty()
+        environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
+        subprocess.run([COMMAND, "runs"], cwd=project, stdout=secondary, env=environment, check=True)
+        os.close(secondary)
+        text = os.read(primary, 100_000).decode()
+        os.close(primary)
+        assert "\x1b[32mcompleted" in text
+        plain = text.replace("\x1b[1m", "").replace("\x1b[32m", "").replace("\x1b[0m", "")
+        assert all(len(line.rstrip()) <= columns for line in plain.splitlines())
+        assert ("$1.50" in plain, "1/1" in plain) == (columns == 120, True)
 
 
 def test_reading_commands_start_without_what_only_writing_needs() -> None:
