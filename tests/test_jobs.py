@@ -207,6 +207,13 @@ def test_an_error_is_masked_again_when_the_jobs_secrets_become_known(world: Worl
     world.write({"jobs/j/config.json": json.dumps({"agents": [{"kwargs": {"key": "my-very-secret-db"}}]})})
     world.synced()
     assert world.column("SELECT error FROM trials") == ["cannot use ***"]
+    shutil.rmtree(world.local / "jobs")
+    world.write(at("jobs/j", files | {"config.json": "{"}))
+    world.synced()
+    assert world.column("SELECT error FROM trials") == [None]  # what to mask cannot be read
+    world.write({"jobs/j/config.json": "{}"})
+    world.synced()
+    assert world.column("SELECT error FROM trials") == ["cannot use my-very-secret-db"]
 
 
 def test_a_folder_that_is_no_job_after_all_leaves_the_runs_inside(world: World) -> None:

@@ -108,7 +108,8 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     state = _state(job, [file for _, file in files])
     unfinished: TrialStatus = "running" if state in ("running", "queued") else "cancelled"
     # what only trials tell of the job is told by none that is not read
-    known = earlier if job.id is not None and lock.created_at is not None else Nothing()
+    tool_told = lock.pier is not None or lock.harbor is not None
+    known = earlier if job.id is not None and tool_told else Nothing()
     reader = _TrialReader(folder, options, known, torn, unfinished)
     trials = [reader.read(name, file) for name, file in files]
     if partial and earlier.exists():
@@ -129,7 +130,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     if timestamp is None:
         raise Unreadable("", "no-time", "nothing tells when this job began: no lock, trial or start")
     run_id, experiment, nested = _names(folder, manifest, config, trials)
-    is_harbor = lock.harbor is not None or reader.saw_harbor
+    is_harbor = lock.harbor is not None if tool_told else reader.saw_harbor
     return Run(
         key=f"pier:{job_id}",
         run_id=run_id,
@@ -247,7 +248,7 @@ class _TrialReader:
         if file == "config.json":
             return self._unfinished_trial(name)
         known = self._earlier.trial(name)
-        if known is not None and self._earlier.unchanged(name) and (known.error is None or self._same_secrets()):
+        if known is not None and self._earlier.unchanged(name) and self._same_secrets(known):
             return known
         readable = len(self._torn)
         trial = self._finished_trial(name)
@@ -256,9 +257,11 @@ class _TrialReader:
         self.lacks_trials |= known is None
         return known or trial or Trial(trial=name, status=self._unfinished)
 
-    def _same_secrets(self) -> bool:
-        """Whether the job's files, by which error texts are masked, are those of before."""
-        return self._earlier.unchanged("config.json") and self._earlier.unchanged("lock.json")
+    def _same_secrets(self, known: Trial) -> bool:
+        """Whether the job's files, by which the text of an error is masked, are those of before."""
+        return (
+            known.error_type is None or self._earlier.unchanged("config.json") and self._earlier.unchanged("lock.json")
+        )
 
     def _unfinished_trial(self, name: str) -> Trial:
         path = f"{name}/config.json"

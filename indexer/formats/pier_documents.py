@@ -30,6 +30,7 @@ class JobResult(Document):
 
 class Lock(Document):
     created_at: Time = None
+    pier: dict[str, Any] | None = None
     harbor: dict[str, Any] | None = None
 
 
