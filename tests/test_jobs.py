@@ -207,7 +207,8 @@ def test_an_error_is_masked_again_when_the_jobs_secrets_become_known(world: Worl
     world.write({"jobs/j/config.json": json.dumps({"agents": [{"kwargs": {"key": "my-very-secret-db"}}]})})
     world.synced()
     assert world.column("SELECT error FROM trials") == ["cannot use ***"]
-    shutil.rmtree(world.local / "jobs")
+    shutil.rmtree(world.local / "jobs/j")
+    world.synced()
     world.write(at("jobs/j", files | {"config.json": "{"}))
     world.synced()
     assert world.column("SELECT error FROM trials") == [None]  # what to mask cannot be read
@@ -234,6 +235,18 @@ def test_every_unreadable_file_is_told_where_nothing_is_readable(world: World) -
     world.write({"jobs/j/result.json": ""})
     assert world.synced() == []
     assert world.column("SELECT path FROM problems") == ["jobs/j/result.json"]
+
+
+def test_a_problem_goes_when_its_folder_turns_out_to_be_no_job(world: World) -> None:
+    young = {"config.json": "{}", "job.log": "", "lock.json": "{"}
+    for place in (world.repo.commit, world.write):
+        place(at("jobs/j", young))
+        assert world.synced() == []
+    assert world.column("SELECT path FROM problems") == ["jobs/j/lock.json"] * 2
+    for place in (world.repo.commit, world.write):
+        place(at("jobs/j", {"lock.json": "{}"}))
+    assert world.synced() == []
+    assert world.column("SELECT path FROM problems") == []
 
 
 ABSURD = [

@@ -259,8 +259,8 @@ class _TrialReader:
 
     def _same_secrets(self, known: Trial) -> bool:
         """Whether the job's files, by which the text of an error is masked, are those of before."""
-        return (
-            known.error_type is None or self._earlier.unchanged("config.json") and self._earlier.unchanged("lock.json")
+        return known.error_type is None or (
+            self._earlier.unchanged("config.json") and self._earlier.unchanged("lock.json")
         )
 
     def _unfinished_trial(self, name: str) -> Trial:

@@ -178,6 +178,7 @@ class Ledger:
 
     def no_run(self, found: Found) -> None:
         """A run folder turned out to be none; what lies below is told on its own."""
+        self.problems.close(found.ref, found.path)
         if (old := self._indexed(found.ref, found.path)) is not None:
             self._transaction.flush()
             self._remove(old.pk, old.run_pk, old.run_key)
