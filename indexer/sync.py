@@ -178,18 +178,11 @@ def _walk(
     current = Pass(database, sources, reread, fresh=fresh)
     errors: dict[str, str] = {}
     for source in sorted(sources, key=lambda source: source.kind != "git"):
+        ledger = current.ledgers[source.name]
         try:
             source.open()
-        except SourceError as error:
-            if strict:
-                raise SourceError(f"source {source.name}: {error}; the index is as it was") from None
-            current.fail(source.name, str(error))
-            errors[source.name] = str(error)
-            continue
-        opened.add(source.name)
-        ledger = current.ledgers[source.name]
-        ledger.opened(source.kind, source.place)
-        try:
+            opened.add(source.name)
+            ledger.opened(source.kind, source.place)
             _take_in(source, ledger, options, progress)
         except SourceError as error:
             if strict:

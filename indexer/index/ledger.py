@@ -117,10 +117,7 @@ class Ledger:
         old = self._indexed(found.ref, found.path)
         if old is None:
             return Nothing()
-        place = (self._source, found.path, found.ref)
-        mine = (
-            self._database.execute("SELECT source, path, ref FROM runs WHERE id = ?", (old.run_pk,)).fetchone() == place
-        )
+        mine = self._runs.place_of(old.run_key) == (self._source, found.path, found.ref)
         stamps = self.stamps(found.path) if found.ref is None else {}
         changed = {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
         whole = not self.problems.lacks_rows(found.ref, found.path)
@@ -163,18 +160,12 @@ class Ledger:
             for other, message in error.others.items():
                 self.problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
             self.problems.close(found.ref, found.path)
-        self.keep(found)
-
-    def keep(self, found: Found) -> None:
-        """The place stays as it is indexed, if it is."""
-        if (old := self._indexed(found.ref, found.path)) is not None:
-            self._mark(old.pk)
+        self._keep(found.ref, found.path)
 
     def same(self, ref: str | None, path: str) -> None:
         """A run folder equals what is indexed."""
         self.problems.close(ref, path)
-        if (old := self._indexed(ref, path)) is not None:
-            self._mark(old.pk)
+        self._keep(ref, path)
 
     def no_run(self, found: Found) -> None:
         """A run folder turned out to be none; what lies below is told on its own."""
@@ -186,8 +177,8 @@ class Ledger:
     def gone(self, ref: str | None, path: str) -> None:
         """No run is at a path or below any more."""
         self._transaction.flush()
-        for pk, run_pk, run_key in self._at_or_below(ref, path):
-            self._remove(pk, run_pk, run_key)
+        for place in self._at_or_below(ref, path):
+            self._remove(*place)
         self.problems.close(ref, path)
 
     def swept(self, ref: str | None) -> None:
@@ -206,8 +197,7 @@ class Ledger:
     def missing(self, ref: str) -> None:
         """A ref is there no more."""
         self._transaction.flush()
-        places = "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref = ?"
-        for place in self._database.execute(places, (self._source, ref)).fetchall():
+        for place in self._at_or_below(ref, ""):
             self._remove(*place)
         for table in ("_refs", "_added"):
             self._transaction.run(f"DELETE FROM {table} WHERE source = ? AND ref = ?", (self._source, ref))
@@ -352,22 +342,17 @@ class Ledger:
             if stored != row:
                 self._changed |= stored[:-1] != row[:-1]
                 self._transaction.run(_UPDATE_PLACE, (*row, pk))
-            self._forget_stamps(pk, stamps)
         known = self._stamps_of(pk) if old else {}
+        for name, _ in known.items() - stamps.items():
+            self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
         for name, stamp in stamps.items():
-            if name not in known:
+            if known.get(name) != stamp:
                 self._transaction.add(_INSERT_FILE, (pk, name, *stamp))
         self._mark(pk)
 
     def _stamps_of(self, pk: int) -> dict[str, Stamp]:
         files = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
         return {name: Stamp(*stamp) for name, *stamp in self._database.execute(files, (pk,))}
-
-    def _forget_stamps(self, pk: int, new: Mapping[str, Stamp]) -> None:
-        """Remove the stamps of a place that differ from the new ones."""
-        for name, stamp in self._stamps_of(pk).items():
-            if new.get(name) != stamp:
-                self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
 
     def _remove(self, pk: int, run_pk: int, run_key: str) -> None:
         self._memo = None
@@ -381,6 +366,11 @@ class Ledger:
         """Whether no other place of the source has the run."""
         query = "SELECT 1 FROM places WHERE run_pk = ? AND source = ? AND id <> ?"
         return self._database.execute(query, (run_pk, self._source, pk)).fetchone() is None
+
+    def _keep(self, ref: str | None, path: str) -> None:
+        """A place stays as it is indexed, if it is."""
+        if (old := self._indexed(ref, path)) is not None:
+            self._mark(old.pk)
 
     def _mark(self, place_pk: int) -> None:
         self._seen.append((place_pk,))

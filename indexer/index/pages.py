@@ -62,8 +62,7 @@ def page_of_ids(
 ) -> tuple[list[int], str | None]:
     """The ids of the runs of a page in order, and the cursor of the next page. Raises QueryError."""
     column, descending = _sort(sort)
-    if not 1 <= limit <= LARGEST_PAGE:
-        raise QueryError(f"limit: a page holds 1 to {LARGEST_PAGE} runs, not {limit}")
+    require_limit(limit)
     bound = {name: value for name, value in asdict(filters).items() if value is not None} | {"sort": sort}
     position = _decode(cursor, bound, column) if cursor is not None else None
     ids: list[int] = []
@@ -76,6 +75,12 @@ def page_of_ids(
             ids.append(pk)
             last = Position(value, key)
     return ids, None
+
+
+def require_limit(limit: int) -> None:
+    """Raises QueryError unless a page may hold this many rows."""
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise QueryError(f"limit: a page holds 1 to {LARGEST_PAGE}, not {limit}")
 
 
 def statements(

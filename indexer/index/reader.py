@@ -15,7 +15,7 @@ from typing import Any
 
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
 from indexer.index import file
-from indexer.index.pages import LARGEST_PAGE, Filters, page_of_ids
+from indexer.index.pages import Filters, page_of_ids, require_limit
 from indexer.index.rows import RUN, TARGET, TRIAL
 
 PUBLIC = (*RUN, "rev")
@@ -102,7 +102,7 @@ class Index:
 
     def trials(self, key: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
         """A page of a run's trials with their `scores`. `cursor` is the name of the last one seen."""
-        _require_limit(limit)
+        require_limit(limit)
         with self._reading() as database:
             pk = _pk_of(database, key)
             condition = "" if status is None else "AND status = ? "
@@ -117,7 +117,7 @@ class Index:
 
     def changes(self, since: str | None = None, *, limit: int = 1000) -> Changes:
         """What changed after a token; all runs without one. Raises StaleTokenError, and QueryError for no token."""
-        _require_limit(limit)
+        require_limit(limit)
         with self._reading() as database:
             generation, last = database.execute("SELECT generation, last_rev FROM meta").fetchone()
             rev = _revision(database, since, generation)
@@ -202,11 +202,6 @@ def _filters(values: Mapping[str, Any]) -> Filters:
     except TypeError:
         unknown = sorted(values.keys() - set(Filters.__dataclass_fields__))
         raise QueryError(f"there is no filter {', '.join(unknown)}") from None
-
-
-def _require_limit(limit: int) -> None:
-    if not 1 <= limit <= LARGEST_PAGE:
-        raise QueryError(f"limit: a page holds 1 to {LARGEST_PAGE}, not {limit}")
 
 
 def _pk_of(database: sqlite3.Connection, key: str) -> int:
