@@ -128,8 +128,8 @@ class Known(Protocol):
     def stamps(self, path: str) -> Mapping[str, Stamp]:
         """The stamps of the files on disk that the run at `path` was read from."""
 
-    def refs_with(self, name: str) -> list[str]:
-        """The refs in which a run folder has this plain name (see `plain_name`)."""
+    def refs_with(self, name: str) -> set[str]:
+        """The refs in which a run folder, readable or not, has this plain name (see `plain_name`)."""
 
 
 def plain_name(name: str) -> str:

@@ -58,6 +58,12 @@ class Repo:
         collect(self.pygit2[commit].peel(pygit2.Tree), "")
         return found
 
+    def blob(self, oid: bytes) -> bytes:
+        """The content of a file."""
+        found = self.pygit2[oid.hex()]
+        assert isinstance(found, pygit2.Blob)
+        return found.data
+
     def tip(self, ref: str = RESULTS) -> str:
         return str(self.pygit2.references[ref].target)
 

@@ -156,6 +156,17 @@ def test_a_job_that_is_torn_at_first_sight_is_shown_by_its_trials(world: World) 
     assert one(world)["planned_count"] == 2
 
 
+def test_a_job_torn_at_first_sight_stays_as_it_is_beside_a_poorer_copy(world: World) -> None:
+    world.write(at("jobs/a", job({"fizz__aaaaaaa": trial(), "half__bbbbbbb": "{"})))
+    world.write(at("jobs/b", job({"half__bbbbbbb": ""})))
+    world.sync()
+    first = world.select("SELECT path, rev FROM runs")
+    assert first[0]["path"] == "jobs/a"
+    for _ in range(3):
+        world.sync()
+        assert world.select("SELECT path, rev FROM runs") == first
+
+
 def test_jobs_in_git(world: World) -> None:
     world.repo.commit(at("jobs/j", job({"a__aaaaaaa": trial(), "b__bbbbbbb": ""}, **LIVE)))
     assert (one(world)["status"], one(world)["run_id"]) == ("running", "j")

@@ -149,7 +149,7 @@ def create(path: Path) -> None:
     try:
         remove(path)
         with open(path, "xb"):
-            pass
+            _sign(path, _holder(path))
         database = connect(path, write=True)
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute("PRAGMA journal_mode = WAL")
@@ -203,11 +203,8 @@ def locked(path: Path, command: str) -> Iterator[None]:
         if os.fstat(handle).st_size and "pid" not in _holder(path):
             raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
         holder = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": now()}
-        _sign(handle, path, holder)
-        try:
-            yield
-        finally:
-            _sign(handle, path, holder)
+        _sign(path, holder)
+        yield
     finally:
         os.close(handle)
 
@@ -217,11 +214,10 @@ def now() -> str:
     return utc_text(datetime.now(UTC))
 
 
-def _sign(handle: int, path: Path, holder: dict[str, Any]) -> None:
+def _sign(path: Path, holder: dict[str, Any]) -> None:
     """Write down who holds the lock, and which file is the index."""
     inode = path.stat().st_ino if path.exists() else None
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, json.dumps(holder | {"inode": inode}).encode(), 0)
+    lock_path(path).write_text(json.dumps(holder | {"inode": inode}))
 
 
 def _holder(path: Path) -> dict[str, Any]:

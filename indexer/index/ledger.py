@@ -86,10 +86,10 @@ class Ledger:
             return {}
         return self._stamps_of(place.pk)
 
-    def refs_with(self, name: str) -> list[str]:
+    def refs_with(self, name: str) -> set[str]:
         self._transaction.flush()
         refs = "SELECT DISTINCT ref FROM places WHERE source = ? AND name = ? AND ref IS NOT NULL"
-        return [ref for (ref,) in self._database.execute(refs, (self._source, name))]
+        return {ref for (ref,) in self._database.execute(refs, (self._source, name))} | self.problems.refs_with(name)
 
     # what the source tells
 

@@ -6,6 +6,7 @@ history) is told anew by every pass and goes when it is not.
 
 from typing import Literal
 
+from indexer.changes import plain_name
 from indexer.index import file
 from indexer.index.transaction import Transaction
 
@@ -64,6 +65,14 @@ class Problems:
         return any(
             of == ref and lasting == 2 and where.startswith(f"{path}/") for of, where, lasting in self._lasting.values()
         )
+
+    def refs_with(self, name: str) -> set[str]:
+        """The refs with a run folder of this plain name that could not be read."""
+        return {
+            ref
+            for ref, path, _ in self._lasting.values()
+            if ref is not None and name in map(plain_name, path.split("/"))
+        }
 
     def finish(self) -> None:
         """Close what no pass tells any more."""

@@ -161,6 +161,18 @@ def test_a_published_run_hides_its_stale_ref_without_opening_it(world: World) ->
     assert problems(world) == []
 
 
+def test_a_published_run_that_cannot_be_read_hides_its_ref_too(world: World) -> None:
+    draft = f"{WIP}/{NAME}"
+    world.repo.commit(at(A, bundle()))
+    base = world.repo.tip()
+    world.repo.commit(at(f"runs/elsewhere/{NAME}", bundle(summary={})), ref=draft, parents=[base])
+    assert paths(world) == [A]
+    world.repo.commit(at(A, {"index.jsonl": "{"}))
+    assert paths(world) == [A]  # from the last good read; a rebuild has no rows of it
+    world.rebuild()
+    assert paths(world) == []
+
+
 def test_runs_in_progress_can_be_left_out(world: World) -> None:
     world.repo.commit(at(B, bundle()))
     world.repo.commit(at(A, bundle(summary={})), ref=f"{WIP}/{NAME}")

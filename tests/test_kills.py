@@ -1,0 +1,52 @@
+"""A pass that is killed at any moment leaves the index as it was, or as it would be."""
+
+import random
+import signal
+import threading
+from contextlib import closing
+
+import pytest
+
+from indexer.check import check
+from tests.bundles import at, bundle, row
+from tests.jobs import job, trial
+from tests.machine.observe import Named, Reader, in_process
+from tests.worlds import World
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["sync", "rebuild"])
+def test_killed_at_random_moments_beside_a_reader(world: World, command: str) -> None:
+    chance = random.Random(command)
+    sources: list[Named] = [("git", "team", world.repo.path), ("folder", "local", world.local)]
+    world.write(at("jobs/a", job({f"fizz__{n:07}": trial() for n in range(20)})))
+    world.sync()
+    done, wrong = threading.Event(), list[list[str]]()
+
+    def watch() -> None:
+        with closing(Reader(world.db)) as reader:
+            while not done.is_set():
+                if faults := reader.faults():
+                    wrong.append(faults)
+
+    reader = threading.Thread(target=watch)
+    reader.start()
+    killed = 0
+    try:
+        for number in range(150):
+            day = f"runs/e{number % 4}/2026-01-{number % 28 + 1:02}T09-{number // 28:02}-00-000Z"
+            world.repo.commit(at(day, bundle(rows=[row(f"t{n}") for n in range(5)], experiment=None)))
+            world.write({f"jobs/a/fizz__{number % 20:07}/result.json": trial(second=number % 60)})
+            process = in_process(command, world.db, sources, world.options)
+            process.join(chance.expovariate(15))
+            process.kill()
+            process.join()
+            assert process.exitcode in (0, -signal.SIGKILL)
+            killed += process.exitcode != 0
+    finally:
+        done.set()
+        reader.join()
+    assert not wrong
+    assert killed
+    world.sync()
+    assert check(world.db, world.sources, world.options) == []
