@@ -73,6 +73,10 @@ class Repo:
     def delete_ref(self, ref: str) -> None:
         self.pygit2.references.delete(ref)
 
+    def reopen(self) -> None:
+        """To be called when git has removed or packed objects, which libgit2 would go on taking for there."""
+        self.pygit2 = pygit2.Repository(str(self.path))
+
     def git(self, *arguments: str) -> str:
         return git("-C", str(self.path), *arguments)
 

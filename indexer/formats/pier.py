@@ -254,7 +254,7 @@ class _TrialReader:
         trial = self._finished_trial(name)
         if trial is not None and len(self._torn) == readable:
             return trial
-        self.lacks_trials |= known is None or not self._earlier.exists()  # what is known may only stand in
+        self.lacks_trials |= known is None or not self._earlier.exists()  # it may only have stood in
         return known or trial or Trial(trial=name, status=self._unfinished)
 
     def _same_secrets(self, known: Trial) -> bool:

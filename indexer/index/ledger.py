@@ -140,7 +140,8 @@ class Ledger:
             "sha": self._added(found.ref, found.path)[0],
         }
         old = self._indexed(found.ref, found.path)
-        self._transaction.touch(values["run_key"], stale=old is not None)
+        mine = (self._source, found.path, found.ref)
+        self._transaction.touch(values["run_key"], stale=self._runs.place_of(values["run_key"]) == mine)
         if old is not None:
             self._transaction.touch(old.run_key)
         self._write_place(old, tuple(values[column] for column in _PLACE), {}, new_in_source=False)
@@ -308,7 +309,7 @@ class Ledger:
                 "SELECT id, timestamp FROM runs WHERE key = ?", (run.key,)
             ).fetchone()
         if others or not best:
-            self._transaction.touch(run.key, stale=old is not None and not best)
+            self._transaction.touch(run.key, stale=not best and self._runs.place_of(run.key) == place[:3])
         if old and old.run_key != run.key:
             self._transaction.touch(old.run_key)
         row = (

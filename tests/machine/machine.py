@@ -195,6 +195,7 @@ class Machine(RuleBasedStateMachine):
     def maintain(self, what: list[str]) -> None:
         self.did(what[0])
         self.repo.git(*what)
+        self.repo.reopen()
 
     @rule(depth=st.sampled_from([0, 0, 1, 2]))
     def cloned(self, depth: int) -> None:
