@@ -129,7 +129,7 @@ class Known(Protocol):
         """The stamps of the files on disk that the run at `path` was read from."""
 
     def refs_with(self, name: str) -> set[str]:
-        """The refs in which a run folder, readable or not, has this plain name (see `plain_name`)."""
+        """The refs in which a run folder with this plain name (see `plain_name`) can be read."""
 
 
 def plain_name(name: str) -> str:

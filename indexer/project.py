@@ -72,7 +72,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise SettingsError(f"{path}: {(error.strerror or str(error)).lower()}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise SettingsError(f"{path}: it is nested too deep") from None
+    except ValueError as error:  # no TOML, no UTF-8, or a number beyond all
         raise SettingsError(f"{path}: {error}") from None
 
 

@@ -172,6 +172,8 @@ def _read(project: Project) -> Settings:
         return Settings(**content)
     except EnvironmentVariableError as unreadable:
         raise SettingsError(f"environment: {unreadable}") from None
+    except RecursionError:
+        raise SettingsError("environment: an INDEXER_ variable is nested too deep") from None
     except ValidationError as wrong:
         error = wrong.errors(include_url=False, include_context=False)[0]
         where = ".".join(str(step) for step in error["loc"] if step not in ("folder", "git")) or "settings"

@@ -260,6 +260,6 @@ def _clear_errors(db: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in _OUTSIDE:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _OUTSIDE:
             raise
         raise IndexFileError(f"{db} cannot be written: {error}") from error

@@ -13,38 +13,41 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from queue import Empty
 
-from hypothesis import Phase, seed, settings
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.machine import machine
-from tests.test_machine import MACHINE
-from tests.test_mutations import read_mutated
+from tests.mutations import read_mutated
 
 EXAMPLES = 20
 
 
 def soak(number: int, until: float, told: "Queue[tuple[dict[str, int], str]]") -> None:
-    """One process: rounds of examples with seeds of its own until the time is over."""
-    while time.time() < until:
-        number += 1
-        failure = ""
+    """One process: rounds with a seed each until the time is over, at least one."""
+    while True:
+        failures = []
         machine.done.clear()
         try:
-            run_state_machine_as_test(
-                seed(number)(type("Seeded", (machine.Machine,), {})),
-                settings=settings(MACHINE, max_examples=EXAMPLES, phases=[Phase.generate, Phase.shrink]),
-            )
+            round_ = settings(machine.SETTINGS, max_examples=EXAMPLES)
+            run_state_machine_as_test(machine.seeded(number), settings=round_)
             machine.done["examples"] += EXAMPLES
-            machine.done.update({f"mutated file: {what}": count for what, count in read_mutated(number, 200).items()})
         except Exception as error:
-            failure = f"seed {number}: {traceback.format_exc(limit=-3)}" + "\n".join(getattr(error, "__notes__", []))
-        told.put((dict(machine.done), failure))
+            failures.append("\n".join([traceback.format_exc(limit=-3), *getattr(error, "__notes__", [])]))
+        try:
+            counts = read_mutated(number, 200)
+            machine.done.update({f"mutated file: {what}": count for what, count in counts.items()})
+        except Exception:
+            failures.append(traceback.format_exc())
+        told.put((dict(machine.done), "\n".join(f"seed {number}: {failure}" for failure in failures)))
+        number += 1
+        if time.time() > until:
+            break
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, required=True)
-    parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="to repeat what failed")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="of a round that is to be repeated")
     options = parser.parse_args()
     until = time.time() + 60 * options.minutes
     context = get_context("spawn")

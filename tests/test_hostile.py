@@ -5,6 +5,7 @@ import signal
 import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pygit2
@@ -15,7 +16,7 @@ from indexer.index import file
 from indexer.sources import history
 from tests.bundles import at, bundle, row
 from tests.jobs import job, trial
-from tests.machine.observe import in_process, statements
+from tests.observe import in_process, statements
 from tests.repos import RESULTS, T0
 from tests.worlds import World
 
@@ -136,7 +137,7 @@ def test_a_git_that_hangs_is_ended_and_told(world: World, monkeypatch: pytest.Mo
     hanging.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/started\nexec sleep 1000\n")
     hanging.chmod(0o755)
     monkeypatch.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(history, "IDLE_LIMIT", 0.5)
+    monkeypatch.setattr(history, "IDLE_LIMIT", 2.0)
     world.sync()
     assert world.column("SELECT count(*) FROM runs") == [1]
     assert world.column("SELECT kind FROM problems") == ["history"]
@@ -163,7 +164,7 @@ def test_two_writers(world: World) -> None:
     world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
     told: list[str] = []
 
-    def second() -> None:
+    def second(_statement: str) -> None:
         if not told:
             told.append("")
             with pytest.raises(LockedError) as error:
@@ -176,8 +177,8 @@ def test_two_writers(world: World) -> None:
     assert len(world.synced()) == 1
 
 
-@pytest.fixture
-def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@contextmanager
+def full_disk() -> Iterator[None]:
     """No index may be larger than 60 pages."""
     plain = file.connect
 
@@ -186,20 +187,17 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         database.execute("PRAGMA max_page_count = 60")
         return database
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(file, "connect", connect)
         yield
 
 
 @pytest.mark.parametrize("command", ["sync", "rebuild"])
-def test_a_full_disk_is_one_clear_line_and_the_index_stays(
-    world: World, command: str, request: pytest.FixtureRequest
-) -> None:
+def test_a_full_disk_is_one_clear_line_and_the_index_stays(world: World, command: str) -> None:
     world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
     world.sync()
     world.repo.commit(at("runs/e/2026-01-06T09-00-00-123Z", bundle(rows=[row(f"t{n}") for n in range(3000)])))
-    request.getfixturevalue("full")
-    with pytest.raises(IndexFileError, match=r"index\.db cannot be written: database or disk is full"):
+    with full_disk(), pytest.raises(IndexFileError, match=r"index\.db cannot be written: database or disk is full"):
         getattr(world, command)()
     assert world.column("SELECT count(*) FROM runs") == [1]
 
@@ -211,7 +209,7 @@ def test_an_index_that_is_deleted_or_replaced_while_it_is_written(world: World) 
         world.repo.commit(at(f"runs/{how}/2026-01-06T09-00-00-123Z", bundle(experiment=how)))
         count = 0
 
-        def interfere(how: str = how) -> None:
+        def interfere(_statement: str, how: str = how) -> None:
             nonlocal count
             count += 1
             if count == 20 and how == "deleted":
@@ -227,6 +225,17 @@ def test_an_index_that_is_deleted_or_replaced_while_it_is_written(world: World) 
     assert len(world.synced()) == 3
 
 
+def test_a_file_that_takes_the_place_of_a_first_index_that_failed_is_left_alone(world: World) -> None:
+    world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(rows=[row(f"t{n}") for n in range(3000)])))
+    with full_disk(), pytest.raises(IndexFileError):
+        world.sync()
+    assert not world.db.exists()
+    world.db.write_text("notes of mine")  # it may get the number of the file that was removed
+    with pytest.raises(IndexFileError, match="left alone"):
+        world.sync()
+    assert world.db.read_text() == "notes of mine"
+
+
 def test_a_newer_schema_version_is_built_anew(world: World) -> None:
     world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
     world.sync()
@@ -236,6 +245,51 @@ def test_a_newer_schema_version_is_built_anew(world: World) -> None:
     report = world.sync()
     assert report.built == f"the index has schema version {file.SCHEMA + 1} and this program {file.SCHEMA}"
     assert len(world.synced()) == 1
+
+
+def test_tables_of_others_inside_the_index_stop_no_rebuild(world: World) -> None:
+    world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
+    world.sync()
+    with file.connect(world.db, write=True) as database:
+        database.execute("CREATE VIRTUAL TABLE runs_fts USING fts5(run_id)")
+    database.close()
+    world.rebuild()
+    assert len(world.synced()) == 1
+
+
+def test_text_that_is_none_inside_the_index_is_damage(world: World) -> None:
+    world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
+    world.write(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
+    world.sync()
+    with file.connect(world.db, write=True) as database:
+        database.execute("UPDATE places SET path = CAST(x'ff' AS TEXT)")
+    database.close()
+    assert "damaged" in (world.sync().built or "")
+    assert len(world.synced()) == 1
+
+
+def test_an_index_cut_within_its_first_bytes_comes_back(world: World) -> None:
+    world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
+    world.sync()
+    os.truncate(world.db, 50)
+    assert len(world.synced()) == 1
+
+
+@pytest.mark.parametrize("how", ["link", "pipe", "nested"])
+def test_a_lock_that_is_another_file_is_left_alone(world: World, how: str) -> None:
+    lock = file.lock_path(world.db)
+    lock.parent.mkdir()
+    other = world.root / "empty"
+    other.touch()
+    if how == "link":
+        lock.symlink_to(other)
+    elif how == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.write_text("[" * 200_000)
+    with pytest.raises(IndexFileError, match=r"index\.db\.lock"):
+        world.sync()
+    assert other.read_bytes() == b""
 
 
 def test_a_folder_in_the_place_of_the_lock(world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 from indexer.check import check
 from tests.bundles import at, bundle, row
 from tests.jobs import job, trial
-from tests.machine.observe import Named, Reader, in_process
+from tests.observe import Named, Reader, in_process
 from tests.worlds import World
 
 
@@ -37,16 +37,18 @@ def test_killed_at_random_moments_beside_a_reader(world: World, command: str) ->
             day = f"runs/e{number % 4}/2026-01-{number % 28 + 1:02}T09-{number // 28:02}-00-000Z"
             world.repo.commit(at(day, bundle(rows=[row(f"t{n}") for n in range(5)], experiment=None)))
             world.write({f"jobs/a/fizz__{number % 20:07}/result.json": trial(second=number % 60)})
-            process = in_process(command, world.db, sources, world.options)
-            process.join(chance.expovariate(15))
+            # half of them between two statements, half at any moment
+            at_statement = chance.randrange(1, 150) if number % 2 else 0
+            process = in_process(command, world.db, sources, world.options, at_statement)
+            process.join(None if at_statement else chance.expovariate(15))
             process.kill()
             process.join()
             assert process.exitcode in (0, -signal.SIGKILL)
-            killed += process.exitcode != 0
+            killed += bool(at_statement and process.exitcode)
     finally:
         done.set()
         reader.join()
     assert not wrong
-    assert killed
+    assert killed > 50
     world.sync()
     assert check(world.db, world.sources, world.options) == []

@@ -38,6 +38,8 @@ WRONG = [
     ("source = 3\n", "source"),
     ("", "source: name at least one"),
     ("db = \n", "Invalid value (at line 1"),
+    (f"a = {'[' * 5000}", "nested too deep"),
+    (f"a = {'9' * 5000}", "integer string conversion"),
 ]
 
 

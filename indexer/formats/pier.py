@@ -254,8 +254,10 @@ class _TrialReader:
         trial = self._finished_trial(name)
         if trial is not None and len(self._torn) == readable:
             return trial
-        self.lacks_trials |= known is None or not self._earlier.exists()  # it may only have stood in
-        return known or trial or Trial(trial=name, status=self._unfinished)
+        if known is not None and self._earlier.exists():
+            return known
+        self.lacks_trials = True  # what is known may only have stood in
+        return trial or known or Trial(trial=name, status=self._unfinished)
 
     def _same_secrets(self, known: Trial) -> bool:
         """Whether the job's files, by which the text of an error is masked, are those of before."""

@@ -39,8 +39,9 @@ def take_in(transaction: Transaction, source: str, history: History) -> None:
     if history.error:
         database.execute("ROLLBACK TO history")
     database.execute("RELEASE history")
-    if transaction.fresh or history.error:
+    if history.error:
         return
+    transaction.flush()
     queries: list[tuple[str, tuple[str, ...]]] = [(f"{_STALE} AND p.path = ?", (source, ref, path)) for path in paths]
     for query, parameters in [(_STALE, (source, ref))] if history.complete else queries:
         for pk, run_key, sha in database.execute(query, parameters).fetchall():

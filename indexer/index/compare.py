@@ -42,7 +42,11 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("run_key", "repo", "sha"),
     ),
     "sources": (
-        "SELECT s.name, s.kind, s.place, s.tip, s.error IS NOT NULL AS failing, "
+        "SELECT s.name, s.kind, s.place, "
+        # the tip of a ref that cannot be read stays as it was
+        "CASE WHEN NOT EXISTS (SELECT 1 FROM {0}.problems p "
+        "WHERE p.source = s.name AND p.ref IS NOT NULL AND p.path = '') THEN s.tip END AS tip, "
+        "s.error IS NOT NULL AS failing, "
         "s.runs - (SELECT count(DISTINCT p.run_key) FROM {0}.places p "
         "WHERE p.source = s.name AND p.run_key IN (SELECT key FROM covered)) AS runs FROM {0}.sources s",
         ("name",),

@@ -58,7 +58,9 @@ def expected_schema() -> frozenset[tuple[str, str | None]]:
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether an error means that the file's content is broken, rather than busy, full or forbidden."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    if code is None:
+        return "decode" in str(error)  # text that is none
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
@@ -97,7 +99,7 @@ def require_ours(path: Path) -> None:
             header = file.read(100)
     except OSError as error:
         raise IndexFileError(f"{path} cannot be read: {error.strerror}") from None
-    if header[:16] != _MAGIC:
+    if header[:16] != _MAGIC or len(header) < 100:
         if _holder(path).get("inode") == status.st_ino:
             return  # the very file that was our index, damaged since
         raise IndexFileError(f"{path} is no index and was left alone; name another file with --db or `db`")
@@ -137,6 +139,8 @@ def fault(path: Path, reader: str) -> Fault | None:
                 return Fault("the index was read by another version or with other settings", lost=False)
         finally:
             database.close()
+    except UnicodeDecodeError as error:
+        return Fault(f"the index is damaged ({error.reason})", lost=True)
     except sqlite3.Error as error:
         if is_damage(error):
             return Fault(f"the index is damaged ({error})", lost=True)
@@ -165,7 +169,7 @@ def begin_anew(database: sqlite3.Connection, reader: str) -> None:
         "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"
     )
     for kind, name in database.execute(f"{kinds} ORDER BY type = 'table', {order}").fetchall():
-        database.execute(f'DROP {kind} "{name}"')
+        database.execute(f'DROP {kind} IF EXISTS "{name}"')
     database.execute(f"PRAGMA user_version = {SCHEMA}")
     for script in ("schema.sql", "lookups.sql", "views.sql"):
         run_script(database, script)
@@ -177,6 +181,7 @@ def remove(path: Path) -> None:
     """Remove an index with its WAL. Only under the lock."""
     for suffix in ("-wal", "-shm", ""):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
+    _sign(path, _holder(path))
 
 
 def lock_path(path: Path) -> Path:
@@ -189,7 +194,8 @@ def locked(path: Path, command: str) -> Iterator[None]:
     require_ours(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        handle = os.open(lock_path(path), flags, 0o644)
     except OSError as error:
         raise IndexFileError(f"{lock_path(path)} cannot be written: {error.strerror}") from None
     try:
@@ -199,11 +205,16 @@ def locked(path: Path, command: str) -> Iterator[None]:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise IndexFileError(f"{lock_path(path)} cannot be locked: {error.strerror}") from None
             raise LockedError(f"{path} is being written by {_named(_holder(path))}") from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise IndexFileError(f"{lock_path(path)} is no regular file; name another index with --db")
         require_ours(path)  # another writer may have ended since
         if os.fstat(handle).st_size and "pid" not in _holder(path):
             raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
         holder = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": now()}
-        _sign(path, holder)
+        try:
+            _sign(path, holder)
+        except OSError as error:
+            raise IndexFileError(f"{lock_path(path)} cannot be written: {error.strerror}") from None
         yield
     finally:
         os.close(handle)
@@ -215,7 +226,9 @@ def now() -> str:
 
 
 def _sign(path: Path, holder: dict[str, Any]) -> None:
-    """Write down who holds the lock, and which file is the index."""
+    """Write down who holds the lock, and which file is the index: no other one may ever be overwritten."""
+    if "pid" not in holder:
+        return
     inode = path.stat().st_ino if path.exists() else None
     lock_path(path).write_text(json.dumps(holder | {"inode": inode}))
 
@@ -223,7 +236,7 @@ def _sign(path: Path, holder: dict[str, Any]) -> None:
 def _holder(path: Path) -> dict[str, Any]:
     try:
         holder = json.loads(lock_path(path).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}
 

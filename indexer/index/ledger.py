@@ -88,8 +88,9 @@ class Ledger:
 
     def refs_with(self, name: str) -> set[str]:
         self._transaction.flush()
-        refs = "SELECT DISTINCT ref FROM places WHERE source = ? AND name = ? AND ref IS NOT NULL"
-        return {ref for (ref,) in self._database.execute(refs, (self._source, name))} | self.problems.refs_with(name)
+        query = "SELECT DISTINCT ref, path FROM places WHERE source = ? AND name = ? AND ref IS NOT NULL"
+        found = self._database.execute(query, (self._source, name)).fetchall()
+        return {ref for ref, path in found if not self.problems.covers(ref, path)}
 
     # what the source tells
 

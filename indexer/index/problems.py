@@ -6,7 +6,6 @@ history) is told anew by every pass and goes when it is not.
 
 from typing import Literal
 
-from indexer.changes import plain_name
 from indexer.index import file
 from indexer.index.transaction import Transaction
 
@@ -60,19 +59,17 @@ class Problems:
             if of == ref and pk not in self._told:
                 self._remove(pk)
 
+    def covers(self, ref: str | None, path: str) -> bool:
+        """Whether anything of the run at a path cannot be read."""
+        return any(
+            of == ref and (where == path or where.startswith(f"{path}/")) for of, where, _ in self._lasting.values()
+        )
+
     def lacks_rows(self, ref: str | None, path: str) -> bool:
         """Whether the run at a path was only read in part, so that what is indexed of it is no last good state."""
         return any(
             of == ref and lasting == 2 and where.startswith(f"{path}/") for of, where, lasting in self._lasting.values()
         )
-
-    def refs_with(self, name: str) -> set[str]:
-        """The refs with a run folder of this plain name that could not be read."""
-        return {
-            ref
-            for ref, path, _ in self._lasting.values()
-            if ref is not None and name in map(plain_name, path.split("/"))
-        }
 
     def finish(self) -> None:
         """Close what no pass tells any more."""

@@ -1,6 +1,7 @@
 """Writing runs: the rows of one at a time, and which of its places they are read from."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from indexer.index import file, rows
 from indexer.index.places import Place, added, ranked, tags
@@ -8,6 +9,7 @@ from indexer.index.transaction import FULL, Transaction
 from indexer.records import Run
 
 _HAS_RUN = "SELECT 1 FROM runs WHERE key = ?"
+_STORED = "SELECT id, source, path, ref, tags, sha, added_at, author, timestamp FROM runs WHERE key = ?"
 _PLACES = """
 SELECT p.source, p.path, p.ref, p.ended, p.ended_count, p.last_activity, p.tags, p.tags_at, p.authored_tags,
        a.sha, a.seconds, a.author, coalesce(r.wip, 0)
@@ -132,18 +134,19 @@ class Runs:
 
     def settle(self, key: str, *, stale: bool) -> None:
         """Bring a run in line with its places. `stale`: its row may be of what a place had before."""
-        if (pk := self.pk_of(key)) is None:
+        self._transaction.flush()
+        row = self._database.execute(_STORED, (key,)).fetchone()
+        if row is None:
             return
+        pk, *stored = row
         best_first = ranked(self.places_of(pk), self._order)
         if not best_first:
             self._delete_run(key, pk)
             return
-        query = "SELECT source, path, ref, tags, sha, added_at, author, timestamp FROM runs WHERE id = ?"
-        stored = self._database.execute(query, (pk,)).fetchone()
         owed = self._database.execute("SELECT 1 FROM _unsettled WHERE key = ?", (key,)).fetchone() is not None
         for place in best_first:
             better = place is not best_first[0]
-            if place[:3] == stored[:3] and not better and not stale:
+            if list(place[:3]) == stored[:3] and not better and not stale:
                 self._settle_shared(key, pk, best_first, stored)
                 return
             run = self._reread(*place[:3])
@@ -161,17 +164,19 @@ class Runs:
         elif before and not now:
             self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
 
-    def _settle_shared(self, key: str, pk: int, best_first: Sequence[Place], stored: rows.Row) -> None:
+    def _settle_shared(self, key: str, pk: int, best_first: Sequence[Place], stored: Sequence[Any]) -> None:
         """The row's own place stays the best: only tags and commit may differ."""
         chosen = tags(best_first)
-        shared = (rows.tags_text(chosen), *added(best_first))
+        shared = [rows.tags_text(chosen), *added(best_first)]
         if shared != stored[3:7]:
             self.last_rev += 1
             self._transaction.run(
                 "UPDATE runs SET tags = ?, sha = ?, added_at = ?, author = ?, rev = ? WHERE id = ?",
                 (*shared, self.last_rev, pk),
             )
-            rows.replace_tags(self._database, pk, rows.tag_rows(key, stored[7], chosen))
+            if shared[0] != stored[3]:
+                self.index_for_reading()
+                rows.replace_tags(self._database, pk, rows.tag_rows(key, stored[7], chosen))
             self._count(stored[0], "changed", key)
 
     def _moved(self, pk: int, key: str, timestamp: str) -> None:

@@ -179,7 +179,11 @@ class FolderSource:
             yield Trouble(None, folder.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
             return
         for name in below:
-            child = folder.find(name)
+            try:
+                child = folder.find(name)
+            except Unreadable as error:
+                yield Trouble(None, f"{folder.path}/{name}".lstrip("/"), error.kind, error.message)
+                continue
             if child is not None:
                 yield from self._walk(child, known)
 

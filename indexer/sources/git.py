@@ -12,8 +12,9 @@ is known before its tree is opened.
 """
 
 import hashlib
-import re
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,8 +41,8 @@ from indexer.formats import recognise, run_of_overlay
 from indexer.formats.masking import error_line
 from indexer.protocols import Unreadable
 from indexer.sources import DEEPEST, walkable
-from indexer.sources.history import added_folders
-from indexer.sources.objects import GitFolder, Objects, Tree
+from indexer.sources.history import AddedFolders
+from indexer.sources.objects import GitFolder, Objects, Tree, common_folder
 
 DEFAULT_REFS = ("agentv/results/*", "refs/agentv/runs/*")
 WIP_REFS = ("agentv/wip/*", "agentv/inflight/*")
@@ -73,16 +74,24 @@ class GitSource:
 
     def open(self) -> None:
         self._repository = open_repository(Path(self.place))
-        self._objects = Objects(self._repository, _partial_clone_hint(self._repository))
+        with self._one_error():
+            self._objects = Objects(self._repository, _partial_clone_hint(self._repository))
 
     def has_runs(self) -> bool:
         """Whether any ref matches, which is how a repository is recognised as a place of results."""
-        return any(self._tips(self._refs))
+        with self._one_error():
+            return any(self._tips(self._refs))
 
     def changes(self, known: Known) -> Iterator[Change]:
-        try:
+        with self._one_error():
             yield from self._changes(known)
-        except (pygit2.GitError, KeyError, OSError) as error:
+
+    @contextmanager
+    def _one_error(self) -> Iterator[None]:
+        """What libgit2 says of a repository that it cannot read, as a SourceError."""
+        try:
+            yield
+        except (pygit2.GitError, KeyError, ValueError, OSError) as error:
             raise SourceError(f"path {self.place} cannot be read: {error_line(str(error))}") from error
 
     def _changes(self, known: Known) -> Iterator[Change]:
@@ -117,14 +126,13 @@ class GitSource:
 
     def _tips(self, patterns: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         """Full names of the refs that match, sorted, with their commits' ids; None for one that cannot be read."""
-        matches = re.compile("|".join(map(_ref_pattern, patterns)), re.DOTALL).fullmatch
-        for raw in sorted(self._repository.raw_listall_references()):
-            ref = raw.decode("utf-8", "surrogateescape")
-            if not matches(ref) or not ref.isprintable():
+        for ref in sorted(_ref_names(self._repository)):
+            if not any(_matches(pattern, ref) for pattern in patterns) or not ref.isprintable():
                 continue
             try:
                 reference = self._repository.references[ref]
                 if reference.type == pygit2.enums.ReferenceType.DIRECT:
+                    self._objects.require(bytes.fromhex(str(reference.target)))
                     yield ref, str(reference.peel(pygit2.Commit).id)
             except pygit2.InvalidSpecError:
                 continue  # a tag of a file or tree
@@ -133,35 +141,49 @@ class GitSource:
 
     def _unmatched(self, published: Mapping[str, str | None]) -> Iterator[Trouble]:
         for name in self._refs:
-            if "*" not in name and not any(re.fullmatch(_ref_pattern(name), ref) for ref in published):
+            if "*" not in name and not any(_matches(name, ref) for ref in published):
                 unborn = self._repository.is_empty
                 why = "the repository has no commits yet" if unborn else f"no ref {name} holds a commit"
                 yield Trouble(None, name, "missing-ref", why)
 
     def _published(self, ref: str, commit: str, tip: Tip | None, known: Known) -> Iterator[Change]:
         boundary = _shallow(self._repository)
-        history = f"{commit} {hashlib.sha1(repr(sorted(boundary)).encode()).hexdigest() if boundary else ''}".strip()
+        history = self._history_id(commit, boundary)
         if tip and tip.commit == commit and tip.tree and tip.history == history:
             return
-        if not tip or tip.history != history:
-            told = self._history(ref, commit, boundary, tip.history if tip else "", history)
-            yield told
-            if told.error:
-                yield Trouble(None, f"{ref} history", "history", told.error)
-                history = tip.history if tip else ""
-        self._objects.failed = False
-        yield from self._tree_changes(ref, commit, tip, known)
-        tree = "" if self._objects.failed else str(self._commit(commit).tree_id)
+        with ExitStack() as stack:
+            told = None
+            if not tip or tip.history != history:
+                told = self._history(ref, commit, boundary, tip.history if tip else "", history, stack)
+            self._objects.failed = False
+            yield from self._tree_changes(ref, commit, tip, known)
+            tree = "" if self._objects.failed else str(self._commit(commit).tree_id)
+            if told:
+                yield told
+                if told.error:
+                    yield Trouble(None, f"{ref} history", "history", told.error)
+                    history = tip.history if tip else ""
         yield Advance(ref, Tip(commit, tree, history, wip=False))
 
-    def _history(self, ref: str, commit: str, boundary: frozenset[str], old: str, new: str) -> History:
+    def _history(
+        self, ref: str, commit: str, boundary: frozenset[str], old: str, new: str, running: ExitStack
+    ) -> History:
+        """The history of a ref since it was read last; git works on it until `running` is closed."""
         revisions = [commit]
         old_commit, _, old_boundary = old.partition(" ")
         if old_commit and old_boundary == new.partition(" ")[2] and self._descends(commit, old_commit):
             revisions.append(f"^{old_commit}")
         history = History(ref, iter(()), complete=len(revisions) == 1)
-        history.added = _until_error(added_folders(self._repository, revisions, boundary), history)
+        try:
+            added = running.enter_context(closing(AddedFolders(self._repository, revisions, boundary)))
+            history.added = _until_error(iter(added), history)
+        except OSError as error:
+            history.error = f"git cannot be started: {error}"
         return history
+
+    def _history_id(self, commit: str, boundary: frozenset[str]) -> str:
+        """What the history of a commit depends on: itself, and where a shallow clone ends."""
+        return f"{commit} {hashlib.sha1(repr(sorted(boundary)).encode()).hexdigest() if boundary else ''}".strip()
 
     def _descends(self, commit: str, ancestor: str) -> bool:
         try:
@@ -215,14 +237,15 @@ class GitSource:
     def _draft(
         self, ref: str, commit: str, tip: Tip | None, known: Known, moved: bool, base: bytes | None
     ) -> Iterator[Change]:
-        if tip and tip.commit == commit and tip.tree and not moved:
+        history = self._history_id(commit, _shallow(self._repository))
+        if tip and tip.commit == commit and tip.tree and tip.history == history and not moved:
             return
         name = plain_name(ref.rpartition("/")[2])
         self._objects.failed = False
         if all(_is_draft(other) for other in known.refs_with(name)):
             yield from self._runs_of_draft(ref, commit, name, known, base)
         yield Swept(ref)
-        yield Advance(ref, Tip(commit, "" if self._objects.failed else commit, "", wip=True))
+        yield Advance(ref, Tip(commit, "" if self._objects.failed else commit, history, wip=True))
 
     def _runs_of_draft(self, ref: str, commit: str, name: str, known: Known, base: bytes | None) -> Iterator[Change]:
         """The runs of this name in a ref, looked for only where it differs from what is published."""
@@ -238,6 +261,9 @@ class GitSource:
             (added for run in mine for added in self._added_by_draft(commit, run.path)), history
         )
         yield history
+        if history.error:
+            self._objects.failed = True  # so that it is told by the next pass too
+            yield Trouble(None, f"{ref} history", "history", history.error)
         yield from self._compared(iter(mine), known)
         yield from (step for step in steps if isinstance(step, Trouble))
 
@@ -321,6 +347,7 @@ class GitSource:
         return Found(folder.ref, folder.path, fingerprint, folder, form, {})
 
     def _commit(self, sha: str) -> pygit2.Commit:
+        self._objects.require(bytes.fromhex(sha))
         commit = self._repository[sha]
         assert isinstance(commit, pygit2.Commit)
         return commit
@@ -343,7 +370,7 @@ def open_repository(path: Path) -> pygit2.Repository:
         return pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
     except (pygit2.GitError, KeyError, ValueError, OSError) as error:
         why = str(error)
-    if not path.exists():
+    if not os.path.lexists(path):
         raise SourceError(f"path {path} does not exist")
     if "sha256" in why:
         raise SourceError(f"{path} is a SHA-256 repository, which cannot be read yet; use a SHA-1 clone of it")
@@ -356,14 +383,38 @@ def open_repository(path: Path) -> pygit2.Repository:
     raise SourceError(f"{path} cannot be opened: {error_line(why)}")
 
 
-def _ref_pattern(name: str) -> str:
-    """A regular expression for the full names that a name or pattern of the settings stands for."""
-    pattern = ".*".join(map(re.escape, name.split("*")))
-    return pattern if name.startswith("refs/") else f"refs/(?:heads|remotes/[^/]+)/{pattern}"
+def _matches(pattern: str, ref: str) -> bool:
+    """Whether a name or pattern of the settings stands for a full ref name; `*` is any text."""
+    if not pattern.startswith("refs/"):
+        kind, _, name = ref.removeprefix("refs/").partition("/")
+        if kind not in ("heads", "remotes"):
+            return False
+        ref = name if kind == "heads" else name.partition("/")[2]
+    first, *others = pattern.split("*")
+    if not others or not ref.startswith(first):
+        return ref == pattern
+    *middle, last = others
+    at = len(first)
+    for part in middle:
+        found = ref.find(part, at)
+        if found < 0:
+            return False
+        at = found + len(part)
+    return len(ref) >= at + len(last) and ref.endswith(last)
+
+
+def _ref_names(repository: pygit2.Repository) -> set[str]:
+    """Full names of all refs; libgit2 does not tell those whose file is torn."""
+    names = {raw.decode("utf-8", "surrogateescape") for raw in repository.raw_listall_references()}
+    place = common_folder(repository)
+    for folder, _, files in os.walk(place / "refs"):
+        inside = os.path.relpath(folder, place)
+        names.update(f"{inside}/{name}" for name in files if not name.endswith(".lock"))
+    return names
 
 
 def _is_draft(ref: str) -> bool:
-    return any(re.fullmatch(_ref_pattern(name), ref) for name in WIP_REFS)
+    return any(_matches(name, ref) for name in WIP_REFS)
 
 
 def _shallow(repository: pygit2.Repository) -> frozenset[str]:
@@ -378,10 +429,12 @@ def _shallow(repository: pygit2.Repository) -> frozenset[str]:
 
 def _partial_clone_hint(repository: pygit2.Repository) -> str:
     """What to tell about a missing object in a clone made with `--filter`; empty for a whole clone."""
-    for remote in repository.remotes:
-        if remote.name and f"remote.{remote.name}.promisor" in repository.config:
-            url = error_line(remote.url) or ""
-            return (
-                f'this clone was made with --filter and lacks files; use url = "{url}" for this source instead of path'
-            )
+    with suppress(pygit2.GitError, ValueError):  # remotes are not needed, so they may be set up wrongly
+        for remote in repository.remotes:
+            if remote.name and f"remote.{remote.name}.promisor" in repository.config:
+                url = error_line(remote.url) or ""
+                return (
+                    "this clone was made with --filter and lacks files; "
+                    f'use url = "{url}" for this source instead of path'
+                )
     return ""

@@ -9,16 +9,17 @@ later than its folder is looked up on its own afterwards, which real tools never
 `--diff-filter=A` would be shorter, but drops entries of merges (git 2.39).
 
 The git command is used because it diffs a tree of 20,000 runs a hundred times faster than libgit2 does;
-plumbing is, because no user's configuration changes its output. Rename detection would fetch blobs.
+plumbing is, because no user's configuration changes its output. Rename detection would fetch blobs. Git
+works on a processor of its own while the runs are read: it writes to a file that nobody has to empty.
 """
 
 import os
 import re
-import select
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import IO
 
 import pygit2
@@ -30,11 +31,13 @@ from indexer.formats import ANCHORS
 IDLE_LIMIT = 60.0
 """Seconds without output after which a git command counts as hanging."""
 
-_DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "-z", "--no-renames", "--no-abbrev"]
-_COMMIT = re.compile(rb"[0-9a-f]{40}")
-_ADDED = re.compile(rb":+[0-7 ]*?(040000|100[0-7]{3}) [0-9a-f ]+ A+")
+_DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "-z", "--no-renames", "--name-status"]
+# a commit, a path that no parent has, or any other path
+_RECORD = re.compile(rb"([0-9a-f]{40})\0|A+\0([^\0]+)\0|[^\0]{1,20}\0[^\0]+\0")
+_ANCHORS = {name.encode() for name in ANCHORS}
 _CHUNK = 1 << 20
 _PATHS = 500
+_POLL = 0.02  # seconds
 
 
 def git_environment() -> dict[str, str]:
@@ -43,6 +46,7 @@ def git_environment() -> dict[str, str]:
     return kept | {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_GRAFT_FILE": os.devnull,
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_ALLOW_PROTOCOL": "none",
         "GIT_OPTIONAL_LOCKS": "0",
@@ -50,79 +54,125 @@ def git_environment() -> dict[str, str]:
     }
 
 
-def added_folders(repository: pygit2.Repository, revisions: Sequence[str], boundary: frozenset[str]) -> Iterator[Added]:
+class AddedFolders:
     """Every (commit, folder) that counts among `revisions`, which are arguments of `git rev-list`, the tip first.
 
-    `boundary` are the commits where a shallow clone ends. Raises SourceError if git fails or hangs.
+    Git starts at once; iterating waits for it and raises SourceError if it fails or hangs. `boundary` are the
+    commits where a shallow clone ends. To be closed.
     """
 
-    def told(path: str, sha: str) -> Added:
-        seconds, author = _signed(repository, sha)
-        return Added(path, None if sha in boundary else sha, seconds, author)
+    def __init__(self, repository: pygit2.Repository, revisions: Sequence[str], boundary: frozenset[str]):
+        self._repository, self._tip, self._boundary = repository, revisions[0], boundary
+        self._listing = _Listing(repository, ["--end-of-options", *revisions])
 
-    late: set[str] = set()
-    for sha, folders, added in _commits(repository, ["--end-of-options", *revisions]):
-        late |= folders - added
-        yield from (told(folder, sha) for folder in folders & added)
-    waiting = sorted(late)
-    for at in range(0, len(waiting), _PATHS):
-        some = waiting[at : at + _PATHS]
-        paths = [f":(literal){path}" for path in some]
-        for sha, _, added in _commits(repository, ["--full-history", "--end-of-options", revisions[0], "--", *paths]):
-            yield from (told(folder, sha) for folder in added.intersection(some))
+    def __iter__(self) -> Iterator[Added]:
+        late: dict[str, bytes] = {}
+        for sha, folders, added in self._listing.commits():
+            for folder, raw in folders.items():
+                if raw in added:
+                    yield self._told(folder, sha)
+                else:
+                    late[folder] = raw
+        waiting = sorted(late.items())
+        for at in range(0, len(waiting), _PATHS):
+            some = waiting[at : at + _PATHS]
+            arguments = ["--full-history", "--end-of-options", self._tip, "--"]
+            paths = [b":(literal)" + raw for _, raw in some]
+            with closing(_Listing(self._repository, [*arguments, *paths])) as listing:
+                for sha, _, added in listing.commits():
+                    yield from (self._told(folder, sha) for folder, raw in some if raw in added)
 
+    def close(self) -> None:
+        self._listing.close()
 
-def _commits(repository: pygit2.Repository, arguments: list[str]) -> Iterator[tuple[str, set[str], set[str]]]:
-    """For each commit that adds any: its id, the folders of the anchors it adds, and the folders it adds."""
-    sha, anchored, added = "", set[str](), set[str]()
-    records = _records(repository, arguments)
-    for record in records:
-        if _COMMIT.fullmatch(record):
-            if anchored or added:
-                yield sha, _outermost(anchored), added
-            sha, anchored, added = record.decode(), set(), set()
-            continue
-        kind = _ADDED.fullmatch(record)
-        raw = next(records, b"")
-        if kind is None:
-            continue
-        path = raw.decode("utf-8", "backslashreplace")
-        if kind[1] == b"040000":
-            added.add(path)
-        elif (form := ANCHORS.get(path.rpartition("/")[2])) and (folder := form.run_folder(path)):
-            anchored.add(folder)
-    if anchored or added:
-        yield sha, _outermost(anchored), added
+    def _told(self, path: str, sha: str) -> Added:
+        seconds, author = _signed(self._repository, sha)
+        return Added(path, None if sha in self._boundary else sha, seconds, author)
 
 
-def _outermost(folders: set[str]) -> set[str]:
-    """Without folders below another one: what lies in a run is none."""
-    return {f for f in folders if not any(f[:at] in folders for at, c in enumerate(f) if c == "/")}
+class _Listing:
+    """A running `git rev-list ARGUMENTS | git diff-tree`."""
 
+    def __init__(self, repository: pygit2.Repository, arguments: Sequence[str | bytes]):
+        with ExitStack() as stack:
+            self._output = stack.enter_context(tempfile.TemporaryFile())
+            self._complaints = stack.enter_context(tempfile.TemporaryFile())
 
-def _records(repository: pygit2.Repository, arguments: list[str]) -> Iterator[bytes]:
-    """The NUL-terminated records of `git rev-list ARGUMENTS | git diff-tree`."""
-    with ExitStack() as stack:
-        complaints = stack.enter_context(tempfile.TemporaryFile())  # a pipe that nobody reads would stop git
+            def start(
+                command: Sequence[str | bytes], stdin: IO[bytes] | None, stdout: IO[bytes] | int
+            ) -> subprocess.Popen[bytes]:
+                git = ["git", f"--git-dir={repository.path}", *command]
+                process = subprocess.Popen(
+                    git, stdin=stdin, stdout=stdout, stderr=self._complaints, env=git_environment()
+                )
+                stack.callback(_end, process)
+                return process
 
-        def start(command: list[str], stdin: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-            git = ["git", f"--git-dir={repository.path}", *command]
-            process = subprocess.Popen(
-                git, stdin=stdin, stdout=subprocess.PIPE, stderr=complaints, env=git_environment()
-            )
-            stack.callback(_end, process)
-            return process
+            revisions = start(["rev-list", *arguments], None, subprocess.PIPE)
+            self._processes = [start(_DIFF_TREE, revisions.stdout, self._output), revisions]
+            self._running = stack.pop_all()
 
-        revisions = start(["rev-list", *arguments])
-        differences = start(_DIFF_TREE, revisions.stdout)
+    def close(self) -> None:
+        self._running.close()
+
+    def commits(self) -> Iterator[tuple[str, dict[str, bytes], set[bytes]]]:
+        """For each commit that adds any: its id, the run folders whose anchors it adds, and all paths it adds."""
+        sha, anchored, added = "", dict[str, bytes](), set[bytes]()
+        for commit, path in self._records():
+            if commit:
+                if added:
+                    yield sha, _outermost(anchored), added
+                sha, anchored, added = commit.decode(), {}, set()
+            elif path:
+                added.add(path)
+                name = path[path.rfind(b"/") + 1 :]
+                if name in _ANCHORS and (folder := ANCHORS[name.decode()].run_folder(_text(path))):
+                    anchored[folder] = b"/".join(path.split(b"/")[: folder.count("/") + 1])
+        if added:
+            yield sha, _outermost(anchored), added
+
+    def _records(self) -> Iterator[tuple[bytes, bytes]]:
+        """Commits and the paths they add, in the order of git."""
         rest = b""
-        while chunk := _read(differences):
-            *whole, rest = (rest + chunk).split(b"\0")
-            yield from whole
-        if any(process.wait(IDLE_LIMIT) for process in (differences, revisions)):
-            complaints.seek(0)
-            said = complaints.read(10_000).decode("utf-8", "replace").strip()
+        for chunk in self._chunks():
+            rest += chunk
+            end = 0
+            for match in _RECORD.finditer(rest):
+                end = match.end()
+                yield match[1], match[2]
+            rest = rest[end:]
+
+    def _chunks(self) -> Iterator[bytes]:
+        """What git writes, as it comes. Raises SourceError when nothing comes for IDLE_LIMIT seconds."""
+        offset, idle = 0, 0.0
+        while True:
+            ended = all(process.poll() is not None for process in self._processes)
+            if chunk := os.pread(self._output.fileno(), _CHUNK, offset):
+                offset, idle = offset + len(chunk), 0.0
+                yield chunk
+            elif ended:
+                break
+            elif idle > IDLE_LIMIT:
+                raise SourceError(f"git did not answer for {IDLE_LIMIT:.0f} s while the history was read")
+            else:
+                time.sleep(_POLL)
+                idle += _POLL
+        if any(process.returncode for process in self._processes):
+            self._complaints.seek(0)
+            said = self._complaints.read(10_000).decode("utf-8", "replace").strip()
             raise SourceError(f"git cannot read the history: {said.splitlines()[-1] if said else 'it was ended'}")
+
+
+def _text(path: bytes) -> str:
+    """A path as the trees of a repository are read: bytes that are no UTF-8 are written as `\\xNN`."""
+    return path.decode("utf-8", "backslashreplace")
+
+
+def _outermost(folders: dict[str, bytes]) -> dict[str, bytes]:
+    """Without folders below another one: what lies in a run is none."""
+    if len(folders) == 1:
+        return folders
+    return {f: raw for f, raw in folders.items() if not any(f[:at] in folders for at, c in enumerate(f) if c == "/")}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -130,14 +180,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
-
-
-def _read(process: subprocess.Popen[bytes]) -> bytes:
-    """The next chunk of output; empty at the end. Raises SourceError when none comes for IDLE_LIMIT seconds."""
-    assert process.stdout is not None
-    if not select.select([process.stdout], [], [], IDLE_LIMIT)[0]:
-        raise SourceError(f"git did not answer for {IDLE_LIMIT:.0f} s while the history was read")
-    return os.read(process.stdout.fileno(), _CHUNK)
 
 
 def _signed(repository: pygit2.Repository, sha: str) -> tuple[int, str]:

@@ -1,9 +1,12 @@
 """Trees and blobs of a git repository as folders, read from the object database alone."""
 
+import os
 import re
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import pygit2
@@ -24,11 +27,78 @@ class Tree:
     folders: dict[str, bytes] = field(default_factory=dict)
 
 
+class _Torn(ValueError):
+    """A loose object that ends early."""
+
+
+class Loose:
+    """The loose objects of a repository and of those it borrows from.
+
+    They are read here because libgit2 never returns from one that ends early, as a power cut leaves it.
+    """
+
+    def __init__(self, repository: pygit2.Repository):
+        self._folders: dict[str, list[str]] = {}
+        waiting, seen = [common_folder(repository) / "objects"], set[Path]()
+        while waiting:
+            folder = Path(os.path.realpath(waiting.pop()))
+            if folder not in seen:
+                seen.add(folder)
+                for name in _names(folder):
+                    self._folders.setdefault(name, []).append(f"{folder}/{name}")
+                waiting += [folder / other for other in _lines(folder / "info/alternates")]
+
+    def read(self, oid: bytes, most: int = 0) -> tuple[int, bytes] | None:
+        """Size and content of an object, of the latter `most` bytes if given; None if it is not loose.
+
+        Raises ValueError for one that is torn.
+        """
+        name = oid.hex()
+        for folder in self._folders.get(name[:2], ()):
+            try:
+                with open(f"{folder}/{name[2:]}", "rb") as file:
+                    data = file.read(most + 1024 if most else -1)
+            except FileNotFoundError:
+                continue
+            try:
+                content = zlib.decompressobj().decompress(data, most + 32 if most else 0)
+            except zlib.error as error:
+                raise _Torn(f"loose object is damaged: {error}") from None
+            header, _, content = content.partition(b"\0")
+            size = int(header.rpartition(b" ")[2] or b"-1")
+            if len(content) < (min(size, most) if most else size) or size < 0:
+                raise _Torn("loose object ends early")
+            return size, content
+        return None
+
+
+def common_folder(repository: pygit2.Repository) -> Path:
+    """Where refs and objects lie; a linked work tree has those of its main repository."""
+    place = Path(repository.path)
+    return place.joinpath(*_lines(place / "commondir")[:1])
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if len(name) == 2]
+    except OSError:
+        return []
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return [line for line in file.read().splitlines() if line and not line.startswith("#")]
+    except OSError:
+        return []
+
+
 class Objects:
     """The object database of one repository. `failed` is set once an object could not be read."""
 
     def __init__(self, repository: pygit2.Repository, missing_hint: str = ""):
         self._odb = repository.odb
+        self._loose = Loose(repository)
         self._missing_hint = missing_hint
         self._trees: OrderedDict[bytes, Tree] = OrderedDict()
         self.failed = False
@@ -47,23 +117,35 @@ class Objects:
     def size(self, oid: bytes, path: str) -> int:
         """The size of a blob in bytes; 0 for one that is missing, which only reading tells."""
         try:
-            return self._guarded(oid, path, self._odb.read_header)[1]
+            return self._guarded(oid, path, self._size)
         except Unreadable:
             return 0
 
     def blob(self, oid: bytes, path: str, limit: int) -> bytes:
         """The bytes of a blob of at most `limit` bytes. Raises Unreadable."""
-        size = self._guarded(oid, path, self._odb.read_header)[1]
+        size = self._guarded(oid, path, self._size)
         if size > limit:
             raise Unreadable(path, "too-large", f"{size:,} bytes are more than the {limit:,} that are read")
         return self._read(oid, path)
 
     def _read(self, oid: bytes, path: str) -> bytes:
-        return self._guarded(oid, path, self._odb.read)[1]
+        return self._guarded(oid, path, self._content)
 
-    def _guarded(self, oid: bytes, path: str, read: Callable[[pygit2.Oid], Answer]) -> Answer:
+    def require(self, oid: bytes) -> None:
+        """Raises ValueError for a loose object that libgit2 must not be asked for."""
+        self._loose.read(oid)
+
+    def _size(self, oid: bytes) -> int:
+        loose = self._loose.read(oid, most=1)
+        return int(self._odb.read_header(pygit2.Oid(raw=oid))[1]) if loose is None else loose[0]
+
+    def _content(self, oid: bytes) -> bytes:
+        loose = self._loose.read(oid)
+        return self._odb.read(pygit2.Oid(raw=oid))[1] if loose is None else loose[1]
+
+    def _guarded(self, oid: bytes, path: str, read: Callable[[bytes], Answer]) -> Answer:
         try:
-            return read(pygit2.Oid(raw=oid))
+            return read(oid)
         except KeyError:
             self.failed = True
             kind = "partial-clone" if self._missing_hint else "missing-object"

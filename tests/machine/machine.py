@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from pathlib import Path
 from random import Random
 
 import pygit2
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
@@ -24,15 +26,25 @@ from indexer import sync as passes
 from indexer.check import check
 from indexer.errors import SourceError
 from indexer.protocols import Options
+from tests.bundles import at
 from tests.machine import content
-from tests.machine.observe import AWAY, Named, Observer, Reader, in_process, opened, statements
 from tests.machine.trees import DiskTree, RefTree, Tree, encoded
+from tests.observe import AWAY, Named, Observer, Reader, in_process, opened, statements
 from tests.repos import Repo, git
 
 V1, V2 = "refs/heads/agentv/results/v1", "refs/heads/agentv/results/v2"
 WIP = "refs/heads/agentv/wip/laptop"
 done: Counter[str] = Counter()
 """How often each rule ran, over all machines of this process."""
+
+SETTINGS = settings(
+    max_examples=50,
+    stateful_step_count=25,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate, Phase.shrink],
+)
 
 trees = st.sampled_from(["v1", "v1", "v2", "local", "local", "other"])
 disks = st.sampled_from(["local", "other"])
@@ -72,7 +84,8 @@ class Machine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            self.mend_all()
+            if sys.exc_info()[0] is None:
+                self.mend_all()
         finally:
             self.repo.pygit2.free()
             shutil.rmtree(self.root, ignore_errors=True)
@@ -90,7 +103,7 @@ class Machine(RuleBasedStateMachine):
     def publish(self, where: str, path: str, random: Random) -> None:
         """A run comes, or another one comes in its place."""
         self.did("publish")
-        self.trees[where].change({path: None} | at(path, content.run(random, path)))
+        self.trees[where].change({path: None, **at(path, content.run(random, path))})
 
     @rule(where=trees, random=seeds)
     def write_on(self, where: str, random: Random) -> None:
@@ -124,7 +137,7 @@ class Machine(RuleBasedStateMachine):
         if not copied and files and where == onto:
             self.trees[where].change({path: None})
         if files:
-            self.trees[onto].change({to: None} | at(to, files))
+            self.trees[onto].change({to: None, **at(to, files)})
 
     @rule(where=trees, path=st.sampled_from(content.BUNDLES), random=seeds)
     def retag(self, where: str, path: str, random: Random) -> None:
@@ -269,8 +282,12 @@ class Machine(RuleBasedStateMachine):
         process.join()
         assert process.exitcode in (0, AWAY, -signal.SIGKILL)
         self.did(f"killed {command}" if process.exitcode == -signal.SIGKILL else f"{command} in a process")
-        if process.exitcode == -signal.SIGKILL and before is not None and self.db.exists():
-            assert not self._faults()
+        if process.exitcode == AWAY:
+            assert self._state() == before
+        elif process.exitcode == 0:
+            self._require_right()
+        elif before is not None and self._state() != before:
+            self._require_nothing_new()  # it had come to the end
 
     @rule(how=st.sampled_from(["deleted", "emptied", "cut", "damaged"]))
     def lose(self, how: str) -> None:
@@ -309,6 +326,7 @@ class Machine(RuleBasedStateMachine):
                     observer = Observer(reader, observed_every)
                     with statements(observer):
                         passes.sync(self.db, opened(self._sources()), self.options)
+                    assert before in observer.seen
                     assert observer.seen <= {before, self._state()}
         except SourceError:
             assert self._is_away()  # other options have to wait for it
@@ -325,20 +343,31 @@ class Machine(RuleBasedStateMachine):
         sources = opened(self._sources())
         differences = check(self.db, sources, self.options)
         assert not differences, differences
-        again = passes.sync(self.db, sources, self.options)
-        assert again.built is None
-        assert not [each for each in again.sources if each.added or each.changed or each.removed], again
+        self._require_nothing_new()
+
+    def _require_nothing_new(self) -> None:
+        assert not self._faults()
+        report = passes.sync(self.db, opened(self._sources()), self.options)
+        assert report.built is None
+        assert not [each for each in report.sources if each.added or each.changed or each.removed], report
 
     def mend_all(self) -> None:
         """Once every file can be read and every source opened, all is right and no problem is left."""
         if self.away.exists():
             self.take_away()
-        for name, tree in self.trees.items():
-            torn = [path for path, text in tree.files().items() if content.is_torn(path, text)]
+        drafts = [RefTree(self.repo, ref) for ref in self.repo.pygit2.references if ref.startswith(WIP)]
+        for tree in (*self.trees.values(), *drafts):
+            files = tree.files()
+            torn = [path for path, text in files.items() if text in content.TORN or content.is_torn(path, text)]
             if torn:
-                tree.change({path: content.document(Random(name + path), path) for path in torn})
+                tree.change({path: content.document(Random(path), path) for path in torn})
+        self.cloned(depth=0)
         passes.sync(self.db, opened(self._sources()), self.options)
         self._require_right()
+        with closing(sqlite3.connect(self.db)) as database:
+            query = "SELECT * FROM problems WHERE kind NOT IN ('no-time', 'missing-ref')"
+            problems = database.execute(query).fetchall()
+        assert not problems, problems
 
     def _sources(self) -> list[Named]:
         return [self.all[name] for name in self.named]
@@ -365,9 +394,10 @@ class Machine(RuleBasedStateMachine):
             return reader.faults()
 
 
-def at(path: str, files: Mapping[str, str]) -> dict[str, str | None]:
-    return {f"{path}/{name}": text for name, text in files.items()}
-
-
 def below(path: str, files: Mapping[str, str]) -> dict[str, str]:
     return {name[len(path) + 1 :]: text for name, text in files.items() if name.startswith(f"{path}/")}
+
+
+def seeded(number: int) -> type[Machine]:
+    """A machine whose examples are always the same for a number."""
+    return seed(number)(type("Seeded", (Machine,), {}))

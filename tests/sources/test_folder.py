@@ -162,6 +162,19 @@ def test_a_folder_without_permission_keeps_its_rows(world: World, monkeypatch: p
     assert world.column("SELECT count(*) FROM problems") == [0]
 
 
+def test_a_path_too_long_for_the_system_is_told(world: World) -> None:
+    world.write(at(A, bundle()))
+    name, here = "x" * 250, os.open(world.local / "runs", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    assert paths(world) == [A]
+    assert world.column("SELECT message FROM problems") == ["file name too long"]
+
+
 def test_a_deep_tree_ends(world: World) -> None:
     deep = Path(world.local, *["d"] * 40)
     deep.mkdir(parents=True)

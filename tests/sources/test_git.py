@@ -161,16 +161,17 @@ def test_a_published_run_hides_its_stale_ref_without_opening_it(world: World) ->
     assert problems(world) == []
 
 
-def test_a_published_run_that_cannot_be_read_hides_its_ref_too(world: World) -> None:
+def test_a_published_run_that_cannot_be_read_hides_no_ref(world: World) -> None:
     draft = f"{WIP}/{NAME}"
     world.repo.commit(at(A, bundle()))
     base = world.repo.tip()
-    world.repo.commit(at(f"runs/elsewhere/{NAME}", bundle(summary={})), ref=draft, parents=[base])
+    other = bundle(summary={}, experiment="elsewhere")
+    world.repo.commit(at(f"runs/elsewhere/{NAME}", other), ref=draft, parents=[base])
     assert paths(world) == [A]
     world.repo.commit(at(A, {"index.jsonl": "{"}))
-    assert paths(world) == [A]  # from the last good read; a rebuild has no rows of it
+    assert paths(world) == [f"runs/elsewhere/{NAME}", A]  # A as it was read last
     world.rebuild()
-    assert paths(world) == []
+    assert paths(world) == [f"runs/elsewhere/{NAME}", A]  # A as its own ref still has it
 
 
 def test_runs_in_progress_can_be_left_out(world: World) -> None:
@@ -383,6 +384,70 @@ def test_two_runs_in_progress_of_one_name_keep_their_commits(world: World) -> No
         tip = world.repo.commit(files, ref=f"{WIP}/{NAME}", parents=[base])
         facts = world.synced("SELECT path, sha FROM runs WHERE path <> 'x' ORDER BY path")
         assert {run["path"]: run["sha"] for run in facts if run["path"] != B} == {one: tip, other: tip}
+
+
+@pytest.mark.parametrize("what", ["commit", "tree", "blob"])
+@pytest.mark.parametrize("kept", [0, 10, 20])
+def test_a_loose_object_that_ends_early_is_told_and_hangs_nothing(world: World, what: str, kept: int) -> None:
+    world.repo.commit(at(B, bundle()))
+    world.synced()
+    tip = world.repo.commit(at(A, bundle(rows=[row("t9")])))
+    name = {"commit": tip, "tree": f"{tip}^{{tree}}", "blob": f"{tip}:{A}/index.jsonl"}[what]
+    oid = world.repo.git("rev-parse", name)
+    loose = world.repo.path / "objects" / oid[:2] / oid[2:]
+    whole = loose.read_bytes()
+    loose.chmod(0o644)
+    loose.write_bytes(whole[:kept])
+    world.repo.reopen()
+    assert paths(world)[-1:] == [B]
+    assert problems(world)
+    loose.write_bytes(whole)
+    world.repo.reopen()
+    assert paths(world) == sorted([A, B])
+    assert problems(world) == []
+
+
+def test_objects_borrowed_from_another_repository(world: World, tmp_path: Path) -> None:
+    world.repo.commit(at(A, bundle()))
+    git("clone", "--quiet", "--bare", "--shared", str(world.repo.path), str(tmp_path / "clone"))
+    world.sources[0] = GitSource("team", tmp_path / "clone")
+    assert paths(world) == [A]
+    alternates = tmp_path / "clone/objects/info/alternates"
+    told = alternates.read_text()
+    alternates.unlink()
+    assert paths(world) == [A]
+    assert len(problems(world)) == 1
+    alternates.write_text(told)
+    assert paths(world) == [A]
+    assert problems(world) == []
+
+
+@pytest.mark.parametrize("content", ["", "x", "0" * 40])
+def test_a_torn_ref_keeps_its_runs(world: World, content: str) -> None:
+    tip = world.repo.commit(at(A, bundle()))
+    world.synced()
+    (world.repo.path / RESULTS).write_text(content)
+    assert paths(world) == [A]
+    assert len(problems(world)) == 1
+    (world.repo.path / RESULTS).write_text(tip)
+    assert paths(world) == [A]
+    assert problems(world) == []
+
+
+@pytest.mark.parametrize(
+    "remote", ['[remote "o"]\nfetch = +refs/heads/*:refs/remotes/o\nurl = x\n', '[remote ""]\nurl = x\n']
+)
+def test_a_wrong_remote_does_not_matter(world: World, remote: str) -> None:
+    world.repo.commit(at(A, bundle()))
+    with (world.repo.path / "config").open("a") as config:
+        config.write(remote)
+    assert paths(world) == [A]
+
+
+def test_many_stars_in_a_pattern_cost_nothing(world: World) -> None:
+    world.repo.commit(at(A, bundle()), ref=f"refs/heads/{'a' * 150}")
+    world.sources[0] = GitSource("team", world.repo.path, ["a*" * 40 + "b", "*a*a"])
+    assert paths(world) == [A]
 
 
 def test_a_folder_too_deep_is_told_by_every_pass(world: World) -> None:

@@ -197,6 +197,29 @@ def test_a_run_in_progress_in_a_shallow_clone_has_no_commit(world: World, tmp_pa
     assert commits(world) == {A: None}
 
 
+def test_a_run_in_progress_gets_its_commit_once_the_clone_is_whole(world: World, tmp_path: Path) -> None:
+    draft = "refs/heads/agentv/wip/host/" + A.rpartition("/")[2]
+    added = world.repo.commit(at(A, bundle(summary={})), ref=draft)
+    world.repo.commit(at(A, {"index.jsonl": ""}), ref=draft)
+    clone = tmp_path / "clone"
+    refs = "+refs/heads/*:refs/heads/*"
+    git("init", "--quiet", "--bare", str(clone))
+    git("-C", str(clone), "fetch", "--quiet", "--depth=1", f"file://{world.repo.path}", refs)
+    world.sources[0] = GitSource("team", clone)
+    assert commits(world) == {A: None}
+    git("-C", str(clone), "fetch", "--quiet", "--unshallow", f"file://{world.repo.path}", refs)
+    assert commits(world) == {A: added}
+
+
+def test_grafts_do_not_matter(world: World) -> None:
+    first = world.repo.commit(at(A, bundle()))
+    second = world.repo.commit(at(B, bundle()))
+    world.sync()
+    (world.repo.path / "info").mkdir(exist_ok=True)
+    (world.repo.path / "info/grafts").write_text(f"{second}\n")
+    assert commits(world) == {A: first, B: second}
+
+
 def test_a_history_that_fails_once_forgets_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     added = world.repo.commit(at(A, bundle()))
     assert commits(world) == {A: added}

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from indexer import sync as passes
@@ -67,14 +68,20 @@ class Reader:
 
 
 @contextmanager
-def statements(hook: Callable[[], None]) -> Iterator[None]:
-    """Call a hook before each statement that a pass executes on the index."""
-    plain = file.connect
+def statements(hook: Callable[[str], None]) -> Iterator[None]:
+    """Call a hook before each statement that a pass executes on the index; what it raises comes at the end."""
+    plain, errors = file.connect, list[BaseException]()
+
+    def guarded(statement: str) -> None:
+        try:
+            hook(statement)
+        except BaseException as error:
+            errors.append(error)  # SQLite would swallow it
 
     def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
         database = plain(path, write=write)
         if write:
-            database.set_trace_callback(lambda _statement: hook())
+            database.set_trace_callback(guarded)
         return database
 
     file.connect = connect
@@ -82,20 +89,22 @@ def statements(hook: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         file.connect = plain
+    if errors:
+        raise errors[0]
 
 
 @dataclass
 class Observer:
-    """Reads the whole index at every `step`th statement of a pass; `seen` are the states it met."""
+    """Reads the whole index at every `step`th statement of a pass and before it ends; `seen` are the states it met."""
 
     reader: Reader
     step: int
     seen: set[str] = field(default_factory=set)
     count: int = 0
 
-    def __call__(self) -> None:
+    def __call__(self, statement: str) -> None:
         self.count += 1
-        if self.count % self.step == 0:
+        if self.count % self.step == 0 or statement in ("COMMIT", "ROLLBACK"):
             self.seen.add(self.reader.state())
 
 
@@ -115,7 +124,7 @@ def run_pass(command: str, db: Path, sources: Sequence[Named], options: Options,
     """
     count = 0
 
-    def hook() -> None:
+    def hook(_statement: str) -> None:
         nonlocal count
         count += 1
         if count == kill_at:
@@ -132,11 +141,10 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload([__name__])
 
 
-def in_process(command: str, db: Path, sources: Sequence[Named], options: Options, kill_at: int = 0) -> "Passing":
+def in_process(
+    command: str, db: Path, sources: Sequence[Named], options: Options, kill_at: int = 0
+) -> ForkServerProcess:
     """Start a pass in a process of its own."""
     process = _SERVER.Process(target=run_pass, args=(command, db, sources, options, kill_at))
     process.start()
     return process
-
-
-Passing = multiprocessing.context.ForkServerProcess
