@@ -1,10 +1,13 @@
 """What a source tells of a pass, and what it may ask: the words between sources and the index."""
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from indexer.protocols import Folder, Format
+
+_NOT_PLAIN = re.compile(r"[^A-Za-z0-9]")
 
 
 class Stamp(NamedTuple):
@@ -134,4 +137,4 @@ class Known(Protocol):
 
 def plain_name(name: str) -> str:
     """A folder's name as it may stand in a ref: what is no letter or digit as `-`, at most 60 characters."""
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in name)[:60]
+    return _NOT_PLAIN.sub("-", name)[:60]

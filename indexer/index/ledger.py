@@ -13,6 +13,7 @@ from indexer.index.earlier import EarlierRows
 from indexer.index.places import Place
 from indexer.index.problems import Lasting, Problems
 from indexer.index.runs import Runs
+from indexer.index.totals import status
 from indexer.index.transaction import Transaction
 from indexer.protocols import MALFORMED, Earlier, Nothing, Unreadable
 from indexer.records import Run
@@ -314,7 +315,7 @@ class Ledger:
         if old and old.run_key != run.key:
             self._transaction.touch(old.run_key)
         row = (
-            pk, run.key, timestamp, *place[:3], place.sha, rows.run_status(run), place.ended, place.ended_count,
+            pk, run.key, timestamp, *place[:3], place.sha, status(run), place.ended, place.ended_count,
             place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
             place.authored_tags, "" if run.torn and found.ref else found.fingerprint,
         )  # fmt: skip

@@ -4,11 +4,13 @@ import dataclasses
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
 from indexer.index.totals import configurations, status, totals
 from indexer.records import Reported, Run, Score, Trial, joined
+
+Row: TypeAlias = tuple[Any, ...]
 
 TRIAL = tuple(field.name for field in dataclasses.fields(Trial) if field.name != "scores")
 SCORE = tuple(field.name for field in dataclasses.fields(Score))
@@ -30,10 +32,10 @@ DELETIONS_KEPT = 100_000
 
 TAG = ("run_key", "timestamp", "tag", "key", "value")
 
-_trial_row: Callable[[Trial], tuple[Any, ...]] = attrgetter(*TRIAL)
-_score_row: Callable[[Score], tuple[Any, ...]] = attrgetter(*SCORE)
-
-Row: TypeAlias = tuple[Any, ...]
+_run_row: Callable[[dict[str, Any]], Row] = itemgetter(*RUN)
+_target_row: Callable[[dict[str, Any]], Row] = itemgetter(*TARGET)
+_trial_row: Callable[[Trial], Row] = attrgetter(*TRIAL)
+_score_row: Callable[[Score], Row] = attrgetter(*SCORE)
 
 
 def insert(table: str, columns: Sequence[str]) -> str:
@@ -62,25 +64,20 @@ class RunRows:
     tags: list[Row]
 
 
-def run_status(run: Run) -> str:
-    """The status of a run as its own trials tell it."""
-    return status(run.state, totals(run.trials))
-
-
 def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], added: Row) -> RunRows:
     """The rows of a run read at `place` (source, path, ref); `added` is (sha, added_at, author)."""
     total = totals(run.trials)
     values = {field: getattr(run, field) for field in _RUN_FIELDS} | total
     values |= dict(zip(("source", "path", "ref"), place, strict=True))
     values |= dict(zip(("sha", "added_at", "author"), added, strict=True))
-    values["status"] = status(run.state, total)
+    values["status"] = status(run)
     values["tags"] = tags_text(tags)
     for column in ("target", "agent", "model"):
         values[column] = joined(getattr(trial, column) for trial in run.trials)
     return RunRows(
-        run=tuple(values[column] for column in RUN),
+        run=_run_row(values),
         trials={t.trial: (_trial_row(t), [_score_row(score) for score in t.scores]) for t in run.trials},
-        targets=_target_rows(run),
+        targets=_target_rows(run, total),
         tags=tag_rows(run.key, run.timestamp, tags),
     )
 
@@ -102,11 +99,12 @@ def tag_rows(key: str, timestamp: str, tags: Iterable[str]) -> list[Row]:
     return rows
 
 
-def _target_rows(run: Run) -> list[Row]:
+def _target_rows(run: Run, total: dict[str, Any]) -> list[Row]:
     rows = []
     for (target, agent, model, suite), trials in configurations(run).items():
+        alone = len(trials) == len(run.trials)
         reported = run.reported.get(target or "") or Reported()
-        values = totals(trials) | {
+        values = (total if alone else totals(trials)) | {
             "run_key": run.key,
             "timestamp": run.timestamp,
             "target": target,
@@ -116,7 +114,7 @@ def _target_rows(run: Run) -> list[Row]:
             "reported_pass_rate": reported.pass_rate,
             "reported_score": reported.score,
         }
-        rows.append(tuple(values[column] for column in TARGET))
+        rows.append(_target_row(values))
     return rows
 
 

@@ -1,10 +1,11 @@
 """Counts, rates and sums over trials: what `runs` and `run_targets` hold beside what a format read."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from indexer.records import Run, RunState, Trial
+from indexer.records import Run, Trial
 
 COUNTED = ("passed", "failed", "errored")
 _LARGEST = 2**63 - 1
@@ -12,36 +13,33 @@ _LARGEST = 2**63 - 1
 
 def totals(trials: Sequence[Trial]) -> dict[str, Any]:
     """Values by column name, from `ended_count` to `cost_usd`, as the comments in schema.sql define them."""
-    by_status: dict[str, list[Trial]] = {}
-    for trial in trials:
-        by_status.setdefault(trial.status, []).append(trial)
-    count = {status: len(by_status.get(status, ())) for status in (*COUNTED, "skipped", "cancelled", "running")}
-    judged = by_status.get("passed", []) + by_status.get("failed", [])
-    errored = by_status.get("errored", [])
-    trial_count = len(judged) + len(errored)
-    scores = [trial.score for trial in judged]
+    count = Counter[str](trial.status for trial in trials)
+    counted = [trial for trial in trials if trial.status in COUNTED]
+    judged = count["passed"] + count["failed"]
+    scores = [trial.score for trial in counted if trial.status != "errored" and trial.score is not None]
     return {
         "ended_count": len(trials) - count["running"],
-        "trial_count": trial_count,
+        "trial_count": len(counted),
         **{status: count[status] for status in (*COUNTED, "skipped", "cancelled")},
-        "test_count": len({(trial.suite, trial.test_id) for trial in (*judged, *errored)}),
+        "test_count": len({(trial.suite, trial.test_id) for trial in counted}),
         "exceptions": sum(trial.error_type is not None or trial.status == "errored" for trial in trials),
-        "pass_rate": count["passed"] / trial_count if trial_count else None,
-        "avg_score": _mean([*scores, *[0.0] * len(errored)]),
-        "quality_rate": count["passed"] / len(judged) if judged else None,
+        "pass_rate": count["passed"] / len(counted) if counted else None,
+        "avg_score": _mean(scores + [0.0] * count["errored"]),
+        "quality_rate": count["passed"] / judged if judged else None,
         "quality_score": _mean(scores),
-        "input_tokens": _count_sum(trial.input_tokens for trial in trials),
-        "cached_tokens": _count_sum(trial.cached_tokens for trial in trials),
-        "output_tokens": _count_sum(trial.output_tokens for trial in trials),
-        "cost_usd": _sum(trial.cost_usd for trial in trials),
+        "input_tokens": _count_sum([trial.input_tokens for trial in trials if trial.input_tokens is not None]),
+        "cached_tokens": _count_sum([trial.cached_tokens for trial in trials if trial.cached_tokens is not None]),
+        "output_tokens": _count_sum([trial.output_tokens for trial in trials if trial.output_tokens is not None]),
+        "cost_usd": _sum([trial.cost_usd for trial in trials if trial.cost_usd is not None]),
     }
 
 
-def status(state: RunState, total: dict[str, Any]) -> str:
+def status(run: Run) -> str:
     """The run's status: an ended one failed when every counted trial errored."""
-    if state != "ended":
-        return state
-    return "failed" if total["errored"] and total["errored"] == total["trial_count"] else "completed"
+    if run.state != "ended":
+        return run.state
+    counted = [trial.status for trial in run.trials if trial.status in COUNTED]
+    return "failed" if counted and set(counted) == {"errored"} else "completed"
 
 
 def configurations(run: Run) -> dict[tuple[str | None, ...], list[Trial]]:
@@ -52,21 +50,18 @@ def configurations(run: Run) -> dict[tuple[str | None, ...], list[Trial]]:
     return dict(sorted(groups.items(), key=lambda group: tuple(value or "" for value in group[0])))
 
 
-def _sum(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+def _sum(known: list[float]) -> float | None:
     try:
         return math.fsum(known) if known else None
     except (OverflowError, ValueError):  # beyond all numbers
         return None
 
 
-def _count_sum(values: Iterable[int | None]) -> int | None:
-    known = [value for value in values if value is not None]
+def _count_sum(known: list[int]) -> int | None:
     total = sum(known)
     return total if known and total <= _LARGEST else None
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
+def _mean(known: list[float]) -> float | None:
     total = _sum(known)
     return None if total is None else total / len(known)

@@ -53,6 +53,8 @@ class Loose:
 
         Raises ValueError for one that is torn.
         """
+        if not self._folders:
+            return None
         name = oid.hex()
         for folder in self._folders.get(name[:2], ()):
             try:
@@ -170,15 +172,14 @@ def parse_tree(data: bytes) -> Tree:
     return tree
 
 
-@dataclass(slots=True)
 class GitFolder:
     """A tree of a commit as a Folder. `root` is the commit's own tree."""
 
-    objects: Objects
-    oid: bytes
-    path: str
-    ref: str
-    root: bytes
+    __slots__ = ("_tree", "objects", "oid", "path", "ref", "root")
+
+    def __init__(self, objects: Objects, oid: bytes, path: str, ref: str, root: bytes):
+        self.objects, self.oid, self.path, self.ref, self.root = objects, oid, path, ref, root
+        self._tree: Tree | None = None
 
     def files(self) -> Collection[str]:
         return self.tree().files
@@ -187,7 +188,9 @@ class GitFolder:
         return self.tree().folders
 
     def tree(self) -> Tree:
-        return self.objects.tree(self.oid, self.path)
+        if self._tree is None:
+            self._tree = self.objects.tree(self.oid, self.path)
+        return self._tree
 
     def find(self, path: str) -> "GitFolder | None":
         folder = self

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from indexer.formats import agentv, recognise
-from indexer.index.rows import run_status
+from indexer.index.totals import status as run_status
 from indexer.index.totals import totals
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run, Tags
