@@ -19,6 +19,12 @@ class Stamp(NamedTuple):
     inode: int
 
 
+ABSENT = Stamp(0, 0, 0, 0)
+"""Nothing is there."""
+UNSETTLED = Stamp(-1, 0, 0, 0)
+"""It has to be read again: it equals no stamp."""
+
+
 class Tip(NamedTuple):
     """How far a ref was read. `tree` is empty when a part of it could not be read, so that it is walked again."""
 
@@ -30,7 +36,11 @@ class Tip(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run folder that is new or differs from what is indexed. `stamps` are of its files on disk, empty in git."""
+    """A run folder that is new or differs from what is indexed.
+
+    `stamps` are of its files on disk and, with `/` at the end, of the folders searched for them; empty in git.
+    What lies outside the run's folder starts with `//`.
+    """
 
     ref: str | None
     path: str
@@ -129,7 +139,10 @@ class Known(Protocol):
         """The fingerprint under which the run at `path` was read; None if it was not."""
 
     def stamps(self, path: str) -> Mapping[str, Stamp]:
-        """The stamps of the files on disk that the run at `path` was read from."""
+        """The stamps of the files and folders on disk that the run at `path` was read from."""
+
+    def inside(self, path: str) -> bool:
+        """Whether anything that is indexed lies below the run at `path` on disk: a run, or one that cannot be read."""
 
     def refs_with(self, name: str) -> set[str]:
         """The refs in which a run folder with this plain name (see `plain_name`) can be read."""

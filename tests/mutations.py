@@ -13,7 +13,7 @@ from typing import Any
 from indexer.formats import recognise
 from indexer.index import file, rows
 from indexer.protocols import Nothing, Options, Unreadable
-from indexer.sources.folder import DiskFolder
+from indexer.sources.folder import DiskFolder, Look
 from tests.formats.memory import MemoryFolder
 
 RealRun = tuple[str, dict[str, bytes], list[str]]
@@ -142,8 +142,9 @@ def real_runs(fixtures: Path = OWN) -> list[RealRun]:
     found: list[RealRun] = []
     for root in sorted(path for path in fixtures.iterdir() if path.is_dir()):
         for folder in sorted(path for path in root.rglob("*") if path.is_dir()):
-            disk = DiskFolder(str(root), str(folder), folder.relative_to(root).as_posix())
-            if (form := recognise(disk)) is None:
+            disk = DiskFolder(Look(str(root)), "").find(folder.relative_to(root).as_posix())
+            form = recognise(disk) if disk else None
+            if disk is None or form is None:
                 continue
             files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size < 1 << 20]
             tree = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}

@@ -6,7 +6,7 @@ It answers the source's questions while it is walked (`sources.Known`), and take
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from indexer.changes import Found, History, Stamp, Tip, Trouble, plain_name
+from indexer.changes import UNSETTLED, Found, History, Stamp, Tip, Trouble, plain_name
 from indexer.index import file, rows
 from indexer.index.added import take_in
 from indexer.index.earlier import EarlierRows
@@ -38,7 +38,7 @@ _PLACE = [
 ]
 _INSERT_PLACE = rows.insert("places", ["id", *_PLACE])
 _UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in _PLACE)} WHERE id = ?"
-_INSERT_FILE = "INSERT INTO _files VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_FILE = "INSERT OR REPLACE INTO _files VALUES (?, ?, ?, ?, ?, ?)"
 _INSERT_SEEN = "INSERT OR IGNORE INTO _seen VALUES (?)"
 _BATCH = 500
 
@@ -86,6 +86,11 @@ class Ledger:
         if place is None:
             return {}
         return self._stamps_of(place.pk)
+
+    def inside(self, path: str) -> bool:
+        below = "SELECT 1 FROM places WHERE source = ? AND path > ? AND path < ? AND ref IS NULL"
+        place = self._database.execute(below, (self._source, f"{path}/", f"{path}0")).fetchone()
+        return place is not None or self.problems.covers(None, path)
 
     def refs_with(self, name: str) -> set[str]:
         self._transaction.flush()
@@ -249,7 +254,7 @@ class Ledger:
         self._transaction.flush()
         if (old := self._indexed(None, path)) is not None:
             for name in names:
-                self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (old.pk, name))
+                self._transaction.run(_INSERT_FILE, (old.pk, name, *UNSETTLED))
 
     def forget(self) -> None:
         """The source is not followed any more."""
@@ -319,7 +324,7 @@ class Ledger:
             place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
             place.authored_tags, "" if run.torn and found.ref else found.fingerprint,
         )  # fmt: skip
-        stamps = {name: stamp for name, stamp in found.stamps.items() if name not in run.torn}
+        stamps = {name: UNSETTLED if name in run.torn else stamp for name, stamp in found.stamps.items()}
         self._write_place(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
 
     def _others(self, place: Place, old: _Indexed | None, run: Run) -> list[Place]:
@@ -346,7 +351,7 @@ class Ledger:
                 self._changed |= stored[:-1] != row[:-1]
                 self._transaction.run(_UPDATE_PLACE, (*row, pk))
         known = self._stamps_of(pk) if old else {}
-        for name, _ in known.items() - stamps.items():
+        for name in known.keys() - stamps.keys():
             self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
         for name, stamp in stamps.items():
             if known.get(name) != stamp:

@@ -1,17 +1,18 @@
 """Runs in folders on disk.
 
-Every pass walks the tree down to the run folders and stats the files that rows are read from; a file is
-opened only when its stamp (size, mtime, ctime, inode) differs from the one it was read under. Links are
-never followed and only regular files are opened, so nothing outside the source is read and nothing blocks.
+Every pass walks the tree down to the run folders. A run is known by the stamps (size, mtime, ctime, inode) of
+the files that its rows were read from and of the folders that were searched for them: if all are the same, no
+name can have come or gone and nothing is listed or opened. Links are never followed and only regular files are
+opened, so nothing outside the source is read and nothing blocks.
 """
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from indexer.changes import Change, Found, Known, Same, Stamp, Swept, Trouble
+from indexer.changes import ABSENT, Change, Found, Known, Same, Stamp, Swept, Trouble
 from indexer.errors import SourceError
 from indexer.formats import recognise
 from indexer.protocols import Unreadable
@@ -23,11 +24,36 @@ PARTS = ("jobs", "results", ".agentv/results")
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
-class DiskFolder:
-    """A directory as a Folder. `real` is its path on disk, `path` the one inside its source."""
+class Look:
+    """One look at the tree of a source: each path is asked for once, so that its parts fit together.
 
-    def __init__(self, root: str, real: str, path: str):
-        self._root, self.real, self.path = root, real, path
+    `found` has the real path and status by the path inside the source; None where nothing is.
+    """
+
+    def __init__(self, root: str):
+        self.found: dict[str, tuple[str, os.stat_result] | None] = {"": (root, os.lstat(root))}
+
+    def again(self, path: str) -> "Look":
+        """A look that begins anew below `path`, which it has found."""
+        look = object.__new__(Look)
+        look.found = {"": self.found[""], path: self.found[path]}
+        return look
+
+    def status(self, path: str) -> tuple[str, os.stat_result] | None:
+        """What lies at a path, no link on the way. Raises Unreadable."""
+        if path not in self.found:
+            parent, _, name = path.rpartition("/")
+            above = self.status(parent)
+            inside = above is not None and stat.S_ISDIR(above[1].st_mode)
+            self.found[path] = _child(above[0], name, path) if above and inside else None
+        return self.found[path]
+
+
+class DiskFolder:
+    """A directory as a Folder, as a look found it. `path` is the one inside its source."""
+
+    def __init__(self, look: Look, path: str):
+        self.look, self.path = look, path
         self.ref: str | None = None
 
     def files(self) -> Collection[str]:
@@ -40,10 +66,10 @@ class DiskFolder:
         found = self._locate(path)
         if found is None or not stat.S_ISDIR(found[1].st_mode):
             return None
-        return DiskFolder(self._root, found[0], "/".join(filter(None, (self.path, path))))
+        return DiskFolder(self.look, _joined(self.path, path))
 
     def elsewhere(self, path: str) -> "DiskFolder | None":
-        return DiskFolder(self._root, self._root, "").find(path)
+        return DiskFolder(self.look, "").find(path)
 
     def size(self, path: str) -> int | None:
         found = self._locate(path)
@@ -74,26 +100,21 @@ class DiskFolder:
             raise Unreadable(path, "denied", _why(error)) from None
 
     def _locate(self, path: str) -> tuple[str, os.stat_result] | None:
-        """Real path and status of what lies at a path below, no link on the way; None if there is nothing."""
-        real, status = self.real, None
         try:
-            for name in path.split("/") if path else []:
-                if status is not None and not stat.S_ISDIR(status.st_mode):
-                    return None
-                real, status = _child(real, name)
-            return real, status or os.lstat(real)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            raise Unreadable(path, "denied", _why(error)) from None
+            return self.look.status(_joined(self.path, path))
+        except Unreadable as error:
+            raise Unreadable(path, error.kind, error.message) from None
 
     @cached_property
     def _entries(self) -> tuple[set[str], set[str]]:
         """Names of the files and of the folders inside. Raises Unreadable."""
         files: set[str] = set()
         folders: set[str] = set()
+        found = self.look.status(self.path)
+        if found is None:
+            return files, folders
         try:
-            with os.scandir(self.real) as entries:
+            with os.scandir(found[0]) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         folders.add(_text(entry.name))
@@ -144,8 +165,7 @@ class FolderSource:
             return None
 
     def _root(self) -> DiskFolder:
-        root = os.path.realpath(self.place)
-        return DiskFolder(root, root, "")
+        return DiskFolder(Look(os.path.realpath(self.place)), "")
 
     def _walk_part(self, part: str, known: Known) -> Iterator[Change]:
         try:
@@ -166,6 +186,10 @@ class FolderSource:
         return PARTS
 
     def _walk(self, folder: DiskFolder, known: Known) -> Iterator[Change]:
+        stamps = known.stamps(folder.path) if folder.path else {}
+        if stamps and not known.inside(folder.path) and _all_same(folder, stamps):
+            yield Same(None, folder.path)
+            return
         try:
             found = _found(folder) if folder.path else None
             below = found.format.inner_runs(folder) if found else sorted(filter(walkable, folder.folders()))
@@ -173,19 +197,34 @@ class FolderSource:
             yield Trouble(None, folder.path, error.kind, error.message)
             return
         if found is not None:
-            stamps = known.stamps(folder.path)
             yield Same(None, folder.path) if stamps and stamps == found.stamps else found
         elif folder.path.count("/") >= DEEPEST:
             yield Trouble(None, folder.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
             return
         for name in below:
+            path = _joined(folder.path, name)
             try:
-                child = folder.find(name)
+                child = DiskFolder(folder.look.again(folder.path), folder.path).find(name)
             except Unreadable as error:
-                yield Trouble(None, f"{folder.path}/{name}".lstrip("/"), error.kind, error.message)
+                yield Trouble(None, path, error.kind, error.message)
                 continue
             if child is not None:
                 yield from self._walk(child, known)
+
+
+def _all_same(folder: DiskFolder, stamps: Mapping[str, Stamp]) -> bool:
+    """Whether every stamp of a run is as it was."""
+    (root, _), (real, _) = folder.look.found[""] or ("", None), folder.look.found[folder.path] or ("", None)
+    for name, stamp in stamps.items():
+        try:
+            status = os.lstat(f"{root}/{name[2:]}" if name.startswith("//") else f"{real}/{name}")
+        except (OSError, ValueError):
+            if stamp != ABSENT:
+                return False
+        else:
+            if (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) != stamp:
+                return False
+    return True
 
 
 def _has_folders(path: str) -> bool:
@@ -201,19 +240,26 @@ def _is_file(status: os.stat_result) -> bool:
     return not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode)
 
 
-def _child(folder: str, name: str) -> tuple[str, os.stat_result]:
-    """Real path and status of an entry, whose name is text (see `_text`)."""
+def _child(folder: str, name: str, path: str) -> tuple[str, os.stat_result] | None:
+    """Real path and status of an entry, whose name is text (see `_text`); None if there is none. Raises Unreadable."""
     if name in ("", ".", "..") or "\0" in name:
-        raise FileNotFoundError(name)
+        return None
     try:
-        return f"{folder}/{name}", os.lstat(f"{folder}/{name}")
-    except FileNotFoundError:
-        if "\\x" not in name:
-            raise
-    real = next((entry for entry in os.listdir(folder) if _text(entry) == name), None)
-    if real is None:
-        raise FileNotFoundError(name)
-    return f"{folder}/{real}", os.lstat(f"{folder}/{real}")
+        try:
+            return f"{folder}/{name}", os.lstat(f"{folder}/{name}")
+        except FileNotFoundError:
+            if "\\x" not in name:
+                return None
+        real = next((entry for entry in os.listdir(folder) if _text(entry) == name), None)
+        return None if real is None else (f"{folder}/{real}", os.lstat(f"{folder}/{real}"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Unreadable(path, "denied", _why(error)) from None
+
+
+def _joined(*parts: str) -> str:
+    return "/".join(filter(None, parts))
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -229,6 +275,13 @@ def _found(folder: DiskFolder) -> Found | None:
     over = folder.elsewhere(overlay) if overlay else None
     if over is not None:
         stamps |= {f"//{overlay}/{name}": stamp for name in over.files() if (stamp := over.stamp(name))}
+    elif overlay:
+        stamps[f"//{overlay}/"] = ABSENT
+    inside = [folder.path, *([over.path] if over else [])]
+    for path, found in folder.look.found.items():  # the folders that were searched
+        if found and stat.S_ISDIR(found[1].st_mode) and any(f"{path}/".startswith(f"{top}/") for top in inside):
+            name = f"{path}/"[len(folder.path) + 1 :] if f"{path}/".startswith(f"{folder.path}/") else f"//{path}/"
+            stamps[name] = stamp_of(found[1])
     return Found(None, folder.path, "stamps", folder, form, stamps)  # the stamps are its fingerprint
 
 

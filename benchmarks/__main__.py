@@ -1,0 +1,223 @@
+"""Prints how fast the index is beside its floors, and writes the same as JSON."""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pygit2
+
+from benchmarks import trees
+from benchmarks.floors import stat_jobs
+from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task
+from indexer.protocols import Options
+from indexer.sources import Source
+from indexer.sources.folder import FolderSource
+from indexer.sources.git import GitSource
+from indexer.sync import sync
+
+BIN = Path(sys.executable).parent
+
+
+class Bench:
+    """All lines; `quick` takes smaller trees and fewer rounds."""
+
+    def __init__(self, place: Path, quick: bool):
+        self.place, self.quick, self.rounds = place, quick, 3 if quick else 5
+        self.db = place / "index.db"
+
+    def rebuild_git(self) -> Iterator[Line]:
+        """A fresh index against reading, parsing and writing the same in one process, and one `git log`."""
+        sizes = [(2_000, False), (2_000, True)] if self.quick else [(20_000, False), (20_000, True), (100_000, False)]
+        for runs, loose in sizes:
+            repository = self._repository(runs, loose=loose)
+            ours, floor = in_turns(
+                [partial(self._fresh, "sync-git", repository), partial(self._fresh, "floor-git", repository)],
+                3 if runs < 100_000 else 1,
+            )
+            yield Line(f"rebuild from git, {runs:,} runs, {'loose' if loose else 'packed'}", ours, floor, 1.5)
+
+    def memory(self) -> Iterator[Line]:
+        """Anonymous memory of a rebuild: it must not grow with the number of runs. Bytes, not seconds."""
+        few, many = (1_000, 4_000) if self.quick else (10_000, 100_000)
+        most = []
+        for runs in (few, many):
+            remove_index(self.db)
+            most.append(memory_of("sync-git", self._repository(runs), self.db)[1])
+        yield Line(f"memory of a rebuild, {many:,} runs / {few:,}", most[1] / 1e6, most[0] / 1e6, 1.3, "in MB")
+
+    def rebuild_folders(self) -> Iterator[Line]:
+        """A fresh index of job folders against scan, read, parse and insert of the same files."""
+        jobs, root = self._jobs()
+        ours, floor = in_turns([lambda: self._fresh("sync-jobs", root), lambda: self._fresh("floor-jobs", root)], 3)
+        yield Line(f"rebuild from folders, {jobs:,} jobs x 10", ours, floor, 1.5)
+
+    def one_new_run(self) -> Iterator[Line]:
+        """One commit with one run: what it costs among many against among few."""
+        few, many = (500, 4_000) if self.quick else (1_000, 100_000)
+        for flat in (False, True):
+            times = [self._one_new_run(runs, flat) for runs in (few, many)]
+            layout = "all runs in one folder" if flat else "folders by experiment"
+            yield Line(f"one new run, {many:,} / {few:,}, {layout}", times[1], times[0], None if flat else 1.5)
+
+    def nothing_new(self) -> Iterator[Line]:
+        runs = 4_000 if self.quick else 20_000
+        sources: list[Source] = [GitSource("team", self._repository(runs))]
+        remove_index(self.db)
+        sync(self.db, sources, Options())
+        (ours,) = in_turns([lambda: self._sync(sources)], 9)
+        yield Line(f"nothing new, git, {runs:,} runs (limit 20 ms)", ours, 0.020, 1.0)
+        jobs, root = self._jobs()
+        folders: list[Source] = [FolderSource("local", root)]
+        remove_index(self.db)
+        sync(self.db, folders, Options())
+        ours, floor = in_turns([lambda: self._sync(folders), lambda: _timed(lambda: stat_jobs(root))], self.rounds)
+        yield Line(f"nothing new, folders, {jobs:,} jobs x 10, against a bare stat", ours, floor, 1.3)
+
+    def one_changed_trial(self) -> Iterator[Line]:
+        """A trial of a large job is written again, in the same process as the pass."""
+        times = []
+        sizes = (100, 1_000) if self.quick else (100, 5_000)
+        for trials in sizes:
+            root = self.place / f"job-of-{trials}"
+            trees.make_jobs(root, 1, trials)
+            sources: list[Source] = [FolderSource("local", root)]
+            remove_index(self.db)
+            time.sleep(0.1)
+            sync(self.db, sources, Options())
+
+            def change(root: Path = root, sources: list[Source] = sources) -> float:
+                trees.write_trial(
+                    root / "jobs/job-00000", "00000000-0000-4000-8000-000000000000", 7, reward=time.time()
+                )
+                time.sleep(0.05)
+                return self._sync(sources)
+
+            times.append(in_turns([change], 9)[0])
+        yield Line(f"one changed trial, job of {sizes[1]:,} / {sizes[0]:,}", times[1], times[0], 1.5)
+        yield Line(f"one changed trial, job of {sizes[1]:,} (limit 10 ms)", times[1], 0.010, 1.0)
+
+    def history(self) -> Iterator[Line]:
+        """The history of all runs against one `git log --raw --no-renames`."""
+        runs = 2_000 if self.quick else 20_000
+        repository = self._repository(runs)
+        from indexer.sources.history import AddedFolders
+
+        def ours() -> float:
+            git = pygit2.Repository(str(repository))
+            added = AddedFolders(git, [str(git.references[trees.BRANCH].target)], frozenset())
+            seconds = _timed(lambda: sum(1 for _ in added))
+            added.close()
+            return seconds
+
+        measured, floor = in_turns([ours, lambda: task("floor-log", repository)], self.rounds)
+        yield Line(f"history of {runs:,} commits, against git log", measured, floor, 1.5)
+
+    def start(self) -> Iterator[Line]:
+        """A whole process that prints the newest 50 runs, against sqlite-utils on the same file."""
+        remove_index(self.db)
+        sync(self.db, [GitSource("team", self._repository(4_000))], Options())
+        columns = [
+            "-c",
+            "run_id",
+            "-c",
+            "target",
+            "-c",
+            "status",
+            "-c",
+            "pass_rate",
+            "-c",
+            "avg_score",
+            "-c",
+            "cost_usd",
+        ]
+        peer = [BIN / "sqlite-utils", "rows", self.db, "runs", "--limit", "50", *columns, "--order", "timestamp desc"]
+        ours, floor = in_turns([lambda: command(BIN / "indexer", "runs", "--db", self.db), lambda: command(*peer)], 15)
+        yield Line("indexer runs as a process, against sqlite-utils rows", ours, floor, 1.0)
+
+    def _repository(self, runs: int, *, loose: bool = False, flat: bool = False) -> Path:
+        path = self.place / f"{runs}{'-loose' if loose else ''}{'-flat' if flat else ''}.git"
+        if not path.exists():
+            trees.make_repository(path, runs, loose=loose, flat=flat)
+        return path
+
+    def _jobs(self) -> tuple[int, Path]:
+        jobs = 300 if self.quick else 5_000
+        root = self.place / "folders"
+        if not root.exists():
+            trees.make_jobs(root, jobs, 10)
+            time.sleep(0.1)
+        return jobs, root
+
+    def _fresh(self, name: str, place: Path) -> float:
+        remove_index(self.db)
+        return task(name, place, self.db)
+
+    def _one_new_run(self, runs: int, flat: bool) -> float:
+        repository = self._repository(runs, flat=flat)
+        sources: list[Source] = [GitSource("team", repository)]
+        remove_index(self.db)
+        sync(self.db, sources, Options())
+        times = []
+        for number in range(9):
+            trees.append_run(repository, runs + number, flat=flat)
+            times.append(self._sync(sources))
+        return sorted(times)[4]
+
+    def _sync(self, sources: list[Source]) -> float:
+        return _timed(lambda: sync(self.db, sources, Options()))
+
+
+def _timed(work: object) -> float:
+    assert callable(work)
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+LINES = (
+    "rebuild_git",
+    "memory",
+    "rebuild_folders",
+    "one_new_run",
+    "nothing_new",
+    "one_changed_trial",
+    "history",
+    "start",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="small trees, about a minute")
+    parser.add_argument("--only", choices=LINES, action="append", help="some of the lines")
+    parser.add_argument("--json", type=Path, default=Path("bench.json"), metavar="FILE", help="where the JSON goes")
+    options = parser.parse_args()
+    place = Path(tempfile.mkdtemp(prefix="indexer-bench-"))
+    lines: list[Line] = []
+    print(f"{machine()}\n\n{'':66} {'ours':>9} {'floor':>9} {'ratio':>6} {'limit':>6}")
+    try:
+        bench = Bench(place, options.quick)
+        for name in options.only or LINES:
+            for line in getattr(bench, name)():
+                lines.append(line)
+                scale, unit = (1, "") if line.note else (1000, " ms")
+                limit = "" if line.limit is None else f"{line.limit:6.2f}"
+                times = f"{line.ours * scale:6.0f}{unit:3} {line.floor * scale:6.0f}{unit:3}"
+                print(f"{line.name:66} {times} {line.ratio:6.2f} {limit} {line.note}", flush=True)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    told = {"machine": machine(), "date": date, "lines": [asdict(line) | {"ratio": line.ratio} for line in lines]}
+    options.json.write_text(json.dumps(told, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
