@@ -12,7 +12,7 @@ environment of the agent), so only named fields are read; those values are only 
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -59,12 +59,7 @@ def recognises(folder: Folder) -> bool:
 
 def inputs(folder: Folder) -> list[str]:
     """The files that the rows of a job depend on, as paths inside its folder."""
-    names = [name for name in ("result.json", "config.json", "lock.json", MANIFEST) if name in folder.files()]
-    for trial, file in _trial_files(folder):
-        names.append(f"{trial}/{file}")
-        if file == "result.json":
-            names += copilot_session.inputs(folder, f"{trial}/agent")
-    return names
+    return _inputs(folder, _trial_files(folder))
 
 
 def inner_runs(folder: Folder) -> list[str]:
@@ -145,11 +140,20 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         duration_s=seconds_between(started_at, finished_at),
         planned_count=job.n_total_trials,
         running_count=sum(trial.status == "running" for trial in trials),
-        size_bytes=sum(folder.size(name) or 0 for name in inputs(folder)),
+        size_bytes=sum(folder.size(name) or 0 for name in _inputs(folder, files)),
         trials=trials,
         torn=torn,
         partial=partial or reader.lacks_trials,
     )
+
+
+def _inputs(folder: Folder, trial_files: Iterable[tuple[str, str]]) -> list[str]:
+    names = [name for name in ("result.json", "config.json", "lock.json", MANIFEST) if name in folder.files()]
+    for trial, file in trial_files:
+        names.append(f"{trial}/{file}")
+        if file == "result.json":
+            names += copilot_session.inputs(folder, f"{trial}/agent")
+    return names
 
 
 def _trial_files(folder: Folder) -> Iterator[tuple[str, str]]:
