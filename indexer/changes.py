@@ -38,8 +38,8 @@ class Tip(NamedTuple):
 class Found:
     """A run folder that is new or differs from what is indexed.
 
-    `stamps` are of its files on disk and, with `/` at the end, of the folders searched for them; empty in git.
-    What lies outside the run's folder starts with `//`.
+    `stamps` are of its files on disk and of the folders searched for them, empty in git. Names of folders end
+    with `/`, that of the run's own is empty; what lies outside of it starts with `//`.
     """
 
     ref: str | None

@@ -11,6 +11,7 @@ import typer
 
 from indexer import render
 from indexer.errors import IndexerError, QueryError, SettingsError, UnknownRunError
+from indexer.index import file
 from indexer.index.reader import PUBLIC, Index, open_index
 from indexer.project import CONFIG, Project, find_project
 
@@ -59,6 +60,24 @@ def sync(config: Config = None, db: Db = None, json: Json = False) -> None:
     _pass("sync", config, db, json)
 
 
+@app.command(epilog="Example: indexer watch --log-format json")
+def watch(
+    config: Config = None,
+    db: Db = None,
+    log_format: Annotated[str, typer.Option(help="text or json: a line for each change.")] = "text",
+) -> None:
+    """Bring the index up to date and stay: follow folders and refs until SIGINT or SIGTERM."""
+    from indexer.daemon import Daemon
+    from indexer.settings import load
+
+    if log_format not in ("text", "json"):
+        raise SettingsError(f"log-format: {log_format!r} is neither text nor json")
+    project = find_project(config, db)
+    settings, sources = load(project)
+    with render.log(sys.stdout, log_format) as tell:
+        Daemon(project.db, sources, settings.options(), tell).run()
+
+
 @app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")
 def rebuild(config: Config = None, db: Db = None, json: Json = False) -> None:
     """Make the index anew from its sources; readers see the old one until the new one is whole."""
@@ -92,10 +111,12 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     project = find_project(config, db)
     with open_index(project.db) as index, index.snapshot():
         sources, problems = index.sources(), index.problems()
+    writer = file.writer(project.db)
     if json:
-        render.document({"db": str(project.db), "sources": sources, "problems": problems})
+        render.document({"db": str(project.db), "writer": writer, "sources": sources, "problems": problems})
         return
-    print(f"index {project.db}\n")
+    print(f"index {project.db}")
+    print(render.visible(render.writer(writer)) + "\n")
     render.table(
         ["SOURCE", "KIND", "RUNS", "CHANGED", "PLACE"],
         [[s["name"], s["kind"], s["runs"], render.age(s["changed_at"]), s["place"]] for s in sources],
@@ -167,7 +188,9 @@ def show(
     ],
     config: Config = None,
     db: Db = None,
-    file: Annotated[str | None, typer.Option(metavar="PATH", help="Print one of its files, up to 8 MiB.")] = None,
+    path: Annotated[
+        str | None, typer.Option("--file", metavar="PATH", help="Print one of its files, up to 8 MiB.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show one run: summary, targets, failing trials with reasons, places, commits."""
@@ -175,8 +198,8 @@ def show(
     with open_index(project.db) as index, index.snapshot():
         found = index.run(run)
         trials = list(_failing(index, found["key"]))
-    if file is not None:
-        _print_file(project, found, file)
+    if path is not None:
+        _print_file(project, found, path)
     elif json:
         render.document(found | {"failing": trials})
     else:

@@ -122,6 +122,44 @@ def passed(run: Row) -> str:
     return f"{run['passed']}/{run['trial_count']}"
 
 
+def writer(holder: Row | None) -> str:
+    """Who writes the index, as one line."""
+    if holder is None:
+        return "nobody writes it: `indexer watch` would keep it current"
+    swept = f", last sweep {age(holder['swept'])}" if "swept" in holder else ""
+    who = f"`indexer {holder.get('command')}` (process {holder.get('pid')} on {holder.get('host')})"
+    return f"{who} since {age(holder.get('since'))}{swept}"
+
+
+@contextmanager
+def log(stream: TextIO, form: str) -> Iterator[Callable[[str, Row], None]]:
+    """A way to tell what happens: a line each, or on a terminal one line that is kept current."""
+
+    def line(event: str, facts: Row) -> None:
+        time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        if form == "json":
+            text = json.dumps({"time": time, "event": event, **facts}, ensure_ascii=False)
+        else:
+            text = f"{time} {event} " + " ".join(f"{name}={visible(value)}" for name, value in facts.items())
+        print(text, file=stream, flush=True)
+
+    if form == "json" or not stream.isatty():
+        yield line
+        return
+    from rich.console import Console
+
+    console = Console(file=stream, highlight=False)
+    with console.status("reading what is there", spinner="dots") as shown:
+
+        def current(event: str, facts: Row) -> None:
+            if event == "error":
+                line(event, facts)
+            said = ", ".join(f"{name} {visible(value)}" for name, value in facts.items())
+            shown.update(f"watching; {datetime.now().astimezone():%H:%M:%S} {event}: {said}")
+
+        yield current
+
+
 @contextmanager
 def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] | None]:
     """A way to show the reading of runs with rate and remaining time; None when `stream` is no terminal."""

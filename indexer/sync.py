@@ -13,7 +13,7 @@ changed again without a new stamp, so it is read once more after that time.
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +62,7 @@ class Report:
 
     built: str | None
     sources: list[SourceReport] = field(default_factory=list)
+    unsettled: list[tuple[str, str]] = field(default_factory=list)  # source and run folder to be looked at again
 
     @property
     def failed(self) -> bool:
@@ -73,7 +74,13 @@ def sync(db: Path, sources: Sequence[Source], options: Options, progress: Progre
 
     Raises LockedError, IndexFileError. A source that cannot be opened is in the report and keeps its rows.
     """
-    with file.locked(db, "sync"), _clear_errors(db):
+    with file.locked(db, "sync"):
+        return bring_up_to_date(db, sources, options, progress)
+
+
+def bring_up_to_date(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
+    """As `sync`, for who holds the lock already."""
+    with _clear_errors(db):
         fault = file.fault(db, reader(options))
         if fault is None:
             try:
@@ -94,6 +101,30 @@ def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Pro
     """
     with file.locked(db, "rebuild"), _clear_errors(db):
         return _build(db, sources, options, progress, "asked for", strict=True)
+
+
+Work = Mapping[str, Collection[str] | None]
+"""By source: the paths to look at, None for everything."""
+
+
+def look(database: sqlite3.Connection, sources: Sequence[Source], options: Options, work: Work) -> Report:
+    """One pass over a part of the sources, for who holds the lock and keeps the index open.
+
+    It does not wait for files that had just changed: the report has them, to be looked at again.
+    """
+    database.execute("BEGIN IMMEDIATE")
+    try:
+        report = Report(None)
+        current = _walk(database, sources, options, None, report, strict=False, fresh=False, work=work)
+        database.execute("COMMIT" if current.changed else "ROLLBACK")
+    except BaseException:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+        raise
+    finally:
+        database.execute("DROP TABLE IF EXISTS temp._touched")
+        database.execute("DROP TABLE IF EXISTS temp._seen")
+    return report
 
 
 def reader(options: Options) -> str:
@@ -163,33 +194,46 @@ def _walk(
     *,
     strict: bool,
     fresh: bool,
+    work: Work | None = None,
 ) -> Pass:
     by_name = {source.name: source for source in sources}
     opened: set[str] = set()
 
     def reread(name: str, path: str, ref: str | None) -> Run | None:
-        found = by_name[name].find(ref, path) if name in opened else None
         try:
+            if name not in opened and work is not None and name not in work:
+                by_name[name].open()
+                opened.add(name)
+            found = by_name[name].find(ref, path) if name in opened else None
             run = found.format.read(found.folder, options, Nothing()) if found else None
-        except Unreadable:
+        except (Unreadable, SourceError):
             return None
         return None if run is None or run.partial else run
 
     current = Pass(database, sources, reread, fresh=fresh)
     errors: dict[str, str] = {}
     for source in sorted(sources, key=lambda source: source.kind != "git"):
+        if work is not None and source.name not in work:
+            continue
         ledger = current.ledgers[source.name]
         try:
             source.open()
             opened.add(source.name)
             ledger.opened(source.kind, source.place)
-            _take_in(source, ledger, options, progress)
+            if work is None:
+                changes = progress(source, ledger) if progress else source.changes(ledger)
+                _settle_racy(source, ledger, options, _take_in(changes, ledger, options))
+            else:
+                changes = source.changes(ledger, work[source.name])
+                for path, names in _take_in(changes, ledger, options):
+                    ledger.unsettle(path, names)
+                    report.unsettled.append((source.name, path))
         except SourceError as error:
             if strict:
                 raise SourceError(f"source {source.name}: {error}; the index is as it was") from None
             current.fail(source.name, str(error))
             errors[source.name] = str(error)
-    current.settle()
+    current.settle({name for name, paths in work.items() if paths is None} if work is not None else None)
     for source in sources:
         report.sources.append(
             SourceReport(source.name, source.kind, **current.counts[source.name], error=errors.get(source.name))
@@ -197,10 +241,10 @@ def _walk(
     return current
 
 
-def _take_in(source: Source, ledger: Ledger, options: Options, progress: Progress | None) -> None:
-    """Index what differs in one source; what had just changed when it was read is read once more."""
+def _take_in(changes: Iterable[Change], ledger: Ledger, options: Options) -> list[tuple[str, list[str]]]:
+    """Index what differs in one source. Returns run folders with files that had just changed when they were read."""
     racy: list[tuple[str, list[str]]] = []
-    for change in progress(source, ledger) if progress else source.changes(ledger):
+    for change in changes:
         match change:
             case Found():
                 if names := _index(change, ledger, options):
@@ -219,13 +263,19 @@ def _take_in(source: Source, ledger: Ledger, options: Options, progress: Progres
                 ledger.history(change)
             case Advance(ref, tip):
                 ledger.advance(ref, tip)
-    if racy:
-        time.sleep(RACY_NS / 1e9)
-        for path, names in racy:
-            ledger.unsettle(path, names)
-            again = source.find(None, path)
-            if again is not None and (names := _index(again, ledger, options)):
-                ledger.unsettle(path, names)  # they go on changing: the next pass reads them again
+    return racy
+
+
+def _settle_racy(source: Source, ledger: Ledger, options: Options, racy: list[tuple[str, list[str]]]) -> None:
+    """Read once more what had just changed when it was read."""
+    if not racy:
+        return
+    time.sleep(RACY_NS / 1e9)
+    for path, names in racy:
+        ledger.unsettle(path, names)
+        again = source.find(None, path)
+        if again is not None and (names := _index(again, ledger, options)):
+            ledger.unsettle(path, names)  # they go on changing: the next pass reads them again
 
 
 def _index(found: Found, ledger: Ledger, options: Options) -> list[str]:

@@ -220,6 +220,26 @@ def locked(path: Path, command: str) -> Iterator[None]:
         os.close(handle)
 
 
+def note(path: Path, facts: dict[str, Any]) -> None:
+    """Write down what the holder of the lock did, for `status`. Only under the lock."""
+    _sign(path, _holder(path) | facts)
+
+
+def writer(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock, and what it noted; None if nobody does."""
+    try:
+        handle = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return _holder(path)
+    finally:
+        os.close(handle)
+    return None
+
+
 def now() -> str:
     """The time, as the index writes it."""
     return utc_text(datetime.now(UTC))

@@ -264,17 +264,18 @@ class Ledger:
         for table in ("_refs", "_added", "problems"):
             self._transaction.run(f"DELETE FROM {table} WHERE source = ?", (self._source,))
 
-    def finish(self) -> None:
-        """Close problems that were not told again, and bring the source's own row up to date."""
+    def finish(self, *, whole: bool) -> None:
+        """Bring the source's own row up to date; if it was walked `whole`, close problems that were not told again."""
         if self._failing:
             return
-        self.problems.finish()
+        if whole:
+            self.problems.finish()
         counts = self._runs.counts[self._source]
         query = "SELECT tip, runs, changed_at, failing_since, error FROM sources WHERE name = ?"
         old = self._database.execute(query, (self._source,)).fetchone()
         tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in self.tips().items() if not tip.wip) or None
         changed_at = file.now() if self._changed or any(counts.values()) else old[2]
-        new = (tip, old[1] + self._run_count, changed_at, None, None)
+        new = (tip, old[1] + self._run_count, changed_at, *((None, None) if whole else old[3:]))
         if new != old:
             update = "UPDATE sources SET tip = ?, runs = ?, changed_at = ?, failing_since = ?, error = ? WHERE name = ?"
             self._transaction.run(update, (*new, self._source))

@@ -246,7 +246,8 @@ CREATE TABLE _unsettled (
 ) WITHOUT ROWID;
 
 CREATE TABLE _files (
-  -- stamps of the files on disk that a place was read from, and of the folders (with / at the end) searched for them
+  -- stamps of the files on disk that a place was read from, and of the folders searched for them:
+  -- the run's own is '', the others end with /
   place_pk INTEGER NOT NULL REFERENCES places(id),
   path     TEXT NOT NULL,
   size     INTEGER NOT NULL,

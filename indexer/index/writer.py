@@ -10,7 +10,7 @@ Nothing is written that is equal to what is there: a pass that finds no differen
 """
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 from indexer.index import rows
@@ -70,15 +70,18 @@ class Pass:
         """Runs added, changed and removed, by source."""
         return self._runs.counts
 
-    def settle(self) -> None:
-        """Bring every touched run in line with its places; to be called once, after all sources."""
+    def settle(self, walked: Collection[str] | None = None) -> None:
+        """Bring every touched run in line with its places; to be called once, after all sources.
+
+        `walked` are the sources that were walked whole, all of them if None: what these told of no more is mended.
+        """
         self._transaction.flush()
         keys = self._database.execute("SELECT key, stale FROM _touched ORDER BY key")
         while batch := keys.fetchmany(_BATCH):
             for key, stale in batch:
                 self._runs.settle(key, stale=stale)
-        for ledger in self.ledgers.values():
-            ledger.finish()
+        for name, ledger in self.ledgers.items():
+            ledger.finish(whole=walked is None or name in walked)
         if self._transaction.fresh:
             self._runs.index_for_reading()
         if self.changed:

@@ -4,7 +4,7 @@ A source never knows what its folders mean: it recognises a run folder by asking
 and tells by fingerprints which ones differ from what is already indexed. It only reads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from indexer.changes import Change, Found, Known
@@ -23,8 +23,11 @@ class Source(Protocol):
     def open(self) -> None:
         """Make ready to read. Raises SourceError when the place cannot be opened."""
 
-    def changes(self, known: Known) -> Iterator[Change]:
-        """What differs from the index; lazy, so that each change is indexed before the next is looked for."""
+    def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
+        """What differs from the index; lazy, so that each change is indexed before the next is looked for.
+
+        `paths` are those to look at, where a source can tell them apart.
+        """
 
     def find(self, ref: str | None, path: str) -> Found | None:
         """The run folder at a path as it is now; None if there is none."""

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from indexer.changes import ABSENT, Change, Found, Known, Same, Stamp, Swept, Trouble
+from indexer.changes import ABSENT, Change, Found, Gone, Known, Same, Stamp, Swept, Trouble
 from indexer.errors import SourceError
 from indexer.formats import recognise
 from indexer.protocols import Unreadable
@@ -135,6 +135,8 @@ class FolderSource:
     def __init__(self, name: str, path: Path):
         self.name = name
         self.place = str(path)
+        self.searched: set[str] = set()
+        """The folders, no runs themselves, in which the last passes looked for runs."""
 
     def open(self) -> None:
         try:
@@ -152,10 +154,17 @@ class FolderSource:
         # results/ is where an index lies, too
         return any(os.path.isdir(p) and (p != places[1] or _has_folders(p)) for p in places)
 
-    def changes(self, known: Known) -> Iterator[Change]:
-        for part in self._parts():
-            yield from self._walk_part(part, known)
-        yield Swept(None)
+    def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
+        if paths is None:
+            self.searched.clear()
+            for part in self._parts():
+                yield from self._walk_part(part, known)
+            yield Swept(None)
+            return
+        parts = self._parts()
+        for path in sorted(paths):
+            if any(f"{path}/".startswith(f"{part}/" if part else "") for part in parts):
+                yield from self._walk_part(path, known)
 
     def find(self, ref: str | None, path: str) -> Found | None:
         try:
@@ -175,6 +184,8 @@ class FolderSource:
             return
         if folder is not None:
             yield from self._walk(folder, known)
+        else:
+            yield Gone(None, part)
 
     def _parts(self) -> tuple[str, ...]:
         """The parts of a project; the place itself where it is one of them."""
@@ -198,7 +209,11 @@ class FolderSource:
             return
         if found is not None:
             yield Same(None, folder.path) if stamps and stamps == found.stamps else found
-        elif folder.path.count("/") >= DEEPEST:
+        else:
+            self.searched.add(folder.path)
+            if stamps:
+                yield Gone(None, folder.path)
+        if found is None and folder.path.count("/") >= DEEPEST:
             yield Trouble(None, folder.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
             return
         for name in below:

@@ -13,7 +13,7 @@ is known before its tree is opened.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,7 @@ class GitSource:
         with self._one_error():
             return any(self._tips(self._refs))
 
-    def changes(self, known: Known) -> Iterator[Change]:
+    def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
         with self._one_error():
             yield from self._changes(known)
 
@@ -366,6 +366,7 @@ def _until_error(added: Iterator[Added], history: History) -> Iterator[Added]:
 
 def open_repository(path: Path) -> pygit2.Repository:
     """The repository at a path, bare or with a work tree. Raises SourceError that says what to do."""
+    pygit2.settings.enable_caching(False)  # libgit2 would keep 256 MB of commits and trees that are read once
     try:
         return pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)
     except (pygit2.GitError, KeyError, ValueError, OSError) as error:

@@ -1,0 +1,366 @@
+"""`watch`: stays, and looks where something happened.
+
+Three things make it look. Events of the file system say where, and are answered at once, the same run again no
+sooner than 50 ms after the last look ended. What could not be read is looked at again soon, then with growing
+pauses. And what no event tells is found by sweeps: each minute the folder and the top files of every run are
+compared with their stamps, and a tenth of the runs file by file, so that all are within ten minutes. An index that
+was right before is right again after `sweep` and the looks that follow from it, however many events were lost.
+
+Everything that is read or written happens in one thread; watches only hand over paths.
+"""
+
+import os
+import random
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from indexer.changes import Stamp
+from indexer.errors import IndexFileError
+from indexer.formats import ANCHORS, run_of_overlay
+from indexer.index import file
+from indexer.protocols import Options
+from indexer.sources import Source
+from indexer.sources.folder import FolderSource, stamp_of
+from indexer.sync import Report, bring_up_to_date, look
+from indexer.watches import Happened, Watches
+
+AGAIN = 0.05
+"""Seconds between the end of a look at a run and the next one."""
+SWEEP = 60.0
+"""Seconds between two sweeps, give or take a tenth."""
+PARTS = 10
+"""Every run is compared file by file once in so many sweeps."""
+POLL = 5.0
+"""Seconds between two looks at the refs of a repository, where no event tells that they moved."""
+_FIRST_RETRY, _LAST_RETRY = 0.1, 60.0
+
+Tell = Callable[[str, dict[str, Any]], None]
+"""Takes the name of what happened and its facts."""
+
+
+class _Stop(BaseException):
+    """SIGINT or SIGTERM came while the index was written: the pass is rolled back."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """What the daemon knows of one source. Paths are those inside it; None stands for the whole source."""
+
+    source: Source
+    root: str
+    due: dict[str | None, float] = field(default_factory=dict)
+    looked: dict[str | None, float] = field(default_factory=dict)
+    retries: dict[str, float] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
+
+
+class Daemon:
+    """Keeps the index at `db` current until a signal comes."""
+
+    def __init__(self, db: Path, sources: Sequence[Source], options: Options, tell: Tell):
+        self._db, self._sources, self._options, self._tell = db, sources, options, tell
+        self._places = {source.name: _Place(source, os.path.realpath(source.place)) for source in sources}
+        self._happened = Happened()
+        self._database: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
+        self._sweeps = 0
+        self._next_sweep = 0.0
+        self._refused = ""
+
+    def run(self) -> None:
+        """Watch until SIGINT or SIGTERM. Raises LockedError, IndexFileError."""
+        with file.locked(self._db, "watch"), self._signals() as busy:
+            with Watches(self._happened.add, self._happened.lose) as watches, suppress(_Stop):
+                self._follow(watches)  # before the first look, so that nothing falls between
+                with busy():
+                    self._catch_up()
+                self._next_sweep = time.monotonic()
+                _notify("READY=1")
+                while not self._happened.stopped:
+                    self._turn(watches, busy)
+            _notify("STOPPING=1")
+            if self._database is not None:
+                self._database.close()
+
+    # one turn
+
+    def _turn(self, watches: Watches, busy: Callable[[], Any]) -> None:
+        paths, lost = self._happened.wait(max(0.0, self._next_due() - time.monotonic()))
+        for path in paths:
+            self._note(path)
+        if lost:
+            self._tell("lost", {"why": "the kernel dropped events; everything is looked at"})
+            for place in self._places.values():
+                place.due[None] = 0.0
+        now = time.monotonic()
+        if now >= self._next_sweep:
+            self._sweep(now)
+        work = self._due_work(now)
+        if work and not self._happened.stopped:
+            with busy():
+                self._look(work)
+            self._follow(watches)
+
+    def _next_due(self) -> float:
+        return min([self._next_sweep, *(time_ for place in self._places.values() for time_ in place.due.values())])
+
+    def _due_work(self, now: float) -> dict[str, list[str] | None]:
+        work: dict[str, list[str] | None] = {}
+        for name, place in self._places.items():
+            due = [path for path, when in place.due.items() if when <= now]
+            if due:
+                work[name] = None if None in due or place.source.kind == "git" else [path for path in due if path]
+                for path in due if work[name] is not None or None not in due else list(place.due):
+                    place.due.pop(path, None)
+        return work
+
+    def _look(self, work: dict[str, list[str] | None]) -> None:
+        began = time.monotonic()
+        try:
+            report = look(self._connected(), self._sources, self._options, work)
+        except (sqlite3.DatabaseError, IndexFileError) as error:
+            self._tell("error", {"error": str(error)})
+            self._catch_up()
+            return
+        ended = time.monotonic()
+        self._told(report, ended - began)
+        for name, paths in work.items():
+            self._looked(self._places[name], paths, ended)
+        for name, path in report.unsettled:
+            self._places[name].due.setdefault(path, ended + AGAIN)
+
+    def _looked(self, place: _Place, paths: list[str] | None, ended: float) -> None:
+        place.looked = {path: when for path, when in place.looked.items() if ended - when < AGAIN}
+        place.looked.update(dict.fromkeys([None] if paths is None else paths, ended))
+        if place.source.kind == "git":
+            place.due.setdefault(None, ended + POLL)
+            return
+        unreadable = self._unreadable(place.source.name)
+        for path in list(place.retries):
+            if path not in unreadable and (paths is None or path in paths):
+                del place.retries[path]
+        for path in unreadable if paths is None else unreadable & set(paths):
+            pause = place.retries[path] = min(2 * place.retries.get(path, _FIRST_RETRY / 2), _LAST_RETRY)
+            place.due.setdefault(path, ended + pause)
+
+    def _catch_up(self) -> None:
+        """Bring the whole index up to date, and open it anew."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        began = time.monotonic()
+        report = bring_up_to_date(self._db, self._sources, self._options)
+        self._told(report, time.monotonic() - began)
+        for place in self._places.values():
+            place.due = {None: time.monotonic() + POLL} if place.source.kind == "git" else {}
+
+    def _connected(self) -> sqlite3.Connection:
+        """The index; opened anew when its file was replaced. Raises IndexFileError when it is gone."""
+        try:
+            status = self._db.stat()
+        except OSError:
+            raise IndexFileError(f"{self._db} is gone and is made anew") from None
+        if self._database is None or self._identity != (status.st_dev, status.st_ino):
+            if self._database is not None:
+                self._database.close()
+                raise IndexFileError(f"{self._db} was replaced and is brought up to date")
+            self._database = file.connect(self._db, write=True)
+            self._identity = (status.st_dev, status.st_ino)
+        return self._database
+
+    def _told(self, report: Report, seconds: float) -> None:
+        if report.built:
+            self._tell("built", {"why": report.built})
+        for source in report.sources:
+            counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
+            if any(counts.values()):
+                self._tell("changed", {"source": source.name, **counts, "ms": round(1000 * seconds, 1)})
+            if source.error:
+                self._tell("error", {"source": source.name, "error": source.error})
+
+    # where something happened
+
+    def _note(self, path: str) -> None:
+        """An event: find out which run it is about."""
+        if path.startswith(str(self._db)):
+            return  # our own writing
+        for place in self._places.values():
+            if f"{path}/".startswith(f"{place.root}/"):
+                if place.source.kind == "git":
+                    if not path.endswith(".lock"):
+                        self._soon(place, None)
+                else:
+                    inside = os.fsencode(path[len(place.root) + 1 :]).decode("utf-8", "backslashreplace")
+                    for about in self._about(place, inside, os.path.isdir(path)):
+                        self._soon(place, about)
+
+    def _about(self, place: _Place, path: str, is_folder: bool) -> Iterator[str]:
+        parts = path.split("/")
+        above = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
+        runs = [each for each in above if each in place.live]
+        if runs:
+            yield runs[0]
+            return
+        for each in above[-2:]:
+            if (run := run_of_overlay(each)) is not None:
+                yield run
+        yield path
+        parent = "/".join(parts[:-1])
+        if not is_folder and parent and (parts[-1] in ANCHORS or not self._has_runs(place, parent)):
+            yield parent  # it may have become a run
+
+    def _soon(self, place: _Place, path: str | None) -> None:
+        place.due[path] = min(place.due.get(path, float("inf")), place.looked.get(path, 0.0) + AGAIN)
+
+    def _follow(self, watches: Watches) -> None:
+        """Watch where runs may come, and what has not ended; look at what was not watched before."""
+        wanted: list[str] = []
+        for place in self._places.values():
+            if not isinstance(place.source, FolderSource):
+                wanted += _refs_folders(place.root)
+                continue
+            searched = sorted(path for path in place.source.searched if run_of_overlay(path) is None)
+            place.live = {path for path, _ in self._live(place.source.name)}
+            folders = ["", *searched, *(folder for _, folder in self._live(place.source.name))]
+            wanted += [f"{place.root}/{folder}".rstrip("/") for folder in folders]
+        for folder in watches.follow(wanted):
+            self._note(folder)
+        if watches.refused and watches.refused != self._refused:
+            self._tell("refused", {"why": f"watching folders: {watches.refused}; sweeps find what changes"})
+        self._refused = watches.refused
+
+    # what no event tells
+
+    def _sweep(self, now: float) -> None:
+        """Note every run whose folder or top files changed, a part of the others, and what is new or gone."""
+        self._next_sweep = now + SWEEP * random.uniform(0.9, 1.1)
+        self._sweeps += 1
+        for place in self._places.values():
+            if not isinstance(place.source, FolderSource):
+                self._soon(place, None)
+                continue
+            if not os.path.isdir(place.root) or not place.source.searched:
+                self._soon(place, None)
+                continue
+            known = self._top_stamps(place.source.name)
+            for path, stamps in known.items():
+                mine = hash(path) % PARTS == self._sweeps % PARTS
+                if mine or any(_stamp(f"{place.root}/{name}") != stamp for name, stamp in stamps):
+                    self._soon(place, path)
+            for folder in place.source.searched:
+                for path in _folders(place.root, folder):
+                    if path not in known and path not in place.source.searched:
+                        self._soon(place, path)
+        file.note(self._db, {"swept": file.now()})
+
+    # what the index holds
+
+    def _query(self, statement: str, *parameters: str) -> list[Any]:
+        try:
+            with closing(file.connect(self._db)) as database:
+                return database.execute(statement, parameters).fetchall()
+        except (sqlite3.Error, IndexFileError):
+            return []  # it is made anew by the next look
+
+    def _live(self, source: str) -> list[tuple[str, str]]:
+        """The runs that have not ended, with the folders that were searched for them, those changed last first."""
+        statement = """
+            SELECT p.path, rtrim(p.path || '/' || f.path, '/') FROM places p JOIN _files f ON f.place_pk = p.id
+            WHERE p.source = ? AND p.ref IS NULL AND NOT p.ended
+              AND (f.path = '' OR f.path LIKE '%/' AND f.path NOT LIKE '//%')
+            ORDER BY f.path <> '', f.mtime_ns DESC"""
+        return [(path, folder) for path, folder in self._query(statement, source)]
+
+    def _top_stamps(self, source: str) -> dict[str, list[tuple[str, Stamp]]]:
+        """By run: the stamps of its folder and of the files directly inside."""
+        statement = """
+            SELECT p.path, f.path, f.size, f.mtime_ns, f.ctime_ns, f.inode
+            FROM places p JOIN _files f ON f.place_pk = p.id
+            WHERE p.source = ? AND p.ref IS NULL AND instr(f.path, '/') = 0"""
+        found: dict[str, list[tuple[str, Stamp]]] = {}
+        for path, name, *stamp in self._query(statement, source):
+            found.setdefault(path, []).append((f"{path}/{name}".rstrip("/"), Stamp(*stamp)))
+        return found
+
+    def _unreadable(self, source: str) -> set[str]:
+        """The runs of which something cannot be read, and what else could not."""
+        statement = """
+            SELECT coalesce(
+                (SELECT p.path FROM places p WHERE p.source = q.source AND p.ref IS NULL AND p.run_key = q.run_key
+                 AND q.path LIKE p.path || '/%'),
+                rtrim(rtrim(q.path, replace(q.path, '/', '')), '/'))
+            FROM problems q WHERE q.source = ? AND q.ref IS NULL AND q.path <> ''"""
+        return {path for (path,) in self._query(statement, source) if path}
+
+    def _has_runs(self, place: _Place, folder: str) -> bool:
+        statement = "SELECT 1 FROM places WHERE source = ? AND path > ? AND path < ? AND ref IS NULL LIMIT 1"
+        return bool(self._query(statement, place.source.name, f"{folder}/", f"{folder}0"))
+
+    # signals
+
+    @contextmanager
+    def _signals(self) -> Iterator[Callable[[], Any]]:
+        """Let SIGINT and SIGTERM end the loop, and what is written at that moment; gives a context to write in."""
+        writing = False
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            self._happened.stop()
+            if writing:
+                raise _Stop
+
+        @contextmanager
+        def busy() -> Iterator[None]:
+            nonlocal writing
+            writing = True
+            try:
+                yield
+            finally:
+                writing = False
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield busy
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        return stamp_of(os.lstat(path))
+    except (OSError, ValueError):
+        return None
+
+
+def _folders(root: str, folder: str) -> list[str]:
+    """Paths of the folders directly inside, which may be runs."""
+    try:
+        with os.scandir(f"{root}/{folder}") as entries:
+            return [f"{folder}/{e.name}".lstrip("/") for e in entries if e.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
+def _refs_folders(repository: str) -> list[str]:
+    """The folders of a repository in which something happens when a ref moves."""
+    place = next((p for p in (repository, f"{repository}/.git") if os.path.isdir(f"{p}/refs")), None)
+    if place is None:
+        return []
+    return [place, *(folder for folder, _, _ in os.walk(f"{place}/refs"))]
+
+
+def _notify(state: str) -> None:
+    """Tell systemd (sd_notify(3)), if it started this process."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.connect(f"\0{address[1:]}" if address.startswith("@") else address)
+            notify.sendall(state.encode())

@@ -1,0 +1,159 @@
+"""Watches on folders: which of them something happened in, and nothing else.
+
+Events only say *look*; what changed is found by looking. Every watch is for one folder alone, since a recursive
+one puts a kernel watch on every folder below. The kernel may drop events when too many come at once, and
+watchdog then only logs it: `lost` tells.
+"""
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+MOST = 256
+"""Watches at the same time: each is a thread."""
+
+# without opened and closed-no-write, which our own reading causes
+_EVENTS: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileDeletedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
+_LOGGER = logging.getLogger("watchdog.observers.inotify_c")
+
+
+class Watches(FileSystemEventHandler):
+    """The watched folders; `happened` is called with the path of what changed, from another thread."""
+
+    def __init__(self, happened: Callable[[str], None], lost: Callable[[], None]):
+        self._happened = happened
+        self._observer: BaseObserver | None = None
+        self._watched: dict[str, tuple[ObservedWatch, tuple[int, int]]] = {}
+        self._overflow = _Overflow(lost)
+        self.refused = ""
+
+    def __enter__(self) -> "Watches":
+        _LOGGER.addHandler(self._overflow)
+        try:
+            self._observer = Observer()
+            self._observer.start()
+        except OSError as error:
+            self._observer, self.refused = None, f"{error.strerror or error}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _LOGGER.removeHandler(self._overflow)
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join(1)
+
+    def follow(self, folders: Iterable[str]) -> list[str]:
+        """Watch these folders, the first of them where there are too many. Returns those that were not watched before.
+
+        A folder that was removed and made again, or replaced, counts as new.
+        """
+        wanted = dict.fromkeys(list(dict.fromkeys(folders))[:MOST])
+        identities = {folder: identity for folder in wanted if (identity := _identity(folder))}
+        for folder, (watch, identity) in list(self._watched.items()):
+            if identities.get(folder) != identity:
+                del self._watched[folder]
+                if self._observer is not None:
+                    self._observer.unschedule(watch)
+        new = [folder for folder in identities if folder not in self._watched]
+        for folder in new:
+            if self._observer is None:
+                break
+            try:
+                watch = self._observer.schedule(self, folder, recursive=False, event_filter=_EVENTS)
+            except OSError as error:  # the kernel's limits
+                self.refused = f"{error.strerror or error}"
+                break
+            self._watched[folder] = watch, identities[folder]
+        else:
+            self.refused = "" if self._observer is not None else self.refused
+        return new
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        for path in {os.fsdecode(event.src_path), os.fsdecode(event.dest_path)} - {""}:
+            self._happened(path)
+
+
+class _Overflow(logging.Handler):
+    """Hears of events that the kernel dropped, which watchdog tells nobody but its log."""
+
+    def __init__(self, lost: Callable[[], None]):
+        super().__init__(logging.WARNING)
+        self._lost = lost
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "overflow" in record.getMessage().lower():
+            self._lost()
+
+
+def _identity(folder: str) -> tuple[int, int] | None:
+    try:
+        status = Path(folder).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class Happened:
+    """Paths that something happened to, handed from the threads of watches to the one that looks."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._paths: set[str] = set()
+        self._lost = False
+        self._stopped = False
+
+    def add(self, path: str) -> None:
+        with self._changed:
+            self._paths.add(path)
+            self._changed.notify()
+
+    def lose(self) -> None:
+        """Events were dropped: everything has to be looked at."""
+        with self._changed:
+            self._lost = True
+            self._changed.notify()
+
+    def stop(self) -> None:
+        """Wake whoever waits, for the last time."""
+        self._stopped = True  # called by a signal, which must not wait for the condition
+
+    @property
+    def stopped(self) -> bool:
+        return self._stopped
+
+    def wait(self, seconds: float) -> tuple[set[str], bool]:
+        """What happened since the last call, and whether events were dropped; waits for the first thing to happen."""
+        with self._changed:
+            left = seconds
+            while not (self._paths or self._lost or self._stopped) and left > 0:
+                self._changed.wait(min(left, 0.5))  # signals are handled between two waits
+                left -= 0.5
+            paths, self._paths = self._paths, set()
+            lost, self._lost = self._lost, False
+            return paths, lost
