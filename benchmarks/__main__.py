@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pygit2
 
-from benchmarks import trees
+from benchmarks import freshness, trees
 from benchmarks.floors import stat_jobs
 from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task
 from indexer.protocols import Options
@@ -120,6 +120,31 @@ class Bench:
         measured, floor = in_turns([ours, lambda: task("floor-log", repository)], self.rounds)
         yield Line(f"history of {runs:,} commits, against git log", measured, floor, 1.5)
 
+    def freshness(self) -> Iterator[Line]:
+        """A trial of a running job is written; a reader polls. Against event, read, parse, upsert."""
+        jobs, root = self._jobs()
+        if not (root / "jobs" / freshness.LIVE).exists():
+            freshness.make_live_job(root)
+        writes = 60 if self.quick else 200
+        remove_index(self.db)
+        floor = freshness.of_bare_loop(root, self.place / "bare.db", writes)
+        ours = freshness.of_watcher(root, self.db, writes)
+        for share, limit in ((0.5, 2.0), (0.99, 5.0)):
+            at = int(share * (writes - 1))
+            yield Line(f"freshness p{share * 100:.0f}, {jobs:,} jobs x 10", ours[at], floor[at], limit)
+
+    def idle(self) -> Iterator[Line]:
+        """The share of a core that a watcher takes while nothing happens, against the half percent allowed."""
+        jobs, root = self._jobs()
+        remove_index(self.db)
+        seconds = 20 if self.quick else 120
+        with freshness.watching(root, self.db) as watcher:
+            time.sleep(5)
+            before = watcher.cpu_seconds()
+            time.sleep(seconds)
+            used = (watcher.cpu_seconds() - before) / seconds
+        yield Line(f"idle watcher, {jobs:,} jobs x 10, % of a core", 100 * used, 0.5, 1.0, "in %")
+
     def start(self) -> Iterator[Line]:
         """A whole process that prints the newest 50 runs, against sqlite-utils on the same file."""
         remove_index(self.db)
@@ -191,6 +216,8 @@ LINES = (
     "one_changed_trial",
     "history",
     "start",
+    "freshness",
+    "idle",
 )
 
 

@@ -93,8 +93,8 @@ def make_job(folder: Path, number: int, trials: int) -> None:
         write_trial(folder, identity, trial, began + timedelta(seconds=trial))
 
 
-def write_trial(job: Path, identity: str, trial: int, began: datetime = _BEGIN, reward: float | None = None) -> Path:
-    """A finished trial; returns its result file."""
+def write_trial(job: Path, identity: str, trial: int, began: datetime = _BEGIN, reward: float | None = None) -> None:
+    """A finished trial, its result written in place."""
     folder = job / f"task-{trial % 10}__{trial:07}"
     folder.mkdir(exist_ok=True)
     config = {"task": {"path": f"main/task-{trial % 10}", "source": "main"}, "job_id": identity,
@@ -109,6 +109,13 @@ def write_trial(job: Path, identity: str, trial: int, began: datetime = _BEGIN, 
         "verifier_result": {"rewards": rewards}, "exception_info": None,
         "started_at": began.isoformat().replace("+00:00", "Z"), "finished_at": began.isoformat().replace("+00:00", "Z"),
     }  # fmt: skip
-    path = folder / "result.json"
-    path.write_text(json.dumps(result, indent=4))
-    return path
+    (folder / "result.json").write_text(json.dumps(result, indent=4))
+
+
+def replace_trial(job: Path, identity: str, trial: int, reward: float) -> None:
+    """A finished trial, its result written beside and then renamed."""
+    folder = job / f"task-{trial % 10}__{trial:07}"
+    new = json.loads((folder / "result.json").read_text())
+    new["verifier_result"] = {"rewards": {"reward": reward}}
+    (folder / "result.json.new").write_text(json.dumps(new, indent=4))
+    (folder / "result.json.new").rename(folder / "result.json")

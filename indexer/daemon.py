@@ -16,7 +16,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -34,6 +34,8 @@ from indexer.watches import Happened, Watches
 
 AGAIN = 0.05
 """Seconds between the end of a look at a run and the next one."""
+SETTLED = 0.025
+"""Seconds after which a file that had just changed is looked at again: more than two changes can share a time."""
 SWEEP = 60.0
 """Seconds between two sweeps, give or take a tenth."""
 PARTS = 10
@@ -94,8 +96,8 @@ class Daemon:
 
     def _turn(self, watches: Watches, busy: Callable[[], Any]) -> None:
         paths, lost = self._happened.wait(max(0.0, self._next_due() - time.monotonic()))
-        for path in paths:
-            self._note(path)
+        for path, done in paths.items():
+            self._note(path, AGAIN if not done else 0.0)
         if lost:
             self._tell("lost", {"why": "the kernel dropped events; everything is looked at"})
             for place in self._places.values():
@@ -135,13 +137,13 @@ class Daemon:
         for name, paths in work.items():
             self._looked(self._places[name], paths, ended)
         for name, path in report.unsettled:
-            self._places[name].due.setdefault(path, ended + AGAIN)
+            self._later(self._places[name], path, ended + SETTLED)
 
     def _looked(self, place: _Place, paths: list[str] | None, ended: float) -> None:
         place.looked = {path: when for path, when in place.looked.items() if ended - when < AGAIN}
         place.looked.update(dict.fromkeys([None] if paths is None else paths, ended))
         if place.source.kind == "git":
-            place.due.setdefault(None, ended + POLL)
+            self._later(place, None, ended + POLL)
             return
         unreadable = self._unreadable(place.source.name)
         for path in list(place.retries):
@@ -149,7 +151,7 @@ class Daemon:
                 del place.retries[path]
         for path in unreadable if paths is None else unreadable & set(paths):
             pause = place.retries[path] = min(2 * place.retries.get(path, _FIRST_RETRY / 2), _LAST_RETRY)
-            place.due.setdefault(path, ended + pause)
+            self._later(place, path, ended + pause)
 
     def _catch_up(self) -> None:
         """Bring the whole index up to date, and open it anew."""
@@ -188,19 +190,19 @@ class Daemon:
 
     # where something happened
 
-    def _note(self, path: str) -> None:
-        """An event: find out which run it is about."""
+    def _note(self, path: str, pause: float = 0.0) -> None:
+        """An event: find out which run it is about, and look there after a pause."""
         if path.startswith(str(self._db)):
             return  # our own writing
         for place in self._places.values():
             if f"{path}/".startswith(f"{place.root}/"):
                 if place.source.kind == "git":
                     if not path.endswith(".lock"):
-                        self._soon(place, None)
+                        self._soon(place, None, pause)
                 else:
                     inside = os.fsencode(path[len(place.root) + 1 :]).decode("utf-8", "backslashreplace")
                     for about in self._about(place, inside, os.path.isdir(path)):
-                        self._soon(place, about)
+                        self._soon(place, about, pause)
 
     def _about(self, place: _Place, path: str, is_folder: bool) -> Iterator[str]:
         parts = path.split("/")
@@ -217,8 +219,11 @@ class Daemon:
         if not is_folder and parent and (parts[-1] in ANCHORS or not self._has_runs(place, parent)):
             yield parent  # it may have become a run
 
-    def _soon(self, place: _Place, path: str | None) -> None:
-        place.due[path] = min(place.due.get(path, float("inf")), place.looked.get(path, 0.0) + AGAIN)
+    def _soon(self, place: _Place, path: str | None, pause: float = 0.0) -> None:
+        self._later(place, path, max(place.looked.get(path, 0.0) + AGAIN, time.monotonic() + pause))
+
+    def _later(self, place: _Place, path: str | None, when: float) -> None:
+        place.due[path] = min(place.due.get(path, float("inf")), when)
 
     def _follow(self, watches: Watches) -> None:
         """Watch where runs may come, and what has not ended; look at what was not watched before."""
@@ -265,8 +270,7 @@ class Daemon:
 
     def _query(self, statement: str, *parameters: str) -> list[Any]:
         try:
-            with closing(file.connect(self._db)) as database:
-                return database.execute(statement, parameters).fetchall()
+            return self._connected().execute(statement, parameters).fetchall()
         except (sqlite3.Error, IndexFileError):
             return []  # it is made anew by the next look
 

@@ -23,6 +23,7 @@ from indexer.errors import IndexFileError, SourceError
 from indexer.formats import READER
 from indexer.index import file
 from indexer.index.ledger import Ledger
+from indexer.index.transaction import prepare
 from indexer.index.writer import Pass
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run
@@ -112,6 +113,7 @@ def look(database: sqlite3.Connection, sources: Sequence[Source], options: Optio
 
     It does not wait for files that had just changed: the report has them, to be looked at again.
     """
+    prepare(database)
     database.execute("BEGIN IMMEDIATE")
     try:
         report = Report(None)
@@ -121,9 +123,6 @@ def look(database: sqlite3.Connection, sources: Sequence[Source], options: Optio
         if database.in_transaction:
             database.execute("ROLLBACK")
         raise
-    finally:
-        database.execute("DROP TABLE IF EXISTS temp._touched")
-        database.execute("DROP TABLE IF EXISTS temp._seen")
     return report
 
 

@@ -44,9 +44,13 @@ _LOGGER = logging.getLogger("watchdog.observers.inotify_c")
 
 
 class Watches(FileSystemEventHandler):
-    """The watched folders; `happened` is called with the path of what changed, from another thread."""
+    """The watched folders; `happened` is called from another thread.
 
-    def __init__(self, happened: Callable[[str], None], lost: Callable[[], None]):
+    It gets the path of what changed, and whether that is done: a file that was created or written to may be in
+    the middle of it, and is done when it is closed.
+    """
+
+    def __init__(self, happened: Callable[[str, bool], None], lost: Callable[[], None]):
         self._happened = happened
         self._observer: BaseObserver | None = None
         self._watched: dict[str, tuple[ObservedWatch, tuple[int, int]]] = {}
@@ -96,7 +100,7 @@ class Watches(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         for path in {os.fsdecode(event.src_path), os.fsdecode(event.dest_path)} - {""}:
-            self._happened(path)
+            self._happened(path, not isinstance(event, FileCreatedEvent | FileModifiedEvent))
 
 
 class _Overflow(logging.Handler):
@@ -124,13 +128,13 @@ class Happened:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._paths: set[str] = set()
+        self._paths: dict[str, bool] = {}
         self._lost = False
         self._stopped = False
 
-    def add(self, path: str) -> None:
+    def add(self, path: str, done: bool) -> None:
         with self._changed:
-            self._paths.add(path)
+            self._paths[path] = done or self._paths.get(path, False)
             self._changed.notify()
 
     def lose(self) -> None:
@@ -147,13 +151,13 @@ class Happened:
     def stopped(self) -> bool:
         return self._stopped
 
-    def wait(self, seconds: float) -> tuple[set[str], bool]:
-        """What happened since the last call, and whether events were dropped; waits for the first thing to happen."""
+    def wait(self, seconds: float) -> tuple[dict[str, bool], bool]:
+        """Paths since the last call and whether they are done; whether events were dropped. Waits for the first."""
         with self._changed:
             left = seconds
             while not (self._paths or self._lost or self._stopped) and left > 0:
                 self._changed.wait(min(left, 0.5))  # signals are handled between two waits
                 left -= 0.5
-            paths, self._paths = self._paths, set()
+            paths, self._paths = self._paths, {}
             lost, self._lost = self._lost, False
             return paths, lost

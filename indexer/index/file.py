@@ -68,7 +68,9 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
     mode = "rwc" if write else "ro"
     try:
         uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
-        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False)
+        database = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False, cached_statements=512
+        )
     except sqlite3.Error as error:
         raise IndexFileError(f"{path} cannot be opened: {error}") from None
     if write:

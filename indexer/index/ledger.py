@@ -65,7 +65,6 @@ class Ledger:
         self._changed = False
         self._run_count = 0
         self._several_refs = False
-        self._database.execute("CREATE TEMP TABLE IF NOT EXISTS _seen (place_pk INTEGER PRIMARY KEY)")
 
     # what the source asks
 

@@ -11,6 +11,16 @@ FULL = 5000
 _TOUCH = "INSERT INTO _touched VALUES (?, ?) ON CONFLICT DO UPDATE SET stale = max(stale, excluded.stale)"
 
 
+def prepare(database: sqlite3.Connection) -> None:
+    """Make the tables that last as long as a connection.
+
+    Where many transactions follow each other this is called before the first one begins: a table that a
+    transaction makes goes when it is rolled back, and every statement is compiled anew for it.
+    """
+    database.execute("CREATE TEMP TABLE IF NOT EXISTS _touched (key TEXT PRIMARY KEY, stale) WITHOUT ROWID")
+    database.execute("CREATE TEMP TABLE IF NOT EXISTS _seen (place_pk INTEGER PRIMARY KEY)")
+
+
 class Transaction:
     """Statements on an index inside one transaction, which the caller opens and ends.
 
@@ -23,7 +33,9 @@ class Transaction:
         self.changed = fresh
         self.waiting = 0
         self._batch: dict[str, list[Row]] = {}
-        database.execute("CREATE TEMP TABLE _touched (key TEXT PRIMARY KEY, stale) WITHOUT ROWID")
+        prepare(database)
+        database.execute("DELETE FROM temp._touched")
+        database.execute("DELETE FROM temp._seen")
 
     def run(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
         """Execute a statement that changes the index."""
