@@ -1,7 +1,7 @@
 """`watch`: stays, and looks where something happened.
 
 Three things make it look. Events of the file system say where, and are answered at once, the same run again no
-sooner than 50 ms after the last look ended. What could not be read is looked at again soon, then with growing
+sooner than 50 ms after a look that changed something. What could not be read is looked at again soon, then with growing
 pauses. And what no event tells is found by sweeps: each minute the folder and the top files of every run are
 compared with their stamps, and a tenth of the runs file by file, so that all are within ten minutes. An index that
 was right before is right again after `sweep` and the looks that follow from it, however many events were lost.
@@ -33,7 +33,7 @@ from indexer.sync import Report, bring_up_to_date, look
 from indexer.watches import Happened, Watches
 
 AGAIN = 0.05
-"""Seconds between the end of a look at a run and the next one."""
+"""Seconds between the end of a look that changed a run and the next one."""
 SETTLED = 0.025
 """Seconds after which a file that had just changed is looked at again: more than two changes can share a time."""
 SWEEP = 60.0
@@ -134,14 +134,17 @@ class Daemon:
             return
         ended = time.monotonic()
         self._told(report, ended - began)
+        changed = {source.name for source in report.sources if source.added or source.changed or source.removed}
         for name, paths in work.items():
-            self._looked(self._places[name], paths, ended)
+            self._looked(self._places[name], paths, ended, rest=name in changed)
         for name, path in report.unsettled:
             self._later(self._places[name], path, ended + SETTLED)
 
-    def _looked(self, place: _Place, paths: list[str] | None, ended: float) -> None:
+    def _looked(self, place: _Place, paths: list[str] | None, ended: float, *, rest: bool) -> None:
+        """What follows from a look; one that changed something lets its runs rest for a moment."""
         place.looked = {path: when for path, when in place.looked.items() if ended - when < AGAIN}
-        place.looked.update(dict.fromkeys([None] if paths is None else paths, ended))
+        if rest:
+            place.looked.update(dict.fromkeys([None] if paths is None else paths, ended))
         if place.source.kind == "git":
             self._later(place, None, ended + POLL)
             return
