@@ -68,14 +68,14 @@ def watch(
 ) -> None:
     """Bring the index up to date and stay: follow folders and refs until SIGINT or SIGTERM."""
     from indexer.daemon import Daemon
-    from indexer.settings import load
+    from indexer.settings import fetch_pauses, load
 
     if log_format not in ("text", "json"):
         raise SettingsError(f"log-format: {log_format!r} is neither text nor json")
     project = find_project(config, db)
     settings, sources = load(project)
     with render.log(sys.stdout, log_format) as tell:
-        Daemon(project.db, sources, settings.options(), tell).run()
+        Daemon(project.db, sources, settings.options(), tell, fetch_pauses(settings)).run()
 
 
 @app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")

@@ -14,21 +14,25 @@ import random
 import signal
 import socket
 import sqlite3
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from indexer.changes import Stamp
-from indexer.errors import IndexFileError
+from indexer.errors import IndexFileError, SourceError
 from indexer.formats import ANCHORS, run_of_overlay
 from indexer.index import file
 from indexer.protocols import Options
 from indexer.sources import Source
+from indexer.sources.clone import CloneSource
 from indexer.sources.folder import FolderSource, stamp_of
+from indexer.sources.git import GitSource
 from indexer.sync import Report, bring_up_to_date, look
 from indexer.watches import Happened, Watches
 
@@ -40,6 +44,8 @@ SWEEP = 60.0
 """Seconds between two sweeps, give or take a tenth."""
 PARTS = 10
 """Every run is compared file by file once in so many sweeps."""
+LONGEST_PAUSE = 600.0
+"""Seconds at most between two fetches from a remote that fails."""
 POLL = 5.0
 """Seconds between two looks at the refs of a repository, where no event tells that they moved."""
 _FIRST_RETRY, _LAST_RETRY = 0.1, 60.0
@@ -67,9 +73,17 @@ class _Place:
 class Daemon:
     """Keeps the index at `db` current until a signal comes."""
 
-    def __init__(self, db: Path, sources: Sequence[Source], options: Options, tell: Tell):
+    def __init__(
+        self,
+        db: Path,
+        sources: Sequence[Source],
+        options: Options,
+        tell: Tell,
+        fetch_pauses: Mapping[str, float] = MappingProxyType({}),
+    ):
         self._db, self._sources, self._options, self._tell = db, sources, options, tell
-        self._places = {source.name: _Place(source, os.path.realpath(source.place)) for source in sources}
+        self._fetch_pauses = fetch_pauses
+        self._places = {source.name: _Place(source, os.path.realpath(_folder(source))) for source in sources}
         self._happened = Happened()
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
@@ -85,6 +99,10 @@ class Daemon:
                 with busy():
                     self._catch_up()
                 self._next_sweep = time.monotonic()
+                for source in self._sources:
+                    if isinstance(source, CloneSource) and source.name in self._fetch_pauses:
+                        pause = self._fetch_pauses[source.name]
+                        threading.Thread(target=self._keep_fetching, args=(source, pause), daemon=True).start()
                 _notify("READY=1")
                 while not self._happened.stopped:
                     self._turn(watches, busy)
@@ -148,13 +166,25 @@ class Daemon:
         if place.source.kind == "git":
             self._later(place, None, ended + POLL)
             return
-        unreadable = self._unreadable(place.source.name)
+        unreadable = self._unreadable(place.source.name) | self._young(place, paths or [])
         for path in list(place.retries):
             if path not in unreadable and (paths is None or path in paths):
                 del place.retries[path]
         for path in unreadable if paths is None else unreadable & set(paths):
             pause = place.retries[path] = min(2 * place.retries.get(path, _FIRST_RETRY / 2), _LAST_RETRY)
             self._later(place, path, ended + pause)
+
+    def _young(self, place: _Place, paths: Sequence[str]) -> set[str]:
+        """Those of the paths that look like a run but do not tell yet what they are."""
+        known = "SELECT 1 FROM places WHERE source = ? AND path = ? AND ref IS NULL"
+        searched = place.source.searched if isinstance(place.source, FolderSource) else set()
+        return {
+            path
+            for path in paths
+            if path not in searched
+            and os.path.isdir(f"{place.root}/{path}")
+            and not self._query(known, place.source.name, path)
+        }
 
     def _catch_up(self) -> None:
         """Bring the whole index up to date, and open it anew."""
@@ -237,7 +267,7 @@ class Daemon:
                 continue
             searched = sorted(path for path in place.source.searched if run_of_overlay(path) is None)
             place.live = {path for path, _ in self._live(place.source.name)}
-            folders = ["", *searched, *(folder for _, folder in self._live(place.source.name))]
+            folders = ["", *searched, *place.retries, *(folder for _, folder in self._live(place.source.name))]
             wanted += [f"{place.root}/{folder}".rstrip("/") for folder in folders]
         for folder in watches.follow(wanted):
             self._note(folder)
@@ -260,7 +290,7 @@ class Daemon:
                 continue
             known = self._top_stamps(place.source.name)
             for path, stamps in known.items():
-                mine = hash(path) % PARTS == self._sweeps % PARTS
+                mine = zlib.crc32(path.encode()) % PARTS == self._sweeps % PARTS
                 if mine or any(_stamp(f"{place.root}/{name}") != stamp for name, stamp in stamps):
                     self._soon(place, path)
             for folder in place.source.searched:
@@ -268,6 +298,21 @@ class Daemon:
                     if path not in known and path not in place.source.searched:
                         self._soon(place, path)
         file.note(self._db, {"swept": file.now()})
+
+    def _keep_fetching(self, source: CloneSource, pause: float) -> None:
+        """In a thread of its own: fetch now and then, more seldom while it fails. Refs that move are seen as events."""
+        failed = 0
+        while not self._happened.stopped:
+            time.sleep(min(pause * 2**failed, max(pause, LONGEST_PAUSE)) * random.uniform(0.9, 1.1))
+            try:
+                source.fetch()
+            except SourceError:
+                failed = min(failed + 1, 16)
+            else:
+                recovered, failed = failed, 0
+                if not recovered:
+                    continue
+            self._happened.add(str(source.folder), True)  # the source starts or stops failing
 
     # what the index holds
 
@@ -338,6 +383,11 @@ class Daemon:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _folder(source: Source) -> str:
+    """Where a source lies on this machine."""
+    return str(source.folder) if isinstance(source, GitSource) else source.place
 
 
 def _stamp(path: str) -> Stamp | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pygit2
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentVariableError
 
@@ -19,6 +19,7 @@ from indexer.project import DB, Project, expanded, read_toml
 from indexer.protocols import Options
 from indexer.records import span_seconds
 from indexer.sources import Source
+from indexer.sources.clone import CloneSource
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import DEFAULT_REFS, GitSource, open_repository
 
@@ -28,7 +29,12 @@ def _span(text: str) -> str:
     return text
 
 
+def _pause(text: str) -> str:
+    return text if text == "0" else _span(text)
+
+
 Span = Annotated[str, AfterValidator(_span)]
+Pause = Annotated[str, AfterValidator(_pause)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,]*$")]
 
 
@@ -45,13 +51,21 @@ class FolderSettings(_Strict):
 
 
 class GitSettings(_Strict):
-    """Refs of an existing clone, bare or not."""
+    """Refs of an existing clone, bare or not, or of a repository elsewhere, of which a clone is kept."""
 
     name: Name
     kind: Literal["git"]
-    path: Path
+    path: Path | None = None
+    url: Annotated[str, Field(min_length=1, pattern=r"^[^-\s][^\n]*$")] | None = None
+    fetch_every: Pause = "30s"
     refs: tuple[Annotated[str, Field(min_length=1)], ...] = Field(DEFAULT_REFS, min_length=1)
     wip: bool = True
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "GitSettings":
+        if (self.path is None) == (self.url is None):
+            raise ValueError("name either path or url")
+        return self
 
 
 class Threshold(_Strict):
@@ -114,6 +128,12 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
     return settings, sources
 
 
+def fetch_pauses(settings: Settings) -> dict[str, float]:
+    """Seconds between two fetches, by the name of each source that is fetched."""
+    sources = [each for each in settings.source if isinstance(each, GitSettings) and each.url is not None]
+    return {each.name: span_seconds(each.fetch_every) for each in sources if each.fetch_every != "0"}
+
+
 def _require_outside(db: Path, sources: Sequence[Source]) -> None:
     """Sources are only read: the index does not lie in a repository's own folder."""
     for source in sources:
@@ -158,6 +178,9 @@ def _toml(text: str) -> str:
 
 
 def _source(root: Path, settings: FolderSettings | GitSettings) -> Source:
+    if isinstance(settings, GitSettings) and settings.url is not None:
+        return CloneSource(settings.name, settings.url, settings.refs, settings.wip)
+    assert settings.path is not None
     place = Path(os.path.normpath(root / expanded(settings.path)))
     if isinstance(settings, GitSettings):
         return GitSource(settings.name, place, settings.refs, settings.wip)

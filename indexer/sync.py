@@ -28,6 +28,7 @@ from indexer.index.writer import Pass
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run
 from indexer.sources import Source
+from indexer.sources.clone import CloneSource
 
 RACY_NS = 20_000_000
 """A file that changed this short before it was read may change again unseen, in nanoseconds."""
@@ -81,6 +82,7 @@ def sync(db: Path, sources: Sequence[Source], options: Options, progress: Progre
 
 def bring_up_to_date(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
     """As `sync`, for who holds the lock already."""
+    fetch(sources)
     with _clear_errors(db):
         fault = file.fault(db, reader(options))
         if fault is None:
@@ -101,7 +103,16 @@ def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Pro
     Raises LockedError, IndexFileError, SourceError.
     """
     with file.locked(db, "rebuild"), _clear_errors(db):
+        fetch(sources)
         return _build(db, sources, options, progress, "asked for", strict=True)
+
+
+def fetch(sources: Iterable[Source]) -> None:
+    """Bring the clones up to date that are kept for sources elsewhere; one that fails tells so when it is opened."""
+    for source in sources:
+        if isinstance(source, CloneSource):
+            with suppress(SourceError):
+                source.fetch()
 
 
 Work = Mapping[str, Collection[str] | None]

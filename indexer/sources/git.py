@@ -66,6 +66,7 @@ class GitSource:
 
     def __init__(self, name: str, path: Path, refs: Sequence[str] = DEFAULT_REFS, wip: bool = True):
         self.name = name
+        self.folder = path
         self.place = str(path)
         self._refs = tuple(refs)
         self._wip = wip
@@ -73,7 +74,7 @@ class GitSource:
         self._repository: pygit2.Repository
 
     def open(self) -> None:
-        self._repository = open_repository(Path(self.place))
+        self._repository = open_repository(self.folder)
         with self._one_error():
             self._objects = Objects(self._repository, _partial_clone_hint(self._repository))
 
@@ -124,10 +125,20 @@ class GitSource:
         except (KeyError, pygit2.GitError, Unreadable):
             return None
 
+    def found_between(self, old: str | None, new: str) -> Iterator[Found]:
+        """The run folders in which a commit differs from another one, or all of it."""
+        root = self._root("", self._commit(new))
+        steps = self._difference(self._root("", self._commit(old)), root) if old else self._whole(root)
+        return (step for step in steps if isinstance(step, Found))
+
+    def has(self, blob: bytes) -> bool:
+        """Whether an object is in the repository."""
+        return pygit2.Oid(raw=blob) in self._repository
+
     def _tips(self, patterns: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         """Full names of the refs that match, sorted, with their commits' ids; None for one that cannot be read."""
         for ref in sorted(_ref_names(self._repository)):
-            if not any(_matches(pattern, ref) for pattern in patterns) or not ref.isprintable():
+            if not any(matches(pattern, ref) for pattern in patterns) or not ref.isprintable():
                 continue
             try:
                 reference = self._repository.references[ref]
@@ -141,7 +152,7 @@ class GitSource:
 
     def _unmatched(self, published: Mapping[str, str | None]) -> Iterator[Trouble]:
         for name in self._refs:
-            if "*" not in name and not any(_matches(name, ref) for ref in published):
+            if "*" not in name and not any(matches(name, ref) for ref in published):
                 unborn = self._repository.is_empty
                 why = "the repository has no commits yet" if unborn else f"no ref {name} holds a commit"
                 yield Trouble(None, name, "missing-ref", why)
@@ -384,7 +395,7 @@ def open_repository(path: Path) -> pygit2.Repository:
     raise SourceError(f"{path} cannot be opened: {error_line(why)}")
 
 
-def _matches(pattern: str, ref: str) -> bool:
+def matches(pattern: str, ref: str) -> bool:
     """Whether a name or pattern of the settings stands for a full ref name; `*` is any text."""
     if not pattern.startswith("refs/"):
         kind, _, name = ref.removeprefix("refs/").partition("/")
@@ -415,7 +426,7 @@ def _ref_names(repository: pygit2.Repository) -> set[str]:
 
 
 def _is_draft(ref: str) -> bool:
-    return any(_matches(name, ref) for name in WIP_REFS)
+    return any(matches(name, ref) for name in WIP_REFS)
 
 
 def _shallow(repository: pygit2.Repository) -> frozenset[str]:
