@@ -1,6 +1,7 @@
 """`indexer watch` as a process: readers see what happened almost at once, and nothing is missed for good."""
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -15,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from watchdog.observers.api import BaseObserver
 
 from indexer.check import check
 from indexer.index import file
+from indexer.watches import Watches
 from tests.bundles import at, bundle, row
 from tests.jobs import job, result, trial
 from tests.worlds import World
@@ -48,11 +51,12 @@ def until(what: Callable[[], Any]) -> None:
 class Watching:
     """A running watcher."""
 
-    def __init__(self, world: World, **environment: str):
+    def __init__(self, world: World, settings: str = SETTINGS, sweep: float = 60.0, **environment: str):
         self.world = world
         config = world.root / "indexer.toml"
-        config.write_text(SETTINGS.format(db=world.db, repo=world.repo.path, local=world.local))
-        command = [sys.executable, "-c", "from indexer.cli import main; main()", "watch", "--config", str(config)]
+        config.write_text(settings.format(db=world.db, repo=world.repo.path, local=world.local))
+        code = f"from indexer import cli, daemon; daemon.SWEEP = {sweep}; cli.main()"
+        command = [sys.executable, "-c", code, "watch", "--config", str(config)]
         command += ["--log-format", "json"]
         with (world.root / "log").open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
@@ -210,3 +214,90 @@ def test_systemd_is_told(world: World) -> None:
         assert listening.recv(100) == b"READY=1"
         assert watching.stop() == 0
         assert listening.recv(100) == b"STOPPING=1"
+
+
+def test_a_remote_is_fetched_now_and_then(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(world.root / "cache"))
+    world.repo.git("config", "uploadpack.allowFilter", "true")
+    world.repo.commit(at(A, bundle()))
+    settings = SETTINGS.replace('path = "{repo}"', 'url = "file://{repo}"\nfetch_every = "1s"')
+    watching = Watching(world, settings)
+    try:
+        watching.sees("SELECT status FROM runs", "completed")
+        world.repo.commit({f"metadata/{A}/tags.json": '{"tags": ["x"], "updated_at": "2026-01-06T09:00:00Z"}'})
+        watching.sees("SELECT tags FROM runs", '["x"]')
+        away = world.repo.path.with_name("away")
+        world.repo.path.rename(away)
+        watching.sees("SELECT count(*) FROM sources WHERE error LIKE '%cannot be fetched%'", 1)
+        world.write(at("jobs/a", job()))
+        watching.sees("SELECT source FROM runs ORDER BY source", "local", "team")
+        away.rename(world.repo.path)
+        watching.sees("SELECT count(*) FROM sources WHERE error IS NULL", 2)
+    finally:
+        assert watching.stop() == 0
+
+
+def test_what_no_event_tells_is_found_by_sweeps(world: World) -> None:
+    world.write(at("jobs/old", job()))
+    watching = Watching(world, sweep=0.3)
+    try:
+        world.write({"jobs/old/fizz__aaaaaaa/result.json": trial(reward=0.0)})  # an ended job is not watched
+        watching.sees("SELECT passed FROM runs", 0)
+        world.write({"jobs/old/result.json": result(finished=False, stats={"n_running_trials": 1})})
+        watching.sees("SELECT status FROM runs", "running")
+    finally:
+        assert watching.stop() == 0
+
+
+BURST = """
+import sys, os
+root, writer, jobs, writes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+for number in range(writes):
+    folder = f"{root}/jobs/live/trial__{number % 50:07}"
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/noise-{writer}.log", "w") as file:
+        file.write("x")
+for number in range(jobs):
+    os.makedirs(f"{root}/jobs/{writer}-{number}")
+    with open(f"{root}/jobs/{writer}-{number}/noise", "w") as file:
+        file.write("x")
+"""
+
+
+@pytest.mark.slow
+def test_a_storm_of_events_makes_it_neither_deaf_nor_wrong(world: World) -> None:
+    world.write(at("jobs/live", job(finished=False, stats={"n_running_trials": 1})))
+    watching = Watching(world, sweep=1.0)
+    try:
+        command = [sys.executable, "-c", BURST, str(world.local)]
+        writers = [subprocess.Popen([*command, str(number), "700", "12000"]) for number in range(3)]
+        world.write(at("jobs/during", job(id="23b29240-0000-4000-8000-000000000003")))
+        assert [writer.wait() for writer in writers] == [0, 0, 0]
+        world.write(at("jobs/after", job(id="23b29240-0000-4000-8000-000000000004")))
+        watching.sees("SELECT path FROM runs ORDER BY path", "jobs/after", "jobs/during", "jobs/live")
+        until(lambda: check(world.db, world.sources, world.options) == [])
+        memory = Path(f"/proc/{watching.process.pid}/status").read_text()
+        anonymous = next(int(line.split()[1]) for line in memory.splitlines() if line.startswith("RssAnon"))
+        assert anonymous < 200_000  # kB
+    finally:
+        assert watching.stop() == 0
+
+
+def test_the_kernels_limits_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, Watches(lambda path, done: None, lambda: None) as watches:
+        patched.setattr(BaseObserver, "schedule", refuse)
+        watches.follow([str(world.local)])
+        assert watches.refused == "No space left on device"
+        patched.undo()
+        assert watches.follow([str(world.local)]) == [str(world.local)]
+        assert watches.refused == ""
+
+
+def test_dropped_events_are_heard_of() -> None:
+    lost: list[bool] = []
+    with Watches(lambda path, done: None, lambda: lost.append(True)):
+        logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed: events were lost")
+    assert lost == [True]
