@@ -379,8 +379,8 @@ def _share(own: float | None, together: float | None, samples: int) -> float | N
 
 def _shares(together: int | None, samples: int) -> list[int | None]:
     """A count split evenly so that the parts add up to it."""
-    if together is None:
-        return [None] * samples
+    if together is None or samples == 1:
+        return [together] * samples
     each, rest = divmod(together, samples)
     return [each + (at < rest) for at in range(samples)]
 

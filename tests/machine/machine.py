@@ -25,6 +25,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from indexer import sync as passes
 from indexer.check import check
 from indexer.errors import SourceError
+from indexer.index import file
 from indexer.protocols import Options
 from tests.bundles import at
 from tests.machine import content
@@ -301,6 +302,19 @@ class Machine(RuleBasedStateMachine):
             self.db.write_bytes(b"\xff" * size)
         else:
             os.truncate(self.db, 0 if how == "emptied" else size // 2)
+
+    @rule(at=st.integers(0, 4), where=st.lists(paths, max_size=3))
+    def looked(self, at: int, where: list[str]) -> None:
+        """A watcher looks at some runs, or at a whole source, and at nothing else."""
+        if self._is_away():
+            return
+        if self._state() is None or file.fault(self.db, passes.reader(self.options)):
+            passes.sync(self.db, opened(self._sources()), self.options)
+        self.did("look")
+        name = self.named[at % len(self.named)]
+        with closing(file.connect(self.db, write=True)) as database:
+            passes.look(database, opened(self._sources()), self.options, {name: where or None})
+        assert not self._faults()
 
     @rule()
     def sync_with_a_reader_at_every_statement(self) -> None:
