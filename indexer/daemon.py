@@ -26,7 +26,7 @@ from typing import Any
 
 from indexer.changes import Stamp
 from indexer.errors import IndexFileError, SourceError
-from indexer.formats import ANCHORS, run_of_overlay
+from indexer.formats import run_of_overlay
 from indexer.index import file
 from indexer.protocols import Options
 from indexer.sources import Source
@@ -63,11 +63,12 @@ class _Place:
     """What the daemon knows of one source. Paths are those inside it; None stands for the whole source."""
 
     source: Source
-    root: str
+    root: str  # where it is on this machine; of a repository, where its refs are
     due: dict[str | None, float] = field(default_factory=dict)
     looked: dict[str | None, float] = field(default_factory=dict)
     retries: dict[str, float] = field(default_factory=dict)
-    live: set[str] = field(default_factory=set)
+    live: dict[str, None] = field(default_factory=dict)
+    failing: str | None = None
 
 
 class Daemon:
@@ -83,13 +84,15 @@ class Daemon:
     ):
         self._db, self._sources, self._options, self._tell = db, sources, options, tell
         self._fetch_pauses = fetch_pauses
-        self._places = {source.name: _Place(source, os.path.realpath(_folder(source))) for source in sources}
+        self._places = {source.name: _Place(source, os.path.realpath(source.place)) for source in sources}
+        self._own = {f"{os.path.realpath(db)}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".lock")}
         self._happened = Happened()
         self._database: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None
         self._sweeps = 0
         self._next_sweep = 0.0
         self._refused = ""
+        self._stumbled = 0
 
     def run(self) -> None:
         """Watch until SIGINT or SIGTERM. Raises LockedError, IndexFileError."""
@@ -98,6 +101,7 @@ class Daemon:
                 self._follow(watches)  # before the first look, so that nothing falls between
                 with busy():
                     self._catch_up()
+                self._follow(watches)
                 self._next_sweep = time.monotonic()
                 for source in self._sources:
                     if isinstance(source, CloneSource) and source.name in self._fetch_pauses:
@@ -121,12 +125,14 @@ class Daemon:
             for place in self._places.values():
                 place.due[None] = 0.0
         now = time.monotonic()
-        if now >= self._next_sweep:
+        swept = now >= self._next_sweep
+        if swept:
             self._sweep(now)
         work = self._due_work(now)
         if work and not self._happened.stopped:
             with busy():
                 self._look(work)
+        if work or swept:
             self._follow(watches)
 
     def _next_due(self) -> float:
@@ -137,20 +143,21 @@ class Daemon:
         for name, place in self._places.items():
             due = [path for path, when in place.due.items() if when <= now]
             if due:
-                work[name] = None if None in due or place.source.kind == "git" else [path for path in due if path]
-                for path in due if work[name] is not None or None not in due else list(place.due):
-                    place.due.pop(path, None)
+                whole = None in due or place.failing is not None or place.source.kind == "git"
+                work[name] = None if whole else [path for path in due if path]
+                for path in list(place.due) if whole else due:
+                    del place.due[path]
         return work
 
     def _look(self, work: dict[str, list[str] | None]) -> None:
         began = time.monotonic()
         try:
             report = look(self._connected(), self._sources, self._options, work)
-        except (sqlite3.DatabaseError, IndexFileError) as error:
-            self._tell("error", {"error": str(error)})
-            self._catch_up()
+        except (sqlite3.Error, IndexFileError, SourceError, OSError) as error:
+            self._stumble(error, work)
             return
         ended = time.monotonic()
+        self._stumbled = 0
         self._told(report, ended - began)
         changed = {source.name for source in report.sources if source.added or source.changed or source.removed}
         for name, paths in work.items():
@@ -158,15 +165,35 @@ class Daemon:
         for name, path in report.unsettled:
             self._later(self._places[name], path, ended + SETTLED)
 
+    def _stumble(self, error: Exception, work: dict[str, list[str] | None]) -> None:
+        """The index could not be written: a full disk, another one in its place. Try again, with growing pauses."""
+        if not self._stumbled:
+            self._tell("error", {"error": str(error)})
+        pause = min(_FIRST_RETRY * 2**self._stumbled, _LAST_RETRY)
+        self._stumbled = min(self._stumbled + 1, 16)
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+        if not isinstance(error, OSError):
+            try:
+                self._catch_up()
+            except (sqlite3.Error, IndexFileError, SourceError, OSError):
+                pass  # as was told; the next try is after the pause
+            else:
+                self._stumbled = 0
+                return
+        for name in work:
+            self._places[name].due = {None: time.monotonic() + pause}
+
     def _looked(self, place: _Place, paths: list[str] | None, ended: float, *, rest: bool) -> None:
         """What follows from a look; one that changed something lets its runs rest for a moment."""
         place.looked = {path: when for path, when in place.looked.items() if ended - when < AGAIN}
         if rest:
             place.looked.update(dict.fromkeys([None] if paths is None else paths, ended))
-        if place.source.kind == "git":
+        if place.source.kind == "git" or place.failing is not None:
             self._later(place, None, ended + POLL)
             return
-        unreadable = self._unreadable(place.source.name) | self._young(place, paths or [])
+        unreadable = self._unreadable(place) | self._young(place, paths or [])
         for path in list(place.retries):
             if path not in unreadable and (paths is None or path in paths):
                 del place.retries[path]
@@ -177,7 +204,7 @@ class Daemon:
     def _young(self, place: _Place, paths: Sequence[str]) -> set[str]:
         """Those of the paths that look like a run but do not tell yet what they are."""
         known = "SELECT 1 FROM places WHERE source = ? AND path = ? AND ref IS NULL"
-        searched = place.source.searched if isinstance(place.source, FolderSource) else set()
+        searched = place.source.searched if isinstance(place.source, FolderSource) else {}
         return {
             path
             for path in paths
@@ -193,9 +220,13 @@ class Daemon:
             self._database = None
         began = time.monotonic()
         report = bring_up_to_date(self._db, self._sources, self._options)
-        self._told(report, time.monotonic() - began)
+        ended = time.monotonic()
+        self._told(report, ended - began)
         for place in self._places.values():
-            place.due = {None: time.monotonic() + POLL} if place.source.kind == "git" else {}
+            place.due = {}
+            self._looked(place, None, ended, rest=False)
+        for name, path in report.unsettled:
+            self._later(self._places[name], path, ended + SETTLED)
 
     def _connected(self) -> sqlite3.Connection:
         """The index; opened anew when its file was replaced. Raises IndexFileError when it is gone."""
@@ -218,39 +249,47 @@ class Daemon:
             counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
             if any(counts.values()):
                 self._tell("changed", {"source": source.name, **counts, "ms": round(1000 * seconds, 1)})
-            if source.error:
+            place = self._places[source.name]
+            if source.error and source.error != place.failing:
                 self._tell("error", {"source": source.name, "error": source.error})
+            if source.error or source.looked:
+                place.failing = source.error
 
     # where something happened
 
     def _note(self, path: str, pause: float = 0.0) -> None:
         """An event: find out which run it is about, and look there after a pause."""
-        if path.startswith(str(self._db)):
-            return  # our own writing
+        if path in self._own:
+            return
         for place in self._places.values():
-            if f"{path}/".startswith(f"{place.root}/"):
-                if place.source.kind == "git":
-                    if not path.endswith(".lock"):
-                        self._soon(place, None, pause)
-                else:
-                    inside = os.fsencode(path[len(place.root) + 1 :]).decode("utf-8", "backslashreplace")
-                    for about in self._about(place, inside, os.path.isdir(path)):
-                        self._soon(place, about, pause)
+            if not f"{path}/".startswith(f"{place.root}/"):
+                continue
+            if not isinstance(place.source, FolderSource):
+                if not path.endswith(".lock"):
+                    self._soon(place, None, pause)
+                continue
+            inside = os.fsencode(path[len(place.root) + 1 :]).decode("utf-8", "backslashreplace")
+            for about in self._about(place, place.source, inside):
+                self._soon(place, about, pause)
 
-    def _about(self, place: _Place, path: str, is_folder: bool) -> Iterator[str]:
-        parts = path.split("/")
-        above = ["/".join(parts[:end]) for end in range(1, len(parts) + 1)]
-        runs = [each for each in above if each in place.live]
-        if runs:
-            yield runs[0]
+    def _about(self, place: _Place, source: FolderSource, path: str) -> Iterator[str | None]:
+        if not path:
+            yield None
+            return
+        above = [path[:at] for at, c in enumerate(f"{path}/") if c == "/"]
+        if run := next((each for each in above if each in place.live), None):
+            yield run
             return
         for each in above[-2:]:
             if (run := run_of_overlay(each)) is not None:
                 yield run
-        yield path
-        parent = "/".join(parts[:-1])
-        if not is_folder and parent and (parts[-1] in ANCHORS or not self._has_runs(place, parent)):
-            yield parent  # it may have become a run
+        try:
+            about = source.about(path)
+        except SourceError:
+            yield None
+            return
+        if about is not None:
+            yield about
 
     def _soon(self, place: _Place, path: str | None, pause: float = 0.0) -> None:
         self._later(place, path, max(place.looked.get(path, 0.0) + AGAIN, time.monotonic() + pause))
@@ -260,16 +299,23 @@ class Daemon:
 
     def _follow(self, watches: Watches) -> None:
         """Watch where runs may come, and what has not ended; look at what was not watched before."""
-        wanted: list[str] = []
+        first: list[str] = []
+        others: list[str] = []
         for place in self._places.values():
-            if not isinstance(place.source, FolderSource):
-                wanted += _refs_folders(place.root)
-                continue
-            searched = sorted(path for path in place.source.searched if run_of_overlay(path) is None)
-            place.live = {path for path, _ in self._live(place.source.name)}
-            folders = ["", *searched, *place.retries, *(folder for _, folder in self._live(place.source.name))]
-            wanted += [f"{place.root}/{folder}".rstrip("/") for folder in folders]
-        for folder in watches.follow(wanted):
+            if isinstance(place.source, GitSource):
+                folders = place.source.refs_folders()
+                place.root = folders[0].rstrip("/") if folders else place.root
+                first += folders
+            elif isinstance(place.source, FolderSource):
+                place.root = os.path.realpath(place.source.place)
+                live = self._live(place.source.name)
+                place.live = dict.fromkeys(path for path, _ in live)
+                roots = [path for path in place.source.searched if "/" not in path]
+                rest = [path for path in place.source.searched if "/" in path and run_of_overlay(path) is None]
+                first += [f"{place.root}/{folder}".rstrip("/") for folder in ("", *roots)]
+                first += [f"{place.root}/{folder}" for _, folder in live]
+                others += [f"{place.root}/{folder}" for folder in (*place.retries, *rest)]
+        for folder in watches.follow([*first, *others]):
             self._note(folder)
         if watches.refused and watches.refused != self._refused:
             self._tell("refused", {"why": f"watching folders: {watches.refused}; sweeps find what changes"})
@@ -282,37 +328,46 @@ class Daemon:
         self._next_sweep = now + SWEEP * random.uniform(0.9, 1.1)
         self._sweeps += 1
         for place in self._places.values():
-            if not isinstance(place.source, FolderSource):
+            if isinstance(place.source, FolderSource) and os.path.isdir(place.root):
+                self._sweep_folder(place, place.source)
+            else:
                 self._soon(place, None)
+        try:
+            file.note(self._db, {"swept": file.now()})
+        except OSError as error:
+            self._tell("error", {"error": f"{file.lock_path(self._db)}: {error.strerror}"})
+
+    def _sweep_folder(self, place: _Place, source: FolderSource) -> None:
+        known = self._top_stamps(source.name)
+        for path, stamps in known.items():
+            mine = zlib.crc32(path.encode()) % PARTS == self._sweeps % PARTS
+            if mine or any(_stamp(f"{place.root}/{name}") != stamp for name, stamp in stamps):
+                self._soon(place, path)
+        for part in source.parts():
+            if part not in source.searched and part not in known and os.path.isdir(f"{place.root}/{part}"):
+                self._soon(place, part or None)
+        for folder, stamp in source.searched.items():
+            if _stamp(f"{place.root}/{folder}") == stamp:
                 continue
-            if not os.path.isdir(place.root) or not place.source.searched:
-                self._soon(place, None)
-                continue
-            known = self._top_stamps(place.source.name)
-            for path, stamps in known.items():
-                mine = zlib.crc32(path.encode()) % PARTS == self._sweeps % PARTS
-                if mine or any(_stamp(f"{place.root}/{name}") != stamp for name, stamp in stamps):
-                    self._soon(place, path)
-            for folder in place.source.searched:
-                for path in _folders(place.root, folder):
-                    if path not in known and path not in place.source.searched:
-                        self._soon(place, path)
-        file.note(self._db, {"swept": file.now()})
+            inside = _folders(place.root, folder)
+            new = [path for path in inside if path not in known and path not in source.searched]
+            for path in new if inside else [folder]:
+                self._soon(place, path or None)
 
     def _keep_fetching(self, source: CloneSource, pause: float) -> None:
-        """In a thread of its own: fetch now and then, more seldom while it fails. Refs that move are seen as events."""
-        failed = 0
+        """In a thread of its own: fetch now and then, more seldom while it fails."""
+        failed, wait = 0, 0.0
         while not self._happened.stopped:
-            time.sleep(min(pause * 2**failed, max(pause, LONGEST_PAUSE)) * random.uniform(0.9, 1.1))
+            time.sleep(wait)
+            before, moved = source.error, False
             try:
-                source.fetch()
+                moved = source.fetch()
+                failed = 0
             except SourceError:
                 failed = min(failed + 1, 16)
-            else:
-                recovered, failed = failed, 0
-                if not recovered:
-                    continue
-            self._happened.add(str(source.folder), True)  # the source starts or stops failing
+            wait = min(pause * 2**failed, max(pause, LONGEST_PAUSE)) * random.uniform(0.9, 1.1)
+            if moved or source.error != before:
+                self._happened.add(self._places[source.name].root, True)
 
     # what the index holds
 
@@ -342,19 +397,16 @@ class Daemon:
             found.setdefault(path, []).append((f"{path}/{name}".rstrip("/"), Stamp(*stamp)))
         return found
 
-    def _unreadable(self, source: str) -> set[str]:
-        """The runs of which something cannot be read, and what else could not."""
-        statement = """
-            SELECT coalesce(
-                (SELECT p.path FROM places p WHERE p.source = q.source AND p.ref IS NULL AND p.run_key = q.run_key
-                 AND q.path LIKE p.path || '/%'),
-                rtrim(rtrim(q.path, replace(q.path, '/', '')), '/'))
-            FROM problems q WHERE q.source = ? AND q.ref IS NULL AND q.path <> ''"""
-        return {path for (path,) in self._query(statement, source) if path}
-
-    def _has_runs(self, place: _Place, folder: str) -> bool:
-        statement = "SELECT 1 FROM places WHERE source = ? AND path > ? AND path < ? AND ref IS NULL LIMIT 1"
-        return bool(self._query(statement, place.source.name, f"{folder}/", f"{folder}0"))
+    def _unreadable(self, place: _Place) -> set[str]:
+        """Where to look again, since something there cannot be read."""
+        if not isinstance(place.source, FolderSource):
+            return set()
+        problems = "SELECT DISTINCT path FROM problems WHERE source = ? AND ref IS NULL AND path <> ''"
+        paths = [path for (path,) in self._query(problems, place.source.name)]
+        try:
+            return {about for path in paths if (about := place.source.about(path))}
+        except SourceError:
+            return set()
 
     # signals
 
@@ -385,11 +437,6 @@ class Daemon:
                 signal.signal(number, handler)
 
 
-def _folder(source: Source) -> str:
-    """Where a source lies on this machine."""
-    return str(source.folder) if isinstance(source, GitSource) else source.place
-
-
 def _stamp(path: str) -> Stamp | None:
     try:
         return stamp_of(os.lstat(path))
@@ -404,14 +451,6 @@ def _folders(root: str, folder: str) -> list[str]:
             return [f"{folder}/{e.name}".lstrip("/") for e in entries if e.is_dir(follow_symlinks=False)]
     except OSError:
         return []
-
-
-def _refs_folders(repository: str) -> list[str]:
-    """The folders of a repository in which something happens when a ref moves."""
-    place = next((p for p in (repository, f"{repository}/.git") if os.path.isdir(f"{p}/refs")), None)
-    if place is None:
-        return []
-    return [place, *(folder for folder, _, _ in os.walk(f"{place}/refs"))]
 
 
 def _notify(state: str) -> None:

@@ -56,6 +56,7 @@ class SourceReport:
     changed: int = 0
     removed: int = 0
     error: str | None = None
+    looked: bool = True  # whether the whole source was walked
 
 
 @dataclass(slots=True)
@@ -77,12 +78,12 @@ def sync(db: Path, sources: Sequence[Source], options: Options, progress: Progre
     Raises LockedError, IndexFileError. A source that cannot be opened is in the report and keeps its rows.
     """
     with file.locked(db, "sync"):
+        fetch(sources)
         return bring_up_to_date(db, sources, options, progress)
 
 
 def bring_up_to_date(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
-    """As `sync`, for who holds the lock already."""
-    fetch(sources)
+    """As `sync`, for who holds the lock already, and without fetching."""
     with _clear_errors(db):
         fault = file.fault(db, reader(options))
         if fault is None:
@@ -232,7 +233,8 @@ def _walk(
             ledger.opened(source.kind, source.place)
             if work is None:
                 changes = progress(source, ledger) if progress else source.changes(ledger)
-                _settle_racy(source, ledger, options, _take_in(changes, ledger, options))
+                for path in _settle_racy(source, ledger, options, _take_in(changes, ledger, options)):
+                    report.unsettled.append((source.name, path))
             else:
                 changes = source.changes(ledger, work[source.name])
                 for path, names in _take_in(changes, ledger, options):
@@ -243,10 +245,16 @@ def _walk(
                 raise SourceError(f"source {source.name}: {error}; the index is as it was") from None
             current.fail(source.name, str(error))
             errors[source.name] = str(error)
-    current.settle({name for name, paths in work.items() if paths is None} if work is not None else None)
+    current.settle(work)
     for source in sources:
         report.sources.append(
-            SourceReport(source.name, source.kind, **current.counts[source.name], error=errors.get(source.name))
+            SourceReport(
+                source.name,
+                source.kind,
+                **current.counts[source.name],
+                error=errors.get(source.name),
+                looked=work is None or work.get(source.name, ()) is None,
+            )
         )
     return current
 
@@ -276,8 +284,8 @@ def _take_in(changes: Iterable[Change], ledger: Ledger, options: Options) -> lis
     return racy
 
 
-def _settle_racy(source: Source, ledger: Ledger, options: Options, racy: list[tuple[str, list[str]]]) -> None:
-    """Read once more what had just changed when it was read."""
+def _settle_racy(source: Source, ledger: Ledger, options: Options, racy: list[tuple[str, list[str]]]) -> Iterator[str]:
+    """Read once more what had just changed when it was read. Yields the run folders that go on changing."""
     if not racy:
         return
     time.sleep(RACY_NS / 1e9)
@@ -285,7 +293,8 @@ def _settle_racy(source: Source, ledger: Ledger, options: Options, racy: list[tu
         ledger.unsettle(path, names)
         again = source.find(None, path)
         if again is not None and (names := _index(again, ledger, options)):
-            ledger.unsettle(path, names)  # they go on changing: the next pass reads them again
+            ledger.unsettle(path, names)  # so that the next pass reads them again
+            yield path
 
 
 def _index(found: Found, ledger: Ledger, options: Options) -> list[str]:

@@ -77,8 +77,8 @@ class Watches(FileSystemEventHandler):
 
         A folder that was removed and made again, or replaced, counts as new.
         """
-        wanted = dict.fromkeys(list(dict.fromkeys(folders))[:MOST])
-        identities = {folder: identity for folder in wanted if (identity := _identity(folder))}
+        there = {folder: identity for folder in dict.fromkeys(folders) if (identity := _identity(folder))}
+        identities = dict(list(there.items())[:MOST])
         for folder, (watch, identity) in list(self._watched.items()):
             if identities.get(folder) != identity:
                 del self._watched[folder]
@@ -95,7 +95,8 @@ class Watches(FileSystemEventHandler):
                 break
             self._watched[folder] = watch, identities[folder]
         else:
-            self.refused = "" if self._observer is not None else self.refused
+            if self._observer is not None:
+                self.refused = f"more than {MOST} folders" if len(there) > MOST else ""
         return new
 
     def on_any_event(self, event: FileSystemEvent) -> None:

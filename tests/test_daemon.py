@@ -160,6 +160,63 @@ def test_folders_that_come_later_and_roots_that_are_replaced(watching: Watching)
     watching.sees("SELECT path FROM runs ORDER BY path", "jobs/again", "jobs/again2")
 
 
+FOLDER = 'db = "{db}"\n[[source]]\nname = "local"\nkind = "folder"\npath = "{local}"\n'
+
+
+def test_the_first_run_of_an_empty_project(world: World) -> None:
+    (world.local / "jobs").mkdir()
+    (world.local / "indexer.toml").touch()
+    watching = Watching(world, FOLDER)
+    try:
+        (world.local / "jobs/a").mkdir()
+        time.sleep(0.3)  # until it was seen empty
+        world.write(at("jobs/a", job()))
+        watching.sees("SELECT path FROM runs", "jobs/a")
+        world.write(at(f".agentv/results/{A}", bundle()))
+        watching.sees("SELECT path FROM runs ORDER BY path", f".agentv/results/{A}", "jobs/a")
+        (world.local / "build/lib").mkdir(parents=True)
+        world.write(at("build/jobs/b", job(id="23b29240-0000-4000-8000-000000000003")))
+        world.write(at("jobs/c", job(id="23b29240-0000-4000-8000-000000000004")))
+        watching.sees("SELECT path FROM runs ORDER BY path", f".agentv/results/{A}", "jobs/a", "jobs/c")
+    finally:
+        assert watching.stop() == 0
+
+
+def test_a_place_that_goes_keeps_its_rows_and_comes_back(world: World) -> None:
+    world.write(at("jobs/a", job()))
+    watching = Watching(world, FOLDER, sweep=0.3)
+    try:
+        watching.sees("SELECT path FROM runs", "jobs/a")
+        away = world.local.with_name("away")
+        world.local.rename(away)
+        watching.sees("SELECT error LIKE '%does not exist' FROM sources", 1)
+        assert world.column("SELECT path FROM runs") == ["jobs/a"]
+        away.rename(world.local)
+        watching.sees("SELECT error FROM sources", None)
+        world.write(at("jobs/b", job(id="23b29240-0000-4000-8000-000000000003")))
+        watching.sees("SELECT path FROM runs ORDER BY path", "jobs/a", "jobs/b")
+    finally:
+        assert watching.stop() == 0
+
+
+def test_an_index_that_cannot_be_written_ends_nothing(world: World) -> None:
+    world.write(at("jobs/a", job(finished=False, stats={"n_running_trials": 1})))
+    watching = Watching(world, FOLDER, sweep=0.3)
+    try:
+        for suffix in ("-wal", "-shm", ""):
+            world.db.with_name(f"index.db{suffix}").unlink()
+        world.db.mkdir()
+        until(lambda: watching.told("error"))
+        world.db.rmdir()
+        until(lambda: world.db.exists())
+        until(lambda: world.select("SELECT 1 FROM sqlite_master WHERE name = 'runs_rev'") != [])
+        watching.sees("SELECT path FROM runs", "jobs/a")
+        world.write({"jobs/a/result.json": result()})
+        watching.sees("SELECT status FROM runs", "completed")
+    finally:
+        assert watching.stop() == 0
+
+
 def test_an_index_that_is_deleted_comes_back(watching: Watching) -> None:
     world = watching.world
     before = world.db.stat().st_ino

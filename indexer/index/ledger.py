@@ -3,7 +3,7 @@
 It answers the source's questions while it is walked (`sources.Known`), and takes in what it tells.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from indexer.changes import UNSETTLED, Found, History, Stamp, Tip, Trouble, plain_name
@@ -263,18 +263,20 @@ class Ledger:
         for table in ("_refs", "_added", "problems"):
             self._transaction.run(f"DELETE FROM {table} WHERE source = ?", (self._source,))
 
-    def finish(self, *, whole: bool) -> None:
-        """Bring the source's own row up to date; if it was walked `whole`, close problems that were not told again."""
+    def finish(self, paths: Collection[str] | None) -> None:
+        """Bring the source's own row up to date, and close problems that were not told again below these paths.
+
+        None stands for the whole source, which then fails no more.
+        """
         if self._failing:
             return
-        if whole:
-            self.problems.finish()
+        self.problems.finish(paths)
         counts = self._runs.counts[self._source]
         query = "SELECT tip, runs, changed_at, failing_since, error FROM sources WHERE name = ?"
         old = self._database.execute(query, (self._source,)).fetchone()
         tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in self.tips().items() if not tip.wip) or None
         changed_at = file.now() if self._changed or any(counts.values()) else old[2]
-        new = (tip, old[1] + self._run_count, changed_at, *((None, None) if whole else old[3:]))
+        new = (tip, old[1] + self._run_count, changed_at, *((None, None) if paths is None else old[3:]))
         if new != old:
             update = "UPDATE sources SET tip = ?, runs = ?, changed_at = ?, failing_since = ?, error = ? WHERE name = ?"
             self._transaction.run(update, (*new, self._source))

@@ -4,6 +4,7 @@ A problem of a run lasts until its run folder is read again or goes; any other o
 history) is told anew by every pass and goes when it is not.
 """
 
+from collections.abc import Collection
 from typing import Literal
 
 from indexer.index import file
@@ -71,11 +72,12 @@ class Problems:
             of == ref and lasting == 2 and where.startswith(f"{path}/") for of, where, lasting in self._lasting.values()
         )
 
-    def finish(self) -> None:
-        """Close what no pass tells any more."""
-        rows = self._database.execute("SELECT id FROM problems WHERE source = ? AND NOT lasting", (self._source,))
-        for (pk,) in rows.fetchall():
-            if pk not in self._told:
+    def finish(self, paths: Collection[str] | None) -> None:
+        """Close what this pass, which looked at these paths or at everything, does not tell any more."""
+        rows = self._database.execute("SELECT id, path FROM problems WHERE source = ? AND NOT lasting", (self._source,))
+        for pk, where in rows.fetchall():
+            looked = paths is None or any(f"{where}/".startswith(f"{path}/") for path in paths)
+            if looked and pk not in self._told:
                 self._remove(pk)
 
     def _remove(self, pk: int) -> None:

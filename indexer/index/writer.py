@@ -10,7 +10,7 @@ Nothing is written that is equal to what is there: a pass that finds no differen
 """
 
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from indexer.index import rows
@@ -70,10 +70,10 @@ class Pass:
         """Runs added, changed and removed, by source."""
         return self._runs.counts
 
-    def settle(self, walked: Collection[str] | None = None) -> None:
+    def settle(self, work: Mapping[str, Collection[str] | None] | None = None) -> None:
         """Bring every touched run in line with its places; to be called once, after all sources.
 
-        `walked` are the sources that were walked whole, all of them if None: what these told of no more is mended.
+        `work` has the paths that were looked at by source, None for all; without it all sources were walked whole.
         """
         self._transaction.flush()
         keys = self._database.execute("SELECT key, stale FROM _touched ORDER BY key")
@@ -81,7 +81,7 @@ class Pass:
             for key, stale in batch:
                 self._runs.settle(key, stale=stale)
         for name, ledger in self.ledgers.items():
-            ledger.finish(whole=walked is None or name in walked)
+            ledger.finish(None if work is None else work.get(name, ()))
         if self._transaction.fresh:
             self._runs.index_for_reading()
         if self.changed:

@@ -8,8 +8,9 @@ files sends all of them, which works as well. Only this clone is ever fetched in
 import fcntl
 import hashlib
 import os
+import shutil
 import subprocess
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pygit2
 
 from indexer.changes import Found
 from indexer.errors import SourceError
+from indexer.formats import READER
 from indexer.formats.masking import error_line
 from indexer.protocols import Unreadable
 from indexer.sources.git import DEFAULT_REFS, WIP_REFS, GitSource, matches
@@ -41,11 +43,13 @@ class CloneSource(GitSource):
         super().__init__(name, folder, refs, wip)
         self.place = error_line(url) or url
         self._url, self._wanted = url, (*refs, *(WIP_REFS if wip else ()))
-        self._error: str | None = None
+        self.error: str | None = None
 
     def open(self) -> None:
-        if self._error is not None:
-            raise SourceError(self._error)
+        if self.error is not None:
+            raise SourceError(self.error)
+        if not self.folder.exists():
+            raise SourceError(f"{self.place} has not been fetched yet")
         super().open()
 
     def fetch(self) -> bool:
@@ -53,29 +57,37 @@ class CloneSource(GitSource):
         try:
             with self._alone():
                 moved = self._fetch()
-        except (SourceError, OSError, pygit2.GitError, KeyError, Unreadable) as error:
-            self._error = f"{self.place} cannot be fetched: {error_line(str(error))}"
-            raise SourceError(self._error) from None
-        self._error = None
+        except (SourceError, OSError, ValueError, pygit2.GitError, KeyError, Unreadable) as error:
+            self.error = f"{self.place} cannot be fetched: {error_line(str(error))}"
+            raise SourceError(self.error) from None
+        self.error = None
         return moved
 
     def _fetch(self) -> bool:
         wanted = self._remote_refs()
         repository = pygit2.Repository(str(self.folder))
         mine = {ref: str(repository.references[ref].target) for ref in repository.references if self._follows(ref)}
-        if wanted == mine:
+        marker = self.folder / "indexer-reader"  # which files are needed depends on who reads them
+        known = mine if marker.exists() and marker.read_text() == str(READER) else {}
+        if wanted == known:
             return False
-        incoming = {ref: ref.replace("refs/", _INCOMING, 1) for ref, oid in wanted.items() if mine.get(ref) != oid}
+        incoming = {ref: ref.replace("refs/", _INCOMING, 1) for ref, oid in wanted.items() if known.get(ref) != oid}
+        self._remove_refs(ref for ref in repository.references if ref.startswith(_INCOMING))
         self._ask([f"+{ref}:{place}" for ref, place in incoming.items()])
         arrived = {ref: str(repository.references[place].target) for ref, place in incoming.items()}
         reader = GitSource(self.name, self.folder)  # another thread may be reading with this one
         reader.open()
-        blobs = {blob for ref in incoming for blob in _missing(reader, mine.get(ref), arrived[ref])}
+        blobs = {blob for ref in incoming for blob in _missing(reader, known.get(ref), arrived[ref])}
         self._ask([blob.hex() for blob in sorted(blobs)])
-        gone = [f"delete {ref}" for ref in mine if ref not in wanted]
-        moves = [f"update {ref} {commit}" for ref, commit in arrived.items()]
-        self._git(["update-ref", "--stdin"], [*gone, *moves, *(f"delete {place}" for place in incoming.values())])
+        self._remove_refs(ref for ref in mine if ref not in wanted)
+        self._git(["update-ref", "--stdin"], [f"update {ref} {commit}" for ref, commit in arrived.items()])
+        self._remove_refs(incoming.values())
+        marker.write_text(str(READER))
+        self._git(["gc", "--auto", "--quiet"])
         return True
+
+    def _remove_refs(self, refs: Iterable[str]) -> None:
+        self._git(["update-ref", "--stdin"], [f"delete {ref}" for ref in refs])
 
     def _remote_refs(self) -> dict[str, str]:
         listed = self._git(["ls-remote", "--refs", "origin"]).splitlines()
@@ -94,24 +106,36 @@ class CloneSource(GitSource):
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Let one process at a time fetch; make the clone if there is none."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "indexer.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (self.folder / "HEAD").exists():
-                self._git(["init", "--quiet", "--bare", "."])
-                for name, value in {"url": self._url, "promisor": "true", "partialclonefilter": "blob:none"}.items():
-                    self._git(["config", f"remote.origin.{name}", value])
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        with self.folder.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise SourceError("another process is fetching it") from None
+            if not self.folder.exists():
+                self._make()
             yield
 
-    def _git(self, arguments: Sequence[str], lines: Collection[str] = ()) -> str:
+    def _make(self) -> None:
+        """An empty clone, beside its place until it is complete; its configuration may hold a password."""
+        new = self.folder.with_suffix(".new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(mode=0o700)
+        self._git(["init", "--quiet", "--bare", "."], cwd=new)
+        for name, value in {"url": self._url, "promisor": "true", "partialclonefilter": "blob:none"}.items():
+            self._git(["config", f"remote.origin.{name}", value], cwd=new)
+        new.rename(self.folder)
+
+    def _git(self, arguments: Sequence[str], lines: Collection[str] = (), cwd: Path | None = None) -> str:
         """The output of a git command in the clone. Raises SourceError."""
         try:
             done = subprocess.run(
                 ["git", *arguments],
-                cwd=self.folder,
+                cwd=cwd or self.folder,
                 input="".join(f"{line}\n" for line in lines),
                 capture_output=True,
                 env=_environment(),
+                start_new_session=True,  # no terminal that ssh could ask on
                 timeout=TIMEOUT,
                 text=True,
                 errors="surrogateescape",
@@ -154,9 +178,15 @@ def _blob(folder: GitFolder, path: str) -> Iterator[bytes]:
         yield where.tree().files[name]
 
 
+_LOCAL = {
+    "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_SHALLOW_FILE",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_GRAFT_FILE", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_CONFIG",
+    "GIT_IMPLICIT_WORK_TREE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS", "GIT_INTERNAL_SUPER_PREFIX",
+}  # fmt: skip
+"""Variables that would lead git into another repository (`git rev-parse --local-env-vars`)."""
+
+
 def _environment() -> Mapping[str, str]:
     """The user's own, with the credential helpers; nobody is asked for a password."""
-    kept = {
-        name: value for name, value in os.environ.items() if name not in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-    }
-    return {"GIT_SSH_COMMAND": "ssh -oBatchMode=yes"} | kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    kept = {name: value for name, value in os.environ.items() if name not in _LOCAL}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}

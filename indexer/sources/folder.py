@@ -14,7 +14,7 @@ from pathlib import Path
 
 from indexer.changes import ABSENT, Change, Found, Gone, Known, Same, Stamp, Swept, Trouble
 from indexer.errors import SourceError
-from indexer.formats import recognise
+from indexer.formats import ANCHORS, recognise
 from indexer.protocols import Unreadable
 from indexer.sources import DEEPEST, walkable
 
@@ -55,6 +55,13 @@ class DiskFolder:
     def __init__(self, look: Look, path: str):
         self.look, self.path = look, path
         self.ref: str | None = None
+
+    @property
+    def status(self) -> os.stat_result:
+        """What the look found of the folder itself."""
+        found = self.look.found[self.path]
+        assert found is not None
+        return found[1]
 
     def files(self) -> Collection[str]:
         return self._entries[0]
@@ -135,18 +142,25 @@ class FolderSource:
     def __init__(self, name: str, path: Path):
         self.name = name
         self.place = str(path)
-        self.searched: set[str] = set()
-        """The folders, no runs themselves, in which the last passes looked for runs."""
+        self.searched: dict[str, Stamp] = {}
+        """The folders, no runs themselves, in which the last passes looked for runs, as they were then."""
+        self._identity: tuple[int, int] | None = None
+        self._walked: tuple[str, ...] = ()
 
     def open(self) -> None:
         try:
             os.scandir(self.place).close()
+            self._identity = self._now()
         except FileNotFoundError:
             raise SourceError(f"path {self.place} does not exist") from None
         except NotADirectoryError:
             raise SourceError(f"path {self.place} is no folder") from None
         except OSError as error:
             raise SourceError(f"{self.place} cannot be opened: {_why(error)}") from None
+
+    def _now(self) -> tuple[int, int]:
+        status = os.stat(self.place)
+        return status.st_dev, status.st_ino
 
     def has_runs(self) -> bool:
         """Whether it has a folder in which tools keep runs."""
@@ -155,16 +169,53 @@ class FolderSource:
         return any(os.path.isdir(p) and (p != places[1] or _has_folders(p)) for p in places)
 
     def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
-        if paths is None:
+        parts = self.parts()
+        if paths is None or parts != self._walked:
             self.searched.clear()
-            for part in self._parts():
-                yield from self._walk_part(part, known)
+            self._walked = parts
+            for part in parts:
+                yield from self._walk_at(part, known)
+            self._require_place()
             yield Swept(None)
             return
-        parts = self._parts()
-        for path in sorted(paths):
-            if any(f"{path}/".startswith(f"{part}/" if part else "") for part in parts):
-                yield from self._walk_part(path, known)
+        for path in sorted({about for path in paths if (about := self.about(path)) is not None}):
+            yield from self._walk_at(path, known)
+
+    def about(self, path: str) -> str | None:
+        """Where to look when something happened at a path: the run that it belongs to, or the folder; None for nowhere.
+
+        For a file among runs that is nowhere, for what lies above the runs it is where they begin.
+        """
+        parts = self.parts()
+        part = next((part for part in parts if not part or f"{path}/".startswith(f"{part}/")), None)
+        if part is None:
+            return next((part for part in parts if part.startswith(f"{path}/")), None)
+        inside = path[len(part) :].strip("/").split("/") if path != part else []
+        root, here = self._root(), part
+        try:
+            for name in inside:
+                if not walkable(name):
+                    return None
+                before, here = here, _joined(here, name)
+                folder = root.find(here)
+                if folder is None:
+                    is_file = root.size(here) is not None
+                    among_runs = before in self.searched and name not in ANCHORS
+                    return None if among_runs and (is_file or "." in name) else before if is_file else here
+                if recognise(folder) is not None:
+                    return here
+        except Unreadable:
+            pass  # looking there tells why
+        return here
+
+    def _require_place(self) -> None:
+        """What is not found is only gone if the place is still the one that was opened. Raises SourceError."""
+        try:
+            same = self._now() == self._identity
+        except OSError:
+            same = False
+        if not same:
+            raise SourceError(f"path {self.place} went while it was read")
 
     def find(self, ref: str | None, path: str) -> Found | None:
         try:
@@ -174,20 +225,26 @@ class FolderSource:
             return None
 
     def _root(self) -> DiskFolder:
-        return DiskFolder(Look(os.path.realpath(self.place)), "")
-
-    def _walk_part(self, part: str, known: Known) -> Iterator[Change]:
         try:
-            folder = self._root().find(part)
+            return DiskFolder(Look(os.path.realpath(self.place)), "")
+        except OSError as error:
+            raise SourceError(f"{self.place} cannot be opened: {_why(error)}") from None
+
+    def _walk_at(self, path: str, known: Known) -> Iterator[Change]:
+        try:
+            folder = self._root().find(path)
         except Unreadable as error:
-            yield Trouble(None, part, error.kind, error.message)
+            yield Trouble(None, path, error.kind, error.message)
             return
         if folder is not None:
             yield from self._walk(folder, known)
-        else:
-            yield Gone(None, part)
+            return
+        self._require_place()
+        for gone in [each for each in self.searched if f"{each}/".startswith(f"{path}/")]:
+            del self.searched[gone]
+        yield Gone(None, path)
 
-    def _parts(self) -> tuple[str, ...]:
+    def parts(self) -> tuple[str, ...]:
         """The parts of a project; the place itself where it is one of them."""
         place = Path(self.place)
         if any(os.path.lexists(place / mark) for mark in (".agentv", ".git", "indexer.toml")):
@@ -208,9 +265,10 @@ class FolderSource:
             yield Trouble(None, folder.path, error.kind, error.message)
             return
         if found is not None:
+            self.searched.pop(folder.path, None)
             yield Same(None, folder.path) if stamps and stamps == found.stamps else found
         else:
-            self.searched.add(folder.path)
+            self.searched[folder.path] = stamp_of(folder.status)
             if stamps:
                 yield Gone(None, folder.path)
         if found is None and folder.path.count("/") >= DEEPEST:

@@ -118,17 +118,28 @@ class GitSource:
 
     def find(self, ref: str | None, path: str) -> Found | None:
         try:
-            commit = self._repository.references[ref or ""].peel(pygit2.Commit)
+            reference = self._repository.references[ref or ""]
+            self._objects.require(bytes.fromhex(str(reference.target)))
+            commit = reference.peel(pygit2.Commit)
             root = self._root(ref or "", commit)
             folder = root.find(path)
             return self._found(folder) if folder is not None and path else None
-        except (KeyError, pygit2.GitError, Unreadable):
+        except (KeyError, ValueError, pygit2.GitError, Unreadable):
             return None
+
+    def refs_folders(self) -> list[str]:
+        """The folders in which something happens when a ref moves; empty if the repository cannot be opened."""
+        try:
+            place = common_folder(open_repository(self.folder))
+        except SourceError:
+            return []
+        return [str(place), *(folder for folder, _, _ in os.walk(place / "refs"))]
 
     def found_between(self, old: str | None, new: str) -> Iterator[Found]:
         """The run folders in which a commit differs from another one, or all of it."""
-        root = self._root("", self._commit(new))
-        steps = self._difference(self._root("", self._commit(old)), root) if old else self._whole(root)
+        root = self._root("", self._repository[new].peel(pygit2.Commit))
+        before = self._root("", self._repository[old].peel(pygit2.Commit)) if old else None
+        steps = self._difference(before, root) if before else self._whole(root)
         return (step for step in steps if isinstance(step, Found))
 
     def has(self, blob: bytes) -> bool:

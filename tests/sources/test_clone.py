@@ -63,9 +63,9 @@ def test_only_the_files_that_rows_come_from_are_fetched_all_at_once(
         )
     plain, commands = CloneSource._git, list[str]()
 
-    def counted(self: CloneSource, arguments, lines=()):  # type: ignore[no-untyped-def]
+    def counted(self: CloneSource, arguments, *others, **options):  # type: ignore[no-untyped-def]
         commands.append(arguments[0])
-        return plain(self, arguments, lines)
+        return plain(self, arguments, *others, **options)
 
     monkeypatch.setattr(CloneSource, "_git", counted)
     assert len(paths(world)) == 20
@@ -142,6 +142,19 @@ def test_credentials_in_a_url_are_shown_nowhere(world: World, monkeypatch: pytes
     assert report.failed
     assert "s3cret" not in f"{report}{world.content()}"
     assert "127.0.0.1" in source.place
+
+
+def test_a_ref_in_the_place_of_a_folder_of_refs_and_what_a_killed_fetch_left(world: World, remote: CloneSource) -> None:
+    world.repo.commit(at(A, bundle()), ref="refs/heads/agentv/results/a")
+    assert paths(world) == [A]
+    tip = world.repo.tip("refs/heads/agentv/results/a")
+    world.repo.delete_ref("refs/heads/agentv/results/a")
+    world.repo.commit(at(B, bundle()), ref="refs/heads/agentv/results/a/b")
+    left = remote.folder / "refs/incoming/heads/agentv/results/a"
+    left.parent.mkdir(parents=True)
+    left.write_text(f"{tip}\n")
+    assert paths(world) == [B]
+    assert remote.folder.stat().st_mode & 0o077 == 0
 
 
 def test_two_urls_have_two_clones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
