@@ -381,7 +381,7 @@ class Daemon:
         """The runs that have not ended, with the folders that were searched for them, those changed last first."""
         statement = """
             SELECT p.path, rtrim(p.path || '/' || f.path, '/') FROM places p JOIN _files f ON f.place_pk = p.id
-            WHERE p.source = ? AND p.ref IS NULL AND NOT p.ended
+            WHERE p.source = ? AND p.ref IS NULL AND p.ended = 0
               AND (f.path = '' OR f.path LIKE '%/' AND f.path NOT LIKE '//%')
             ORDER BY f.path <> '', f.mtime_ns DESC"""
         return [(path, folder) for path, folder in self._query(statement, source)]
