@@ -310,7 +310,8 @@ class Daemon:
                 place.root = os.path.realpath(place.source.place)
                 live = self._live(place.source.name)
                 place.live = dict.fromkeys(path for path, _ in live)
-                roots = [path for path in place.source.searched if "/" not in path]
+                above = [part.rpartition("/")[0] for part in place.source.parts()]
+                roots = [*above, *(path for path in place.source.searched if "/" not in path)]
                 rest = [path for path in place.source.searched if "/" in path and run_of_overlay(path) is None]
                 first += [f"{place.root}/{folder}".rstrip("/") for folder in ("", *roots)]
                 first += [f"{place.root}/{folder}" for _, folder in live]
@@ -327,8 +328,9 @@ class Daemon:
         """Note every run whose folder or top files changed, a part of the others, and what is new or gone."""
         self._next_sweep = now + SWEEP * random.uniform(0.9, 1.1)
         self._sweeps += 1
+        readable = self._query("SELECT 1") != []
         for place in self._places.values():
-            if isinstance(place.source, FolderSource) and os.path.isdir(place.root):
+            if readable and isinstance(place.source, FolderSource) and os.path.isdir(place.root):
                 self._sweep_folder(place, place.source)
             else:
                 self._soon(place, None)

@@ -147,15 +147,19 @@ def log(stream: TextIO, form: str) -> Iterator[Callable[[str, Row], None]]:
         yield line
         return
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(file=stream, highlight=False)
-    with console.status("reading what is there", spinner="dots") as shown:
+    with console.status("reading what is there", refresh_per_second=1) as shown:
 
         def current(event: str, facts: Row) -> None:
             if event == "error":
                 line(event, facts)
-            said = ", ".join(f"{name} {visible(value)}" for name, value in facts.items())
-            shown.update(f"watching; {datetime.now().astimezone():%H:%M:%S} {event}: {said}")
+            said = " ".join(
+                visible(value) if name == "source" else f"{name}={visible(value)}" for name, value in facts.items()
+            )
+            text = f"{datetime.now().astimezone():%H:%M:%S} {event} {said}"
+            shown.update(Text(text[: console.width - 4]))
 
         yield current
 

@@ -63,7 +63,8 @@ def test_mutated_files_cost_only_their_own_runs(world: World, number: int) -> No
         shutil.copytree(OWN / tree, world.local / name)
     world.sources = [FolderSource("local", world.local)]
     before = {run["path"]: run for run in world.synced()}
-    stamps = world.select("SELECT p.path, f.path AS file FROM _files f JOIN places p ON p.id = f.place_pk")
+    files = "SELECT p.path, f.path AS file FROM _files f JOIN places p ON p.id = f.place_pk"
+    stamps = world.select(f"{files} WHERE f.path <> '' AND f.path NOT LIKE '%/'")
     assert len(before) == 7
     victims = {(each["path"], each["file"]) for each in random.sample(stamps, 3)}
     kept = {}
