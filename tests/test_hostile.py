@@ -160,6 +160,16 @@ def test_a_lock_that_a_dead_process_left_is_free(world: World) -> None:
     assert len(world.synced()) == 1
 
 
+@pytest.mark.parametrize("statement", [2, 3, 5])
+def test_an_index_whose_first_sync_was_killed_is_known_when_it_is_damaged(world: World, statement: int) -> None:
+    world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
+    process = in_process("sync", world.db, [("git", "team", world.repo.path)], world.options, kill_at=statement)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    world.db.write_bytes(b"\xff" * 5000)
+    assert len(world.synced()) == 1
+
+
 def test_two_writers(world: World) -> None:
     world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
     told: list[str] = []

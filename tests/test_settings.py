@@ -7,6 +7,7 @@ from indexer.project import find_project
 from indexer.records import span_seconds
 from indexer.settings import config_text, load
 from indexer.sources.folder import FolderSource
+from tests.repos import git
 
 FOLDER = '[[source]]\nname = "local"\nkind = "folder"\npath = "."\n'
 
@@ -96,6 +97,14 @@ def test_what_init_writes_is_read_back(here: Path) -> None:
     (here / "indexer.toml").write_text(config_text(here, [FolderSource("local", strange)]))
     _, sources = load(find_project())
     assert sources[0].place == str(strange)
+
+
+def test_a_broken_repository_around_a_project_is_no_source(here: Path) -> None:
+    git("init", "--quiet", str(here))
+    (here / ".git/packed-refs").write_text("garbage\n\0")
+    (here / "jobs").mkdir()
+    _, sources = load(find_project())
+    assert [source.kind for source in sources] == ["folder"]
 
 
 def test_spans() -> None:
