@@ -148,6 +148,11 @@ class Known(Protocol):
         """The refs in which a run folder with this plain name (see `plain_name`) can be read."""
 
 
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path is that of a folder, or lies below it."""
+    return f"{path}/".startswith(f"{folder}/")
+
+
 def plain_name(name: str) -> str:
     """A folder's name as it may stand in a ref: what is no letter or digit as `-`, at most 60 characters."""
     return _NOT_PLAIN.sub("-", name)[:60]

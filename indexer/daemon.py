@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
 
-from indexer.changes import Stamp
+from indexer.changes import Stamp, is_within
 from indexer.errors import IndexFileError, SourceError
 from indexer.formats import run_of_overlay
 from indexer.index import file
@@ -67,7 +67,7 @@ class _Place:
     due: dict[str | None, float] = field(default_factory=dict)
     looked: dict[str | None, float] = field(default_factory=dict)
     retries: dict[str, float] = field(default_factory=dict)
-    live: dict[str, None] = field(default_factory=dict)
+    live: set[str] = field(default_factory=set)
     failing: str | None = None
 
 
@@ -111,8 +111,7 @@ class Daemon:
                 while not self._happened.stopped:
                     self._turn(watches, busy)
             _notify("STOPPING=1")
-            if self._database is not None:
-                self._database.close()
+            self._disconnect()
 
     # one turn
 
@@ -171,9 +170,7 @@ class Daemon:
             self._tell("error", {"error": str(error)})
         pause = min(_FIRST_RETRY * 2**self._stumbled, _LAST_RETRY)
         self._stumbled = min(self._stumbled + 1, 16)
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._disconnect()
         if not isinstance(error, OSError):
             try:
                 self._catch_up()
@@ -215,9 +212,7 @@ class Daemon:
 
     def _catch_up(self) -> None:
         """Bring the whole index up to date, and open it anew."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        self._disconnect()
         began = time.monotonic()
         report = bring_up_to_date(self._db, self._sources, self._options)
         ended = time.monotonic()
@@ -227,6 +222,11 @@ class Daemon:
             self._looked(place, None, ended, rest=False)
         for name, path in report.unsettled:
             self._later(self._places[name], path, ended + SETTLED)
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
 
     def _connected(self) -> sqlite3.Connection:
         """The index; opened anew when its file was replaced. Raises IndexFileError when it is gone."""
@@ -262,7 +262,7 @@ class Daemon:
         if path in self._own:
             return
         for place in self._places.values():
-            if not f"{path}/".startswith(f"{place.root}/"):
+            if not is_within(path, place.root):
                 continue
             if not isinstance(place.source, FolderSource):
                 if not path.endswith(".lock"):
@@ -309,7 +309,7 @@ class Daemon:
             elif isinstance(place.source, FolderSource):
                 place.root = os.path.realpath(place.source.place)
                 live = self._live(place.source.name)
-                place.live = dict.fromkeys(path for path, _ in live)
+                place.live = {path for path, _ in live}
                 above = [part.rpartition("/")[0] for part in place.source.parts()]
                 roots = [*above, *(path for path in place.source.searched if "/" not in path)]
                 rest = [path for path in place.source.searched if "/" in path and run_of_overlay(path) is None]

@@ -7,6 +7,7 @@ history) is told anew by every pass and goes when it is not.
 from collections.abc import Collection
 from typing import Literal
 
+from indexer.changes import is_within
 from indexer.index import file
 from indexer.index.transaction import Transaction
 
@@ -51,7 +52,7 @@ class Problems:
     def close(self, ref: str | None, path: str) -> None:
         """The run folder at a path was read, or is gone: what was not told of it in this pass is mended."""
         for pk, (of, where, _) in list(self._lasting.items()):
-            if pk not in self._told and of == ref and (where == path or where.startswith(f"{path}/")):
+            if pk not in self._told and of == ref and is_within(where, path):
                 self._remove(pk)
 
     def swept(self, ref: str | None) -> None:
@@ -62,9 +63,7 @@ class Problems:
 
     def covers(self, ref: str | None, path: str) -> bool:
         """Whether anything of the run at a path cannot be read."""
-        return any(
-            of == ref and (where == path or where.startswith(f"{path}/")) for of, where, _ in self._lasting.values()
-        )
+        return any(of == ref and is_within(where, path) for of, where, _ in self._lasting.values())
 
     def lacks_rows(self, ref: str | None, path: str) -> bool:
         """Whether the run at a path was only read in part, so that what is indexed of it is no last good state."""
@@ -76,7 +75,7 @@ class Problems:
         """Close what this pass, which looked at these paths or at everything, does not tell any more."""
         rows = self._database.execute("SELECT id, path FROM problems WHERE source = ? AND NOT lasting", (self._source,))
         for pk, where in rows.fetchall():
-            looked = paths is None or any(f"{where}/".startswith(f"{path}/") for path in paths)
+            looked = paths is None or any(is_within(where, path) for path in paths)
             if looked and pk not in self._told:
                 self._remove(pk)
 

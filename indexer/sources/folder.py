@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from indexer.changes import ABSENT, Change, Found, Gone, Known, Same, Stamp, Swept, Trouble
+from indexer.changes import ABSENT, Change, Found, Gone, Known, Same, Stamp, Swept, Trouble, is_within
 from indexer.errors import SourceError
 from indexer.formats import ANCHORS, recognise
 from indexer.protocols import Unreadable
@@ -187,7 +187,7 @@ class FolderSource:
         For a file among runs that is nowhere, for what lies above the runs it is where they begin.
         """
         parts = self.parts()
-        part = next((part for part in parts if not part or f"{path}/".startswith(f"{part}/")), None)
+        part = next((part for part in parts if not part or is_within(path, part)), None)
         if part is None:
             return next((part for part in parts if part.startswith(f"{path}/")), None)
         inside = path[len(part) :].strip("/").split("/") if path != part else []
@@ -240,7 +240,7 @@ class FolderSource:
             yield from self._walk(folder, known)
             return
         self._require_place()
-        for gone in [each for each in self.searched if f"{each}/".startswith(f"{path}/")]:
+        for gone in [each for each in self.searched if is_within(each, path)]:
             del self.searched[gone]
         yield Gone(None, path)
 
@@ -352,8 +352,8 @@ def _found(folder: DiskFolder) -> Found | None:
         stamps[f"//{overlay}/"] = ABSENT
     inside = [folder.path, *([over.path] if over else [])]
     for path, found in folder.look.found.items():  # the folders that were searched
-        if found and stat.S_ISDIR(found[1].st_mode) and any(f"{path}/".startswith(f"{top}/") for top in inside):
-            name = f"{path}/"[len(folder.path) + 1 :] if f"{path}/".startswith(f"{folder.path}/") else f"//{path}/"
+        if found and stat.S_ISDIR(found[1].st_mode) and any(is_within(path, top) for top in inside):
+            name = f"{path}/"[len(folder.path) + 1 :] if is_within(path, folder.path) else f"//{path}/"
             stamps[name] = stamp_of(found[1])
     return Found(None, folder.path, "stamps", folder, form, stamps)  # the stamps are its fingerprint
 
