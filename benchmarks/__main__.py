@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pygit2
 
-from benchmarks import freshness, trees
+from benchmarks import freshness, peers, trees
 from benchmarks.floors import stat_jobs
 from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task
+from indexer.index.reader import open_index
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
@@ -171,6 +172,36 @@ class Bench:
         ours, floor = in_turns([lambda: command(BIN / "indexer", "runs", "--db", self.db), lambda: command(*peer)], 15)
         yield Line("indexer runs as a process, against sqlite-utils rows", ours, floor, 1.0)
 
+    def peers(self) -> Iterator[Line]:
+        """The first page of 50 runs against the lists of other tools; `indexer runs` pays for a whole process."""
+        if not peers.installed():
+            print("peers are left out: scripts/peers installs them", file=sys.stderr)
+            return
+        for runs in (200,) if self.quick else (1_000, 5_000):
+            repository, jobs = self._repository(runs), self.place / f"jobs-{runs}"
+            if not jobs.exists():
+                trees.make_jobs(jobs, runs, 10)
+            clone = self.place / f"clone-{runs}"
+            command("git", "clone", "--branch", "agentv/results/v1", repository, clone)
+            local = peers.agentv_project(self.place / f"local-{runs}")
+            shutil.copytree(clone / "runs", local / ".agentv/results/runs")
+            project = peers.agentv_project(self.place / f"project-{runs}", clone)
+            remove_index(self.db)
+            sync(self.db, [GitSource("team", repository), FolderSource("local", jobs)], Options())
+            ours = [self._first_page, lambda: command(BIN / "indexer", "runs", "--db", self.db)]
+            page, process = in_turns(ours, 9)
+            asked = [(peers.AGENTV, project, "git"), (peers.AGENTV, local, "local")]
+            asked += [(peer, jobs, "jobs x 10") for peer in peers.VIEWERS]
+            for peer, place, what in asked:
+                theirs, shown = peers.first_page(peer, place, 3)
+                name = f"{runs:,} runs: {peer.name}, {what}, {shown} runs shown"
+                yield Line(f"{name}, page", page, theirs, None)
+                yield Line(f"{name}, process", process, theirs, None)
+
+    def _first_page(self) -> float:
+        with open_index(self.db) as index:
+            return _timed(lambda: index.runs(limit=50))
+
     def _repository(self, runs: int, *, loose: bool = False, flat: bool = False) -> Path:
         path = self.place / f"{runs}{'-loose' if loose else ''}{'-flat' if flat else ''}.git"
         if not path.exists():
@@ -222,6 +253,7 @@ LINES = (
     "start",
     "freshness",
     "idle",
+    "peers",
 )
 
 
