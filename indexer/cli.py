@@ -118,8 +118,11 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     print(f"index {project.db}")
     print(render.visible(render.writer(writer)) + "\n")
     render.table(
-        ["SOURCE", "KIND", "RUNS", "CHANGED", "PLACE"],
-        [[s["name"], s["kind"], s["runs"], render.age(s["changed_at"]), s["place"]] for s in sources],
+        ["SOURCE", "KIND", "RUNS", "CHANGED", "LAG", "PLACE"],
+        [
+            [s["name"], s["kind"], s["runs"], render.age(s["changed_at"]), render.lag(s["looked_at"]), s["place"]]
+            for s in sources
+        ],
         right=["RUNS"],
     )
     for source in sources:

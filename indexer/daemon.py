@@ -33,7 +33,7 @@ from indexer.sources import Source
 from indexer.sources.clone import CloneSource
 from indexer.sources.folder import FolderSource, stamp_of
 from indexer.sources.git import GitSource
-from indexer.sync import Report, bring_up_to_date, look
+from indexer.sync import Report, bring_up_to_date, look, note_looked
 from indexer.watches import Happened, Watches
 
 AGAIN = 0.05
@@ -131,6 +131,8 @@ class Daemon:
         if work and not self._happened.stopped:
             with busy():
                 self._look(work)
+        if swept:
+            self._note_sweep()
         if work or swept:
             self._follow(watches)
 
@@ -334,10 +336,17 @@ class Daemon:
                 self._sweep_folder(place, place.source)
             else:
                 self._soon(place, None)
+
+    def _note_sweep(self) -> None:
+        """Tell `status` of the sweep that was just made."""
+        readable = [place.source for place in self._places.values() if place.failing is None]
+        now = file.now()
         try:
-            file.note(self._db, {"swept": file.now()})
+            file.note(self._db, {"swept": now})
         except OSError as error:
             self._tell("error", {"error": f"{file.lock_path(self._db)}: {error.strerror}"})
+        else:
+            note_looked(self._db, readable, now)
 
     def _sweep_folder(self, place: _Place, source: FolderSource) -> None:
         known = self._top_stamps(source.name)

@@ -106,6 +106,11 @@ def age(time: str | None) -> str:
     return "" if time is None else f"{duration(seconds_since(time))} ago"
 
 
+def lag(looked_at: str | None) -> str:
+    """How far the index may be behind."""
+    return "" if looked_at is None else duration(seconds_since(looked_at))
+
+
 def seconds_since(time: str) -> float:
     return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
 

@@ -84,18 +84,11 @@ def sync(db: Path, sources: Sequence[Source], options: Options, progress: Progre
 
 def bring_up_to_date(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
     """As `sync`, for who holds the lock already, and without fetching."""
+    began = file.now()
     with _clear_errors(db):
-        fault = file.fault(db, reader(options))
-        if fault is None:
-            try:
-                return _incremental(db, sources, options, progress)
-            except sqlite3.DatabaseError as error:
-                if not file.is_damage(error):
-                    raise
-                fault = file.Fault(f"the index is damaged ({error})", lost=True)
-                file.create(db)
-        # rows that can still be read are not given up for a source that is away
-        return _build(db, sources, options, progress, fault.why, strict=not fault.lost)
+        report = _continue(db, sources, options, progress)
+    note_looked(db, _readable(sources, report), began)
+    return report
 
 
 def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
@@ -105,7 +98,10 @@ def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Pro
     """
     with file.locked(db, "rebuild"), _clear_errors(db):
         fetch(sources)
-        return _build(db, sources, options, progress, "asked for", strict=True)
+        began = file.now()
+        report = _build(db, sources, options, progress, "asked for", strict=True)
+        note_looked(db, sources, began)
+        return report
 
 
 def fetch(sources: Iterable[Source]) -> None:
@@ -114,6 +110,17 @@ def fetch(sources: Iterable[Source]) -> None:
         if isinstance(source, CloneSource):
             with suppress(SourceError):
                 source.fetch()
+
+
+def note_looked(db: Path, sources: Iterable[Source], when: str) -> None:
+    """Note for `status` up to when the index is known to equal these sources; of a remote, what was fetched."""
+    fetched = {source.name: source.fetched for source in sources if isinstance(source, CloneSource)}
+    file.note_looked(db, {source.name: fetched.get(source.name) or when for source in sources})
+
+
+def _readable(sources: Iterable[Source], report: Report) -> list[Source]:
+    failing = {source.name for source in report.sources if source.error}
+    return [source for source in sources if source.name not in failing]
 
 
 Work = Mapping[str, Collection[str] | None]
@@ -141,6 +148,20 @@ def look(database: sqlite3.Connection, sources: Sequence[Source], options: Optio
 def reader(options: Options) -> str:
     """What decides which rows the same bytes give: the reader version and the options."""
     return f"{READER} {options.model_dump_json()}"
+
+
+def _continue(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None) -> Report:
+    fault = file.fault(db, reader(options))
+    if fault is None:
+        try:
+            return _incremental(db, sources, options, progress)
+        except sqlite3.DatabaseError as error:
+            if not file.is_damage(error):
+                raise
+            fault = file.Fault(f"the index is damaged ({error})", lost=True)
+            file.create(db)
+    # rows that can still be read are not given up for a source that is away
+    return _build(db, sources, options, progress, fault.why, strict=not fault.lost)
 
 
 def _incremental(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None) -> Report:

@@ -169,6 +169,13 @@ def test_status_tells_sources_and_what_was_not_read(project: Path) -> None:
     assert "1 not read:" in text
     status = json.loads(done(project, "status", "--json"))
     assert status["sources"][0]["runs"] == 2
+    assert "LAG" in text
+    looked = status["sources"][0]["looked_at"]
+    assert looked > status["sources"][0]["changed_at"][:10]
+    done(project, "sync")
+    later = json.loads(done(project, "status", "--json"))["sources"][0]
+    assert later["looked_at"] > looked
+    assert later["changed_at"] == status["sources"][0]["changed_at"]
     assert status["problems"][0]["run_key"] == f"agentv:other::{OTHER}"
 
 

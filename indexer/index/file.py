@@ -11,8 +11,8 @@ import json
 import os
 import sqlite3
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from indexer.errors import IndexFileError, LockedError
-from indexer.records import utc_text
+from indexer.records import utc, utc_text
 
 APPLICATION_ID = 0x69647872
 SCHEMA = 1
@@ -212,7 +212,8 @@ def locked(path: Path, command: str) -> Iterator[None]:
         require_ours(path)  # another writer may have ended since
         if os.fstat(handle).st_size and "pid" not in _holder(path):
             raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
-        holder = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": now()}
+        me = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": now()}
+        holder = me | {"looked": looked(path)}
         try:
             _sign(path, holder)
         except OSError as error:
@@ -240,6 +241,19 @@ def writer(path: Path) -> dict[str, Any] | None:
     finally:
         os.close(handle)
     return None
+
+
+def looked(path: Path) -> dict[str, str]:
+    """When each source was last compared with the index, by name; of a remote, what had been fetched till then."""
+    times = _holder(path).get("looked")
+    known = times.items() if isinstance(times, dict) else ()
+    return {name: time for name, time in known if isinstance(time, str) and utc(time) == time}
+
+
+def note_looked(path: Path, times: Mapping[str, str]) -> None:
+    """Write down that sources were compared with the index, as far as that can be written. Only under the lock."""
+    with suppress(OSError):  # no row depends on it, and the disk may be full
+        note(path, {"looked": {**looked(path), **times}})
 
 
 def now() -> str:

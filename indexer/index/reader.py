@@ -133,10 +133,12 @@ class Index:
             return Changes(changes, f"{generation}.{found[-1][0] if len(found) == limit else last}")
 
     def sources(self) -> list[Row]:
-        """The sources with their tips, counts and errors."""
+        """The sources with their tips, counts and errors; `looked_at` is up to when the index is known to equal one."""
         columns = "name, kind, place, tip, runs, changed_at, failing_since, error"
         with self._reading() as database:
-            return _rows(database, f"SELECT {columns} FROM sources ORDER BY id")
+            looked = file.looked(self.path)
+            sources = _rows(database, f"SELECT {columns} FROM sources ORDER BY id")
+            return [source | {"looked_at": looked.get(source["name"])} for source in sources]
 
     def problems(self) -> list[Row]:
         """What could not be read."""

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pygit2
@@ -21,6 +22,7 @@ from indexer.errors import SourceError
 from indexer.formats import READER
 from indexer.formats.masking import error_line
 from indexer.protocols import Unreadable
+from indexer.records import utc_text
 from indexer.sources.git import DEFAULT_REFS, WIP_REFS, GitSource, matches
 from indexer.sources.objects import GitFolder
 
@@ -44,6 +46,7 @@ class CloneSource(GitSource):
         self.place = error_line(url) or url
         self._url, self._wanted = url, (*refs, *(WIP_REFS if wip else ()))
         self.error: str | None = None
+        self.fetched: str | None = None  # when it was last seen that the clone has everything, UTC text
 
     def open(self) -> None:
         if self.error is not None:
@@ -54,13 +57,14 @@ class CloneSource(GitSource):
 
     def fetch(self) -> bool:
         """Bring the clone up to date; whether a ref moved. A failure is kept for `open`, which raises it."""
+        began = datetime.now(UTC)
         try:
             with self._alone():
                 moved = self._fetch()
         except (SourceError, OSError, ValueError, pygit2.GitError, KeyError, Unreadable) as error:
             self.error = f"{self.place} cannot be fetched: {error_line(str(error))}"
             raise SourceError(self.error) from None
-        self.error = None
+        self.error, self.fetched = None, utc_text(began)
         return moved
 
     def _fetch(self) -> bool:
