@@ -134,9 +134,14 @@ class Bench:
         remove_index(self.db)
         floor = freshness.of_bare_loop(root, self.place / "bare.db", writes)
         ours = freshness.of_watcher(root, self.db, writes)
-        for share, limit in ((0.5, 2.0), (0.99, 5.0)):
-            at = int(share * (writes - 1))
-            yield Line(f"freshness p{share * 100:.0f}, {jobs:,} jobs x 10", ours[at], floor[at], limit)
+        yield from _percentiles(f"{jobs:,} jobs x 10", ours, floor)
+        runs = 2_000 if self.quick else 20_000
+        repository, count = self.place / f"{runs}-pushed.git", 20 if self.quick else 100
+        trees.make_repository(repository, runs)
+        remove_index(self.db)
+        floor = freshness.of_bare_git_loop(repository, self.place / "bare-git.db", runs, count)
+        ours = freshness.of_git_watcher(repository, self.db, runs + count, count)
+        yield from _percentiles(f"a push to {runs:,} runs", ours, floor)
 
     def idle(self) -> Iterator[Line]:
         """The share of a core that a watcher takes while nothing happens, against the half percent allowed."""
@@ -233,6 +238,12 @@ class Bench:
 
     def _sync(self, sources: list[Source]) -> float:
         return _timed(lambda: sync(self.db, sources, Options()))
+
+
+def _percentiles(what: str, ours: list[float], floor: list[float]) -> Iterator[Line]:
+    for share, limit in ((0.5, 2.0), (0.99, 5.0)):
+        at = int(share * (len(ours) - 1))
+        yield Line(f"freshness p{share * 100:.0f}, {what}", ours[at], floor[at], limit)
 
 
 def _timed(work: object) -> float:

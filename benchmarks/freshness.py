@@ -7,14 +7,16 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
+import pygit2
 from watchdog.events import FileClosedEvent, FileMovedEvent, FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from benchmarks import trees
+from indexer.formats.agentv_documents import Row
 from indexer.formats.pier_documents import TrialResult
 from indexer.index import file
 
@@ -60,6 +62,57 @@ def bare_loop(root: str, db: str) -> None:
         sys.stdin.read()
 
 
+def bare_git_loop(repository: str, db: str) -> None:
+    """A process: event on a ref, `git diff-tree`, read, parse, insert."""
+    git = pygit2.Repository(repository)
+    with closing(sqlite3.connect(db, isolation_level=None, check_same_thread=False)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("CREATE TABLE runs (run_id TEXT PRIMARY KEY, rows INTEGER)")
+        tip = str(git.references[trees.BRANCH].target)
+
+        class Handler(FileSystemEventHandler):
+            def on_any_event(self, event: FileSystemEvent) -> None:
+                nonlocal tip
+                new = Path(repository, trees.BRANCH).read_text().strip()
+                if new == tip:
+                    return
+                diff = ["git", f"--git-dir={repository}", "diff-tree", "-r", "--raw", "--no-abbrev", tip, new]
+                changed = subprocess.run(diff, check=True, stdout=subprocess.PIPE, text=True).stdout
+                tip = new
+                for line in changed.splitlines():
+                    facts, _, path = line.partition("\t")
+                    if path.endswith("/index.jsonl"):
+                        lines = git.odb.read(facts.split()[3])[1].splitlines()
+                        rows = [Row.model_validate_json(line) for line in lines]
+                        run = path.split("/")[-2]
+                        database.execute("INSERT INTO runs VALUES (?, ?)", (run, len(rows)))
+
+        observer = Observer()
+        folder = Path(repository, trees.BRANCH).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        observer.schedule(Handler(), str(folder), event_filter=[FileClosedEvent, FileMovedEvent])
+        observer.start()
+        print("ready", flush=True)
+        sys.stdin.read()
+
+
+def pushes(repository: Path, db: Path, query: str, first: int, count: int) -> list[float]:
+    """Seconds from the end of each push of one run until a reader sees it, sorted."""
+    found = []
+    with closing(sqlite3.connect(db)) as database:
+        for number in range(first, first + count):
+            time.sleep(0.3)
+            trees.append_run(repository, number)
+            began = time.perf_counter()
+            while database.execute(query, (trees.run_name(number),)).fetchone() is None:
+                if time.perf_counter() - began > 30:
+                    raise TimeoutError(f"push {number} was never seen")
+                time.sleep(0.0002)
+            found.append(time.perf_counter() - began)
+    return sorted(found)
+
+
 def latencies(job: Path, db: Path, query: str, writes: int) -> list[float]:
     """Seconds from the end of each write until a reader sees it, sorted. Every second write is by rename."""
     found = []
@@ -81,16 +134,31 @@ def latencies(job: Path, db: Path, query: str, writes: int) -> list[float]:
 
 
 def of_bare_loop(root: Path, db: Path, writes: int) -> list[float]:
-    code = "import sys; from benchmarks.freshness import bare_loop; bare_loop(*sys.argv[1:])"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, root, db], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    with _looping("bare_loop", root, db):
+        return latencies(root / "jobs" / LIVE, db, "SELECT 1 FROM trials WHERE score = ?", writes)
+
+
+def of_bare_git_loop(repository: Path, db: Path, first: int, count: int) -> list[float]:
+    with _looping("bare_git_loop", repository, db):
+        return pushes(repository, db, "SELECT 1 FROM runs WHERE run_id = ?", first, count)
+
+
+@contextmanager
+def _looping(loop: str, place: Path, db: Path) -> Iterator[None]:
+    code = f"import sys; from benchmarks import freshness; freshness.{loop}(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(place), str(db)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         process.stdout.readline()
-        return latencies(root / "jobs" / LIVE, db, "SELECT 1 FROM trials WHERE score = ?", writes)
+        yield
     finally:
         process.communicate("")
+
+
+def of_git_watcher(repository: Path, db: Path, first: int, count: int) -> list[float]:
+    with watching(repository, db, kind="git"):
+        return pushes(repository, db, "SELECT 1 FROM places WHERE source = 'local' AND name = ?", first, count)
 
 
 def of_watcher(root: Path, db: Path, writes: int) -> list[float]:
@@ -101,11 +169,11 @@ def of_watcher(root: Path, db: Path, writes: int) -> list[float]:
 
 
 class watching:
-    """A running `indexer watch` on a folder, as a context."""
+    """A running `indexer watch` on a folder or repository, as a context."""
 
-    def __init__(self, root: Path, db: Path):
+    def __init__(self, root: Path, db: Path, kind: str = "folder"):
         config = db.with_suffix(".toml")
-        config.write_text(f'db = "{db}"\n[[source]]\nname = "local"\nkind = "folder"\npath = "{root}"\n')
+        config.write_text(f'db = "{db}"\n[[source]]\nname = "local"\nkind = "{kind}"\npath = "{root}"\n')
         command = [
             str(Path(sys.executable).parent / "indexer"),
             "watch",

@@ -37,7 +37,7 @@ _RECORD = re.compile(rb"([0-9a-f]{40})\0|A+\0([^\0]+)\0|[^\0]{1,20}\0[^\0]+\0")
 _ANCHORS = {name.encode() for name in ANCHORS}
 _CHUNK = 1 << 20
 _PATHS = 500
-_POLL = 0.02  # seconds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02  # seconds
 
 
 def git_environment() -> dict[str, str]:
@@ -144,19 +144,20 @@ class _Listing:
 
     def _chunks(self) -> Iterator[bytes]:
         """What git writes, as it comes. Raises SourceError when nothing comes for IDLE_LIMIT seconds."""
-        offset, idle = 0, 0.0
+        offset, idle, pause = 0, 0.0, _SHORTEST_PAUSE
         while True:
             ended = all(process.poll() is not None for process in self._processes)
             if chunk := os.pread(self._output.fileno(), _CHUNK, offset):
-                offset, idle = offset + len(chunk), 0.0
+                offset, idle, pause = offset + len(chunk), 0.0, _SHORTEST_PAUSE
                 yield chunk
             elif ended:
                 break
             elif idle > IDLE_LIMIT:
                 raise SourceError(f"git did not answer for {IDLE_LIMIT:.0f} s while the history was read")
             else:
-                time.sleep(_POLL)
-                idle += _POLL
+                time.sleep(pause)
+                idle += pause
+                pause = min(2 * pause, _LONGEST_PAUSE)
         if any(process.returncode for process in self._processes):
             self._complaints.seek(0)
             said = self._complaints.read(10_000).decode("utf-8", "replace").strip()
