@@ -32,6 +32,7 @@ IDLE_LIMIT = 60.0
 """Seconds without output after which a git command counts as hanging."""
 
 _DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "-z", "--no-renames", "--name-status"]
+_DELTA_CACHE = "core.deltaBaseCacheLimit=48m"  # half of git's own; less makes the listing slower
 # a commit, a path that no parent has, or any other path
 _RECORD = re.compile(rb"([0-9a-f]{40})\0|A+\0([^\0]+)\0|[^\0]{1,20}\0[^\0]+\0")
 _ANCHORS = {name.encode() for name in ANCHORS}
@@ -101,7 +102,7 @@ class _Listing:
             def start(
                 command: Sequence[str | bytes], stdin: IO[bytes] | None, stdout: IO[bytes] | int
             ) -> subprocess.Popen[bytes]:
-                git = ["git", f"--git-dir={repository.path}", *command]
+                git = ["git", f"--git-dir={repository.path}", "-c", _DELTA_CACHE, *command]
                 process = subprocess.Popen(
                     git, stdin=stdin, stdout=stdout, stderr=self._complaints, env=git_environment()
                 )
