@@ -117,7 +117,23 @@ class _Rows:
         self._insert("runs", run)
         total = (*[1] * 9, *[0.5] * 4, 1, 1, 1, 0.5)
         self._insert(
-            "run_targets", (None, self._run, key, text, "mock-alpha", None, None, "suite-0", *total, None, None)
+            "run_targets",
+            (
+                None,
+                self._run,
+                key,
+                text,
+                "e",
+                "completed",
+                "mock-alpha",
+                None,
+                None,
+                "suite-0",
+                *total,
+                "[]",
+                None,
+                None,
+            ),
         )
         place = (None, self._run, key, text, "team", path, BRANCH, "f" * 40, "completed", 1, 4, text, path[-24:], None,
                  None, "[]", "f" * 40)  # fmt: skip
@@ -139,7 +155,7 @@ class _Rows:
             score,
         )
         times = ("2026-01-05T09:00:00.000Z", "2026-01-05T09:00:00.000Z", 1.5, 1000, 400, None, 90, None, 0.02)
-        self._insert("trials", (*values, None, None, None, *times, *[None] * 8))
+        self._insert("trials", (*values, None, None, None, *times, *[None] * 8, times[0]))
         for _ in range(scores):
             self._insert("scores", (None, self._trial, "contains", "contains", score, 1.0, 1))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from indexer.errors import IndexFileError
 from indexer.index import file
-from indexer.index.compare import Difference, differences
+from indexer.index.differences import Difference, differences
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sync import Progress, reader, rebuild

@@ -24,7 +24,7 @@ from indexer.errors import IndexFileError, LockedError
 from indexer.records import utc, utc_text
 
 APPLICATION_ID = 0x69647872
-SCHEMA = 1
+SCHEMA = 2
 """Shape of the tables, kept as `PRAGMA user_version`."""
 
 _MAGIC = b"SQLite format 3\0"

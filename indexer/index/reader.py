@@ -22,6 +22,7 @@ PUBLIC = (*RUN, "rev")
 """The columns of `runs` without its internal id."""
 
 _TARGET_ORDER = "target, agent, model, suite"
+_TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "run_status"))
 PLACE = ("source", "path", "ref", "sha", "status", "ended", "last_activity")
 Row = dict[str, Any]
 
@@ -90,9 +91,11 @@ class Index:
             run = _by_ids(database, [pk])[0]
             run["targets"] = _rows(
                 database,
-                f"SELECT {', '.join(TARGET[2:])} FROM run_targets WHERE run_pk = ? ORDER BY {_TARGET_ORDER}",
+                f"SELECT {', '.join(_TARGET)} FROM run_targets WHERE run_pk = ? ORDER BY {_TARGET_ORDER}",
                 pk,
             )
+            for target in run["targets"]:
+                target["outcomes"] = json.loads(target["outcomes"])
             run["places"] = _rows(
                 database, f"SELECT {', '.join(PLACE)} FROM places WHERE run_pk = ? ORDER BY source, path, ref", pk
             )

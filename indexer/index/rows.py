@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
-from indexer.index.totals import configurations, status, totals
+from indexer.index.totals import configurations, outcomes, status, totals
 from indexer.records import Reported, Run, Score, Trial, joined
 
 Row: TypeAlias = tuple[Any, ...]
 
 TRIAL = tuple(field.name for field in dataclasses.fields(Trial) if field.name != "scores")
+TRIAL_ROW = (*TRIAL, "timestamp")
 SCORE = tuple(field.name for field in dataclasses.fields(Score))
 _TOTALS = (
     "ended_count", "trial_count", "passed", "failed", "errored", "skipped", "cancelled", "test_count", "exceptions",
@@ -25,7 +26,8 @@ RUN = (
     "size_bytes", "tags", "sha", "added_at", "author", "code_sha", "host", "attempt",
 )  # fmt: skip
 TARGET = (
-    "run_key", "timestamp", "target", "agent", "model", "suite", *_TOTALS, "reported_pass_rate", "reported_score",
+    "run_key", "timestamp", "experiment", "run_status", "target", "agent", "model", "suite", *_TOTALS, "outcomes",
+    "reported_pass_rate", "reported_score",
 )  # fmt: skip
 DELETIONS_KEPT = 100_000
 """How many deleted runs are remembered for those who follow changes."""
@@ -48,7 +50,7 @@ def select(table: str, columns: Sequence[str], where: str) -> str:
 
 
 INSERT_RUN = insert("runs", ["id", *RUN, "rev"])
-INSERT_TRIAL = insert("trials", ["id", "run_pk", *TRIAL])
+INSERT_TRIAL = insert("trials", ["id", "run_pk", *TRIAL_ROW])
 INSERT_SCORE = insert("scores", ["trial_pk", *SCORE])
 INSERT_TARGET = insert("run_targets", ["run_pk", *TARGET])
 INSERT_TAG = insert("run_tags", ["run_pk", *TAG])
@@ -76,8 +78,11 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
         values[column] = joined(getattr(trial, column) for trial in run.trials)
     return RunRows(
         run=_run_row(values),
-        trials={t.trial: (_trial_row(t), [_score_row(score) for score in t.scores]) for t in run.trials},
-        targets=_target_rows(run, total),
+        trials={
+            trial.trial: ((*_trial_row(trial), run.timestamp), [_score_row(score) for score in trial.scores])
+            for trial in run.trials
+        },
+        targets=_target_rows(run, values["status"], total),
         tags=tag_rows(run.key, run.timestamp, tags),
     )
 
@@ -99,7 +104,7 @@ def tag_rows(key: str, timestamp: str, tags: Iterable[str]) -> list[Row]:
     return rows
 
 
-def _target_rows(run: Run, total: dict[str, Any]) -> list[Row]:
+def _target_rows(run: Run, run_status: str, total: dict[str, Any]) -> list[Row]:
     rows = []
     for (target, agent, model, suite), trials in configurations(run).items():
         alone = len(trials) == len(run.trials)
@@ -107,10 +112,13 @@ def _target_rows(run: Run, total: dict[str, Any]) -> list[Row]:
         values = (total if alone else totals(trials)) | {
             "run_key": run.key,
             "timestamp": run.timestamp,
+            "experiment": run.experiment,
+            "run_status": run_status,
             "target": target,
             "agent": agent,
             "model": model,
             "suite": suite,
+            "outcomes": outcomes(trials),
             "reported_pass_rate": reported.pass_rate,
             "reported_score": reported.score,
         }
@@ -124,7 +132,7 @@ def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dic
     trials: dict[str, tuple[Row, list[Row]]] = {}
     ids: dict[str, int] = {}
     names: dict[int, str] = {}
-    for pk, *row in database.execute(select("trials", ["id", *TRIAL], "run_pk = ?"), (run_pk,)):
+    for pk, *row in database.execute(select("trials", ["id", *TRIAL_ROW], "run_pk = ?"), (run_pk,)):
         trials[row[0]], ids[row[0]], names[pk] = (tuple(row), []), pk, row[0]
     columns = ["trial_pk", *SCORE]
     where = "trial_pk IN (SELECT id FROM trials WHERE run_pk = ?) ORDER BY id"

@@ -88,7 +88,8 @@ CREATE TABLE trials (
   peak_context_tokens INTEGER,
   lines_added         INTEGER,
   lines_removed       INTEGER,
-  task_checksum       TEXT
+  task_checksum       TEXT,
+  timestamp           TEXT NOT NULL    -- the run's
 );
 
 CREATE TABLE scores (
@@ -108,6 +109,8 @@ CREATE TABLE run_targets (
   run_pk             INTEGER NOT NULL REFERENCES runs(id),
   run_key            TEXT NOT NULL,
   timestamp          TEXT NOT NULL,    -- the run's
+  experiment         TEXT NOT NULL,    -- the run's
+  run_status         TEXT NOT NULL,    -- the run's
   target             TEXT,
   agent              TEXT,
   model              TEXT,
@@ -129,6 +132,7 @@ CREATE TABLE run_targets (
   cached_tokens      INTEGER,
   output_tokens      INTEGER,
   cost_usd           REAL,
+  outcomes           TEXT NOT NULL,    -- [[executions, passed, tests], ...]: how many tests passed so often, as JSON
   reported_pass_rate REAL,             -- as the tool itself wrote it for the whole target
   reported_score     REAL
 );
@@ -166,10 +170,10 @@ CREATE TABLE places (
 );
 
 CREATE TABLE run_commits (
-  -- commits of a code repository that name a run
+  -- commits of code repositories that name a run in a trailer
   id           INTEGER PRIMARY KEY,
-  run_key      TEXT NOT NULL,
-  repo         TEXT NOT NULL,
+  run_key      TEXT NOT NULL,          -- of AgentV-Run; entire: and the id of Entire-Checkpoint
+  repo         TEXT NOT NULL,          -- the name of its source
   sha          TEXT NOT NULL,
   committed_at TEXT,
   subject      TEXT
@@ -179,13 +183,14 @@ CREATE TABLE sources (
   -- the sources of the settings, in their order
   id            INTEGER PRIMARY KEY,
   name          TEXT NOT NULL UNIQUE,
-  kind          TEXT NOT NULL,         -- git or folder
+  kind          TEXT NOT NULL,         -- git, folder, or repo: commits of code that name runs
   place         TEXT NOT NULL,
   tip           TEXT,                  -- git: what its refs were when it was read
   runs          INTEGER NOT NULL,      -- runs found in it
   changed_at    TEXT,                  -- the last pass that changed a run of it
   failing_since TEXT,                  -- since when it cannot be opened
-  error         TEXT                   -- why
+  error         TEXT,                  -- why
+  web_url       TEXT                   -- repo: the page of a commit, {sha} standing for its id
 );
 
 CREATE TABLE problems (

@@ -1,5 +1,6 @@
 """Counts, rates and sums over trials: what `runs` and `run_targets` hold beside what a format read."""
 
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +33,18 @@ def totals(trials: Sequence[Trial]) -> dict[str, Any]:
         "output_tokens": _count_sum([trial.output_tokens for trial in trials if trial.output_tokens is not None]),
         "cost_usd": _sum([trial.cost_usd for trial in trials if trial.cost_usd is not None]),
     }
+
+
+def outcomes(trials: Sequence[Trial]) -> str:
+    """How many tests (suite, test_id) passed so often: `[[executions, passed, tests], …]`, sorted, as JSON."""
+    executions = Counter[tuple[str | None, str | None]]()
+    passed = Counter[tuple[str | None, str | None]]()
+    for trial in trials:
+        if trial.status in COUNTED:
+            executions[trial.suite, trial.test_id] += 1
+            passed[trial.suite, trial.test_id] += trial.status == "passed"
+    tests = Counter((count, passed[test]) for test, count in executions.items())
+    return json.dumps([[*outcome, tests[outcome]] for outcome in sorted(tests)], separators=(",", ":"))
 
 
 def status(run: Run) -> str:

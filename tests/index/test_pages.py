@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.numbers import make_index
 from indexer import Index, open_index
 from indexer.errors import QueryError
 from indexer.index.pages import SORTS, Filters, Position, statements
-from tests.index.numbers import make_index
 
 SORTED = [direction + column for column in SORTS for direction in ("", "-")]
 FILTERS: list[dict[str, Any]] = [

@@ -5,7 +5,7 @@ import pytest
 
 from indexer import Index, open_index
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
-from indexer.index import rows
+from indexer.index import file, rows
 from tests.bundles import at, bundle, row, without
 from tests.worlds import World
 
@@ -140,4 +140,4 @@ def test_what_is_no_index(tmp_path: Path, world: World) -> None:
     world.sync()
     with open_index(world.db) as index:
         assert index.runs().runs == []
-        assert index.meta()["schema"] == 1
+        assert index.meta()["schema"] == file.SCHEMA

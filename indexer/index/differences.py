@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from indexer.index.rows import RUN, SCORE, TAG, TARGET, TRIAL
+from indexer.index.rows import RUN, SCORE, TAG, TARGET, TRIAL_ROW
 
 _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "runs": (f"SELECT {', '.join(RUN)} FROM {{0}}.runs", ("key",)),
     "trials": (
-        f"SELECT r.key, {', '.join(f't.{column}' for column in TRIAL)} "
+        f"SELECT r.key, {', '.join(f't.{column}' for column in TRIAL_ROW)} "
         "FROM {0}.trials t JOIN {0}.runs r ON r.id = t.run_pk",
         ("key", "trial"),
     ),

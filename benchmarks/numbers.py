@@ -1,0 +1,114 @@
+"""An index of any size without sources: rows made inside SQLite."""
+
+import sqlite3
+from pathlib import Path
+
+from indexer.index import file
+from indexer.index.rows import RUN, SCORE, TAG, TARGET, TRIAL_ROW
+
+TESTS = 1_000
+"""Distinct tests, where runs have trials."""
+_NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
+
+
+def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
+    """An index of that many runs with one target, a place and sometimes a tag each. Returns a writing connection.
+
+    Every tenth rate is NULL, every fifth cost; half of the runs share their timestamp with another one. With
+    `trials`, each run has as many, with a score each, and the counts and rates that follow from them.
+    """
+    file.create(path)
+    database = file.connect(path, write=True)
+    database.execute("BEGIN")
+    file.begin_anew(database, "numbers")
+    values = dict.fromkeys(RUN, "0") | {
+        "key": "'key ' || n",
+        "run_id": "'run ' || n",
+        "source": "'s' || (n % 3)",
+        "path": "'runs/' || n",
+        "ref": "NULL",
+        "format": "'agentv'",
+        "layout": "'v3'",
+        "experiment": "'e' || (n % 8)",
+        "target": "'t' || (n % 5)",
+        "agent": "NULL",
+        "model": "'m' || (n % 5)",
+        "status": "CASE WHEN n % 11 THEN 'completed' ELSE 'running' END",
+        "timestamp": "strftime('%Y-%m-%dT%H:%M:%S.000Z', 1767600000 + n / 2 * 60, 'unixepoch')",
+        "pass_rate": "CASE WHEN n % 10 THEN (n * 7919 % 101) / 100.0 END",
+        "avg_score": "CASE WHEN n % 10 THEN (n * 104729 % 1009) / 1008.0 END",
+        "cost_usd": "CASE WHEN n % 5 THEN (n * 31 % 997) / 100.0 END",
+        "duration_s": "CASE WHEN n % 7 THEN n * 17 % 3600 END",
+        "tags": "CASE WHEN n % 6 < 2 THEN '[\"baseline\"]' ELSE '[]' END",
+        "sha": "printf('%040x', n)",
+    }
+    columns, content = ", ".join(RUN), ", ".join(values[column] for column in RUN)
+    database.execute(f"INSERT INTO runs (id, {columns}, rev) {_NUMBERS} SELECT n, {content}, n FROM numbers", (runs,))
+    if trials:
+        _add_trials(database, trials)
+    targets = {column: column if column in RUN else "NULL" for column in TARGET}
+    targets |= {"run_key": "key", "run_status": "status", "suite": "'suite'"}
+    targets["outcomes"] = "'[[1,0,' || (trial_count - passed) || '],[1,1,' || passed || ']]'"
+    content = ", ".join(targets[column] for column in TARGET)
+    database.execute(f"INSERT INTO run_targets (run_pk, {', '.join(TARGET)}) SELECT id, {content} FROM runs")
+    database.execute(
+        f"INSERT INTO run_tags (run_pk, {', '.join(TAG)}) "
+        "SELECT id, key, timestamp, 'baseline', '', 'baseline' FROM runs WHERE tags <> '[]'"
+    )
+    database.execute(
+        "INSERT INTO places (run_pk, run_key, timestamp, source, path, status, ended, ended_count, name, "
+        "authored_tags, fingerprint) SELECT id, key, timestamp, source, path, status, 1, 0, '', '[]', '' FROM runs"
+    )
+    file.run_script(database, "indexes.sql")
+    database.execute("UPDATE meta SET last_rev = ?", (runs,))
+    database.execute("COMMIT")
+    return database
+
+
+def _add_trials(database: sqlite3.Connection, trials: int) -> None:
+    """Of all trials 70 in 100 pass, 20 fail and 10 error; a run has consecutive ones of `TESTS` tests."""
+    number = f"(r.id * {trials} + n - 1)"
+    values = dict.fromkeys(TRIAL_ROW, "NULL") | {
+        "trial": f"'suite/test-' || ({number} % {TESTS}) || '/' || r.target || '/1'",
+        "suite": "'suite'",
+        "test_id": f"'test-' || ({number} % {TESTS})",
+        "target": "r.target",
+        "model": "r.model",
+        "attempt": "1",
+        "status": f"CASE WHEN {number} * 7919 % 100 < 70 THEN 'passed' WHEN {number} * 7919 % 100 < 90 "
+        "THEN 'failed' ELSE 'errored' END",
+        "score": f"CASE WHEN {number} * 7919 % 100 < 70 THEN 1.0 WHEN {number} * 7919 % 100 < 90 THEN 0.25 END",
+        "error_type": f"CASE WHEN {number} * 7919 % 100 >= 90 THEN 'Error' || (n % 4) END",
+        "error": f"CASE WHEN {number} * 7919 % 100 >= 90 THEN 'the sandbox did not answer in time' END",
+        "started_at": "r.timestamp",
+        "finished_at": "r.timestamp",
+        "duration_s": "n * 1.5",
+        "input_tokens": "1000 + n",
+        "output_tokens": "200",
+        "cost_usd": "0.01",
+        "timestamp": "r.timestamp",
+    }
+    content = ", ".join(values[column] for column in TRIAL_ROW)
+    database.execute(
+        f"INSERT INTO trials (run_pk, {', '.join(TRIAL_ROW)}) {_NUMBERS} "
+        f"SELECT r.id, {content} FROM runs r CROSS JOIN numbers ORDER BY r.id, n",
+        (trials,),
+    )
+    database.execute(
+        f"INSERT INTO scores (trial_pk, {', '.join(SCORE)}) SELECT id, 'contains', 'contains', score, 1.0, "
+        "iif(status = 'errored', NULL, status = 'passed') FROM trials"
+    )
+    database.execute(
+        """
+        UPDATE runs SET (ended_count, trial_count, test_count, passed, failed, errored, cost_usd, avg_score) = (
+          SELECT count(*), count(*), count(*), sum(status = 'passed'), sum(status = 'failed'),
+                 sum(status = 'errored'), sum(cost_usd), total(score) / count(*)
+          FROM (SELECT status, cost_usd, score FROM trials WHERE id > (runs.id - 1) * ?1 AND id <= runs.id * ?1)
+        )
+        """,
+        (trials,),
+    )
+    database.execute(
+        "UPDATE runs SET pass_rate = 1.0 * passed / trial_count, quality_score = (passed + failed * 0.25) "
+        "/ nullif(passed + failed, 0)"
+    )
