@@ -32,6 +32,13 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
         "experiment": "'e' || (n % 8)",
         "target": "'t' || (n % 5)",
         "agent": "NULL",
+        "started_at": "NULL",
+        "finished_at": "NULL",
+        "updated_at": "NULL",
+        "added_at": "NULL",
+        "author": "NULL",
+        "code_sha": "NULL",
+        "host": "NULL",
         "model": "'m' || (n % 5)",
         "status": "CASE WHEN n % 11 THEN 'completed' ELSE 'running' END",
         "timestamp": "strftime('%Y-%m-%dT%H:%M:%S.000Z', 1767600000 + n / 2 * 60, 'unixepoch')",
@@ -68,6 +75,7 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
 def _add_trials(database: sqlite3.Connection, trials: int) -> None:
     """Of all trials 70 in 100 pass, 20 fail and 10 error; a run has consecutive ones of `TESTS` tests."""
     number = f"(r.id * {trials} + n - 1)"
+    chance = f"(({number} * 7919 + {number} / {TESTS} * 37) % 100)"
     values = dict.fromkeys(TRIAL_ROW, "NULL") | {
         "trial": f"'suite/test-' || ({number} % {TESTS}) || '/' || r.target || '/1'",
         "suite": "'suite'",
@@ -75,11 +83,10 @@ def _add_trials(database: sqlite3.Connection, trials: int) -> None:
         "target": "r.target",
         "model": "r.model",
         "attempt": "1",
-        "status": f"CASE WHEN {number} * 7919 % 100 < 70 THEN 'passed' WHEN {number} * 7919 % 100 < 90 "
-        "THEN 'failed' ELSE 'errored' END",
-        "score": f"CASE WHEN {number} * 7919 % 100 < 70 THEN 1.0 WHEN {number} * 7919 % 100 < 90 THEN 0.25 END",
-        "error_type": f"CASE WHEN {number} * 7919 % 100 >= 90 THEN 'Error' || (n % 4) END",
-        "error": f"CASE WHEN {number} * 7919 % 100 >= 90 THEN 'the sandbox did not answer in time' END",
+        "status": f"CASE WHEN {chance} < 70 THEN 'passed' WHEN {chance} < 90 THEN 'failed' ELSE 'errored' END",
+        "score": f"CASE WHEN {chance} < 70 THEN 1.0 WHEN {chance} < 90 THEN 0.25 END",
+        "error_type": f"CASE WHEN {chance} >= 90 THEN 'Error' || (n % 4) END",
+        "error": f"CASE WHEN {chance} >= 90 THEN 'the sandbox did not answer in time' END",
         "started_at": "r.timestamp",
         "finished_at": "r.timestamp",
         "duration_s": "n * 1.5",

@@ -126,7 +126,24 @@ class Advance:
     tip: Tip
 
 
-Change = Found | Same | Gone | Swept | Missing | Trouble | History | Advance
+class NamedCommit(NamedTuple):
+    """A commit of a code repository that names a run. `seconds` since 1970."""
+
+    run_key: str
+    sha: str
+    seconds: int
+    subject: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """Commits that name runs; `complete` replaces what was known of the repository."""
+
+    commits: Iterator[NamedCommit]
+    complete: bool
+
+
+Change = Found | Same | Gone | Swept | Missing | Trouble | History | Advance | Naming
 
 
 class Known(Protocol):

@@ -144,7 +144,7 @@ class Daemon:
         for name, place in self._places.items():
             due = [path for path, when in place.due.items() if when <= now]
             if due:
-                whole = None in due or place.failing is not None or place.source.kind == "git"
+                whole = None in due or place.failing is not None or not isinstance(place.source, FolderSource)
                 work[name] = None if whole else [path for path in due if path]
                 for path in list(place.due) if whole else due:
                     del place.due[path]
@@ -189,7 +189,7 @@ class Daemon:
         place.looked = {path: when for path, when in place.looked.items() if ended - when < AGAIN}
         if rest:
             place.looked.update(dict.fromkeys([None] if paths is None else paths, ended))
-        if place.source.kind == "git" or place.failing is not None:
+        if place.failing is not None or not isinstance(place.source, FolderSource):
             self._later(place, None, ended + POLL)
             return
         unreadable = self._unreadable(place) | self._young(place, paths or [])

@@ -29,5 +29,9 @@ class UnknownRunError(IndexerError):
     """A RUN that names no run, or more than one."""
 
 
+class UnknownTestError(IndexerError):
+    """A TEST that names no test, or tests of several suites."""
+
+
 class StaleTokenError(IndexerError):
     """A change token from another generation, or older than the deletions kept: list again."""

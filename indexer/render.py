@@ -9,6 +9,7 @@ from typing import Any, Literal, TextIO
 
 Row = dict[str, Any]
 Change = Any
+_BLOCKS = "▁▂▃▄▅▆▇█"
 _UNLIMITED, _NARROWEST = 100_000, 8  # columns
 
 
@@ -85,6 +86,20 @@ def percent(rate: float | None) -> str:
 
 def score(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
+
+
+def interval(bounds: Sequence[float] | None) -> str:
+    return "" if bounds is None else f"{100 * bounds[0]:.0f}-{percent(bounds[1])}"
+
+
+def sparkline(outcomes: Iterable[Row]) -> str:
+    """A block for each verdict, as high as its score, full or empty where it has none; x for errors."""
+    text = ""
+    for outcome in outcomes:
+        known = outcome["score"]
+        height = float(outcome["status"] == "passed") if known is None else min(max(known, 0.0), 1.0)
+        text += "x" if outcome["status"] == "errored" else _BLOCKS[round(height * (len(_BLOCKS) - 1))]
+    return text
 
 
 def dollars(value: float | None) -> str:

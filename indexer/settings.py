@@ -5,6 +5,7 @@ repository around it when one of its refs holds results.
 """
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +21,7 @@ from indexer.protocols import Options
 from indexer.records import span_seconds
 from indexer.sources import Source
 from indexer.sources.clone import CloneSource
+from indexer.sources.commits import CommitSource
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import DEFAULT_REFS, GitSource, open_repository
 
@@ -68,6 +70,19 @@ class GitSettings(_Strict):
         return self
 
 
+def _commit_page(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@]*\{sha\}\S*", text):
+        raise ValueError("must start with http:// or https://, hold {sha} and no password")
+    return text
+
+
+class RepoSettings(_Strict):
+    """A code repository whose commits name runs."""
+
+    path: Path
+    web_url: Annotated[str, AfterValidator(_commit_page)] | None = None
+
+
 class Threshold(_Strict):
     """The score that counts as passed where a format gives no verdict of its own."""
 
@@ -87,6 +102,7 @@ class Settings(BaseSettings):
     errors: bool = True
     threshold: Threshold = Threshold()
     source: tuple[Annotated[FolderSettings | GitSettings, Field(discriminator="kind")], ...] = ()
+    repo: tuple[RepoSettings, ...] = ()
 
     @classmethod
     def settings_customise_sources(
@@ -117,13 +133,14 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
             )
         _require_outside(project.db, sources)
         return settings, sources
-    names = [source.name for source in settings.source]
+    names = [source.name for source in settings.source] + [str(repo.path) for repo in settings.repo]
     for name in names:
         if names.count(name) > 1:
             raise SettingsError(f"{project.config}: source.name: two sources are called {name!r}")
-    if not names:
+    if not settings.source:
         raise SettingsError(f"{project.config}: source: name at least one [[source]]")
     sources = [_source(project.root, each) for each in settings.source]
+    sources += [CommitSource(str(each.path), _place(project.root, each.path), each.web_url) for each in settings.repo]
     _require_outside(project.db, sources)
     return settings, sources
 
@@ -138,7 +155,11 @@ def _require_outside(db: Path, sources: Sequence[Source]) -> None:
     """Sources are only read: the index does not lie in a repository's own folder."""
     for source in sources:
         for place in (Path(source.place), Path(source.place) / ".git"):
-            if source.kind == "git" and (place / "objects").is_dir() and db.is_relative_to(os.path.realpath(place)):
+            if (
+                isinstance(source, GitSource)
+                and (place / "objects").is_dir()
+                and db.is_relative_to(os.path.realpath(place))
+            ):
                 raise SettingsError(
                     f"{db} lies in the repository of source {source.name}; name another place with --db"
                 )
@@ -181,10 +202,14 @@ def _source(root: Path, settings: FolderSettings | GitSettings) -> Source:
     if isinstance(settings, GitSettings) and settings.url is not None:
         return CloneSource(settings.name, settings.url, settings.refs, settings.wip)
     assert settings.path is not None
-    place = Path(os.path.normpath(root / expanded(settings.path)))
+    place = _place(root, settings.path)
     if isinstance(settings, GitSettings):
         return GitSource(settings.name, place, settings.refs, settings.wip)
     return FolderSource(settings.name, place)
+
+
+def _place(root: Path, path: Path) -> Path:
+    return Path(os.path.normpath(root / expanded(path)))
 
 
 def _read(project: Project) -> Settings:

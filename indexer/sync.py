@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.changes import Advance, Change, Found, Gone, History, Known, Missing, Same, Swept, Trouble
+from indexer.changes import Advance, Change, Found, Gone, History, Known, Missing, Naming, Same, Swept, Trouble
 from indexer.errors import IndexFileError, SourceError
 from indexer.formats import READER
 from indexer.index import file
@@ -251,7 +251,7 @@ def _walk(
         try:
             source.open()
             opened.add(source.name)
-            ledger.opened(source.kind, source.place)
+            ledger.opened(source.kind, source.place, source.web_url)
             if work is None:
                 changes = progress(source, ledger) if progress else source.changes(ledger)
                 for path in _settle_racy(source, ledger, options, _take_in(changes, ledger, options)):
@@ -300,6 +300,8 @@ def _take_in(changes: Iterable[Change], ledger: Ledger, options: Options) -> lis
                 ledger.trouble(change)
             case History():
                 ledger.history(change)
+            case Naming():
+                ledger.naming(change)
             case Advance(ref, tip):
                 ledger.advance(ref, tip)
     return racy

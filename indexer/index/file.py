@@ -36,6 +36,12 @@ def sql(name: str) -> str:
     return Path(__file__).with_name(name).read_text("utf-8")
 
 
+def view_query(name: str, conditions: str) -> str:
+    """The query of a view that groups rows, with more conditions (` AND …`) on the rows before they are grouped."""
+    query = sql("views.sql").partition(f"CREATE VIEW {name} AS")[2].partition(";")[0]
+    return query.replace("GROUP BY", f"{conditions} GROUP BY")
+
+
 def run_script(database: sqlite3.Connection, name: str) -> None:
     """Execute one of the SQL files inside the open transaction."""
     statement = ""

@@ -12,8 +12,9 @@ CREATE INDEX run_targets_model ON run_targets (model, timestamp, run_key, run_pk
 CREATE INDEX run_tags_tag ON run_tags (tag, timestamp, run_key, run_pk);
 CREATE INDEX places_source ON places (source, timestamp, run_key, run_pk);
 
--- Boards: experiment x target in timestamp order; the history of a test for each target; failures by time
-CREATE INDEX run_targets_board ON run_targets (experiment, target, timestamp, run_status, run_pk);
+-- Boards: all they need by experiment x target in timestamp order; a test's history for each target; failures by time
+CREATE INDEX run_targets_board ON run_targets (experiment, target, timestamp, run_status, run_pk, test_count,
+  trial_count, passed, failed, avg_score, quality_score, cost_usd, outcomes);
 CREATE INDEX trials_test ON trials (test_id, suite, target, timestamp);
 CREATE INDEX trials_failing ON trials (timestamp, run_pk, error_type, suite, test_id, target)
   WHERE status IN ('failed', 'errored');

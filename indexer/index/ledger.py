@@ -6,8 +6,8 @@ It answers the source's questions while it is walked (`sources.Known`), and take
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from indexer.changes import UNSETTLED, Found, History, Stamp, Tip, Trouble, plain_name
-from indexer.index import file, rows
+from indexer.changes import UNSETTLED, Found, History, Naming, Stamp, Tip, Trouble, plain_name
+from indexer.index import commits, file, rows
 from indexer.index.added import take_in
 from indexer.index.earlier import EarlierRows
 from indexer.index.places import Place
@@ -221,6 +221,11 @@ class Ledger:
         """Which commits brought which folders to a ref."""
         take_in(self._transaction, self._source, history)
 
+    def naming(self, naming: Naming) -> None:
+        """Which commits of the source's repository name runs."""
+        self._transaction.flush()
+        commits.take_in(self._transaction, self._runs, self._source, naming)
+
     def advance(self, ref: str, tip: Tip) -> None:
         """A ref is read up to `tip`."""
         self._transaction.flush()
@@ -231,12 +236,15 @@ class Ledger:
         if old != tuple(tip):
             self._transaction.run("INSERT OR REPLACE INTO _refs VALUES (?, ?, ?, ?, ?, ?)", (self._source, ref, *tip))
 
-    def opened(self, kind: str, place: str) -> None:
+    def opened(self, kind: str, place: str, web_url: str | None) -> None:
         """The source can be read; what was indexed of another place under its name is forgotten."""
-        stored = self._database.execute("SELECT kind, place FROM sources WHERE name = ?", (self._source,)).fetchone()
-        if stored != (kind, place):
+        query = "SELECT kind, place, web_url FROM sources WHERE name = ?"
+        stored = self._database.execute(query, (self._source,)).fetchone()
+        if stored[:2] != (kind, place):
             self.forget()
-            self._transaction.run("UPDATE sources SET kind = ?, place = ? WHERE name = ?", (kind, place, self._source))
+        if stored != (kind, place, web_url):
+            update = "UPDATE sources SET kind = ?, place = ?, web_url = ? WHERE name = ?"
+            self._transaction.run(update, (kind, place, web_url, self._source))
 
     def failing(self, error: str) -> None:
         """The source cannot be opened."""
@@ -262,6 +270,7 @@ class Ledger:
             self._remove(*place)
         for table in ("_refs", "_added", "problems"):
             self._transaction.run(f"DELETE FROM {table} WHERE source = ?", (self._source,))
+        self.naming(Naming(iter(()), complete=True))
 
     def finish(self, paths: Collection[str] | None) -> None:
         """Bring the source's own row up to date, and close problems that were not told again below these paths.
@@ -272,12 +281,13 @@ class Ledger:
             return
         self.problems.finish(paths)
         counts = self._runs.counts[self._source]
-        query = "SELECT tip, runs, changed_at, failing_since, error FROM sources WHERE name = ?"
-        old = self._database.execute(query, (self._source,)).fetchone()
-        tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in self.tips().items() if not tip.wip) or None
+        query = "SELECT tip, runs, changed_at, failing_since, error, kind FROM sources WHERE name = ?"
+        *old, kind = self._database.execute(query, (self._source,)).fetchone()
+        refs = {} if kind == "repo" else self.tips()  # those of results: code has hundreds of branches
+        tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in refs.items() if not tip.wip) or None
         changed_at = file.now() if self._changed or any(counts.values()) else old[2]
         new = (tip, old[1] + self._run_count, changed_at, *((None, None) if paths is None else old[3:]))
-        if new != old:
+        if list(new) != old:
             update = "UPDATE sources SET tip = ?, runs = ?, changed_at = ?, failing_since = ?, error = ? WHERE name = ?"
             self._transaction.run(update, (*new, self._source))
 

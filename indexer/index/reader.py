@@ -11,20 +11,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
 from indexer.index import file
 from indexer.index.pages import Filters, page_of_ids, require_limit
 from indexer.index.rows import RUN, TARGET, TRIAL
+from indexer.index.select import Row, dicts
+
+if TYPE_CHECKING:
+    from indexer.index.boards import Part
 
 PUBLIC = (*RUN, "rev")
 """The columns of `runs` without its internal id."""
 
+_COMMITS = """
+SELECT c.repo, c.sha, c.committed_at, c.subject, replace(s.web_url, '{sha}', c.sha) AS url
+FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key = ? ORDER BY c.committed_at, c.repo, c.sha
+"""
 _TARGET_ORDER = "target, agent, model, suite"
 _TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "run_status"))
 PLACE = ("source", "path", "ref", "sha", "status", "ended", "last_activity")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class Index:
 
     def runs(self, *, limit: int = 50, cursor: str | None = None, sort: str = "-timestamp", **filters: Any) -> Page:
         """A page of runs. Filters are those of `Filters`. Raises QueryError for wrong values."""
-        wanted = _filters(filters)
+        wanted = _made(Filters, filters)
         with self._reading() as database:
             ids, next_cursor = page_of_ids(database, wanted, sort, limit, cursor)
             return Page(_by_ids(database, ids), next_cursor)
@@ -89,18 +96,17 @@ class Index:
         with self._reading() as database:
             pk = resolve(database, name)
             run = _by_ids(database, [pk])[0]
-            run["targets"] = _rows(
+            run["targets"] = dicts(
                 database,
                 f"SELECT {', '.join(_TARGET)} FROM run_targets WHERE run_pk = ? ORDER BY {_TARGET_ORDER}",
                 pk,
             )
             for target in run["targets"]:
                 target["outcomes"] = json.loads(target["outcomes"])
-            run["places"] = _rows(
+            run["places"] = dicts(
                 database, f"SELECT {', '.join(PLACE)} FROM places WHERE run_pk = ? ORDER BY source, path, ref", pk
             )
-            commits = "SELECT repo, sha, committed_at, subject FROM run_commits WHERE run_key = ? ORDER BY committed_at"
-            run["commits"] = _rows(database, commits, run["key"])
+            run["commits"] = dicts(database, _COMMITS, run["key"])
             return run
 
     def trials(self, key: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
@@ -111,10 +117,10 @@ class Index:
             condition = "" if status is None else "AND status = ? "
             statement = f"SELECT id, {', '.join(TRIAL)} FROM trials WHERE run_pk = ? AND trial > ? {condition}"
             parameters = (pk, cursor or "", *([] if status is None else [status]), limit + 1)
-            trials = _rows(database, f"{statement}ORDER BY trial LIMIT ?", *parameters)
+            trials = dicts(database, f"{statement}ORDER BY trial LIMIT ?", *parameters)
             for trial in trials[:limit]:
                 scores = "SELECT name, type, score, weight, passed FROM scores WHERE trial_pk = ? ORDER BY id"
-                trial["scores"] = _rows(database, scores, trial.pop("id"))
+                trial["scores"] = dicts(database, scores, trial.pop("id"))
             more = len(trials) > limit
             return TrialPage(trials[:limit], trials[limit - 1]["trial"] if more else None)
 
@@ -135,24 +141,62 @@ class Index:
             ]
             return Changes(changes, f"{generation}.{found[-1][0] if len(found) == limit else last}")
 
+    def compare(self, a: str, b: str, *, target: str | None = None, experiment: str | None = None) -> Row:
+        """Two runs side by side, or with `experiment` two of its targets: see `comparison.compare`."""
+        from indexer.index.comparison import compare
+
+        with self._reading() as database:
+            return compare(database, a, b, target=target, experiment=experiment)
+
+    def history(self, test: str, *, limit: int = 50, **part: Any) -> Row:
+        """One test over time for each target: see `history.history`. `part` as in `boards.Part`."""
+        from indexer.index.boards import Part
+        from indexer.index.history import history
+
+        with self._reading() as database:
+            return history(database, test, _made(Part, part), limit)
+
+    def drift(
+        self, *, window: str = "10", experiment: str | None = None, target: str | None = None, limit: int = 20
+    ) -> dict[str, list[Row]]:
+        """What fell most lately: see `drift.drift`."""
+        from indexer.index.drift import drift
+
+        with self._reading() as database:
+            return drift(database, window=window, experiment=experiment, target=target, limit=limit)
+
+    def leaderboard(self, *, k: int = 1, **part: Any) -> list[Row]:
+        """Experiment x target: see `boards.leaderboard`. `part` as in `boards.Part`."""
+        from indexer.index.boards import Part, leaderboard
+
+        with self._reading() as database:
+            return leaderboard(database, _made(Part, part), k)
+
+    def failures(self, *, limit: int = 50, **part: Any) -> list[Row]:
+        """Error type x test x target: see `boards.failures`. `part` as in `boards.Part`."""
+        from indexer.index.boards import Part, failures
+
+        with self._reading() as database:
+            return failures(database, _made(Part, part), limit)
+
     def sources(self) -> list[Row]:
         """The sources with their tips, counts and errors; `looked_at` is up to when the index is known to equal one."""
         columns = "name, kind, place, tip, runs, changed_at, failing_since, error"
         with self._reading() as database:
             looked = file.looked(self.path)
-            sources = _rows(database, f"SELECT {columns} FROM sources ORDER BY id")
+            sources = dicts(database, f"SELECT {columns} FROM sources ORDER BY id")
             return [source | {"looked_at": looked.get(source["name"])} for source in sources]
 
     def problems(self) -> list[Row]:
         """What could not be read."""
         columns = "source, path, ref, run_key, kind, message, first_seen"
         with self._reading() as database:
-            return _rows(database, f"SELECT {columns} FROM problems ORDER BY source, path, kind")
+            return dicts(database, f"SELECT {columns} FROM problems ORDER BY source, path, kind")
 
     def meta(self) -> Row:
         """Generation, versions and newest revision."""
         with self._reading() as database:
-            return _rows(database, "SELECT * FROM meta")[0]
+            return dicts(database, "SELECT * FROM meta")[0]
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -201,12 +245,14 @@ def open_index(path: str | Path) -> Index:
     return Index(Path(path))
 
 
-def _filters(values: Mapping[str, Any]) -> Filters:
-    try:
-        return Filters(**values)
-    except TypeError:
-        unknown = sorted(values.keys() - set(Filters.__dataclass_fields__))
-        raise QueryError(f"there is no filter {', '.join(unknown)}") from None
+Conditions = TypeVar("Conditions", bound="Filters | Part")
+
+
+def _made(kind: type[Conditions], values: Mapping[str, Any]) -> Conditions:
+    unknown = sorted(values.keys() - set(kind.__dataclass_fields__))
+    if unknown:
+        raise QueryError(f"there is no filter {', '.join(unknown)}")
+    return kind(**values)
 
 
 def _pk_of(database: sqlite3.Connection, key: str) -> int:
@@ -234,13 +280,7 @@ def _by_ids(database: sqlite3.Connection, ids: list[int]) -> list[Row]:
     for at in range(0, len(ids), 500):
         some = ids[at : at + 500]
         statement = f"SELECT id, {', '.join(PUBLIC)} FROM runs WHERE id IN ({', '.join('?' * len(some))})"
-        for row in _rows(database, statement, *some):
+        for row in dicts(database, statement, *some):
             row["tags"] = json.loads(row["tags"])
             rows[row.pop("id")] = row
     return [rows[pk] for pk in ids]
-
-
-def _rows(database: sqlite3.Connection, statement: str, *parameters: Any) -> list[Row]:
-    cursor = database.execute(statement, parameters)
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]

@@ -1,6 +1,6 @@
 """Writing runs: the rows of one at a time, and which of its places they are read from."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexer.index import file, rows
@@ -131,6 +131,14 @@ class Runs:
             self._transaction.run("DELETE FROM deletions WHERE key = ?", (new.run[0],))
         self._count(source, "added", new.run[0])
         return pk
+
+    def changed_elsewhere(self, keys: Iterable[str]) -> None:
+        """Something that is told of these runs beside their own rows differs."""
+        if self._transaction.fresh:
+            return
+        for key in sorted(keys):
+            self.last_rev += 1
+            self._transaction.run("UPDATE runs SET rev = ? WHERE key = ?", (self.last_rev, key))
 
     def settle(self, key: str, *, stale: bool) -> None:
         """Bring a run in line with its places. `stale`: its row may be of what a place had before."""

@@ -19,6 +19,10 @@ def prepare(database: sqlite3.Connection) -> None:
     """
     database.execute("CREATE TEMP TABLE IF NOT EXISTS _touched (key TEXT PRIMARY KEY, stale) WITHOUT ROWID")
     database.execute("CREATE TEMP TABLE IF NOT EXISTS _seen (place_pk INTEGER PRIMARY KEY)")
+    database.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS _named (run_key, sha, committed_at, subject, PRIMARY KEY (run_key, sha)) "
+        "WITHOUT ROWID"
+    )
 
 
 class Transaction:

@@ -20,11 +20,11 @@ from indexer.index.transaction import Transaction
 from indexer.records import Run
 
 _BATCH = 500
-_SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since", "error")
+_SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since", "error", "web_url")
 
 
 class SourceRow(Protocol):
-    """What a source is called, its kind and where it is."""
+    """What a source is called, its kind, where it is, and where people find a commit of it."""
 
     @property
     def name(self) -> str: ...
@@ -32,6 +32,8 @@ class SourceRow(Protocol):
     def kind(self) -> str: ...
     @property
     def place(self) -> str: ...
+    @property
+    def web_url(self) -> str | None: ...
 
 
 class Pass:
@@ -93,8 +95,8 @@ class Pass:
 
     def _add_sources(self) -> None:
         for source in self._sources.values():
-            insert = "INSERT INTO sources (name, kind, place, runs) VALUES (?, ?, ?, 0)"
-            self._transaction.run(insert, (source.name, source.kind, source.place))
+            insert = "INSERT INTO sources (name, kind, place, runs, web_url) VALUES (?, ?, ?, 0, ?)"
+            self._transaction.run(insert, (source.name, source.kind, source.place, source.web_url))
 
     def _reorder_sources(self) -> None:
         """Bring the rows of sources in line with the settings: forget those not named any more, add new ones."""
@@ -105,7 +107,7 @@ class Pass:
             Ledger(self._transaction, self._runs, name).forget()
         self._transaction.run("DELETE FROM sources")
         for source in self._sources.values():
-            new = (source.name, source.kind, source.place, None, 0, None, None, None)
+            new = (source.name, source.kind, source.place, None, 0, None, None, None, source.web_url)
             self._transaction.run(rows.insert("sources", _SOURCE), kept.get(source.name, new))
         # the order of sources ranks places
         self._database.execute(

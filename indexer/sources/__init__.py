@@ -19,6 +19,7 @@ class Source(Protocol):
     name: str
     kind: str
     place: str
+    web_url: str | None
 
     def open(self) -> None:
         """Make ready to read. Raises SourceError when the place cannot be opened."""

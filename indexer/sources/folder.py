@@ -138,6 +138,7 @@ class FolderSource:
     """The runs in a project (its `jobs/`, `results/` and `.agentv/results/`), or in one such folder."""
 
     kind = "folder"
+    web_url: str | None = None
 
     def __init__(self, name: str, path: Path):
         self.name = name

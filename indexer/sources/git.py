@@ -63,6 +63,7 @@ class GitSource:
     """
 
     kind = "git"
+    web_url: str | None = None
 
     def __init__(self, name: str, path: Path, refs: Sequence[str] = DEFAULT_REFS, wip: bool = True):
         self.name = name

@@ -1,0 +1,75 @@
+"""One test over time: what each target made of it, and where it is flaky."""
+
+import sqlite3
+from typing import Any
+
+from indexer.errors import UnknownTestError
+from indexer.index.boards import COUNTED, ENDED, Part
+from indexer.index.drift import rate
+from indexer.index.pages import require_limit
+from indexer.index.select import Row, dicts, distinct
+
+_CONDITIONS = ("task_checksum", "reasoning_effort", "agent_version", "code_sha")
+"""What has to be equal for two outcomes of a test and target to contradict each other."""
+_OUTCOME = (
+    "r.run_id", "r.key AS run_key", "r.experiment", "t.timestamp", "t.trial", "t.status", "t.score", "t.error_type",
+    "t.error", "t.duration_s", "t.cost_usd", "t.task_checksum", "t.reasoning_effort", "t.agent_version", "r.code_sha",
+    "t.id",
+)  # fmt: skip
+_TEST = "FROM trials WHERE test_id = ? AND suite IS ?"
+_SHOWN_SUITES = 10
+
+
+def history(database: sqlite3.Connection, test: str, part: Part, limit: int = 50) -> Row:
+    """`suite`, `test_id`, and `targets`: for each its newest `limit` verdicts in runs that ended.
+
+    A target has `target`, `passed`, `executions`, `pass_rate`, `interval`, `flaky` (both outcomes under equal task,
+    effort, agent version and code) and `outcomes`, newest first, with the `scores` of their graders.
+    Raises UnknownTestError, QueryError.
+    """
+    require_limit(limit)
+    suite, test_id = resolve_test(database, test)
+    columns = {"experiment": "r.experiment", "target": "t.target", "timestamp": "t.timestamp"}
+    where, values = part.conditions(columns)
+    statement = (
+        f"SELECT {', '.join(_OUTCOME)} FROM trials t CROSS JOIN runs r ON r.id = t.run_pk "
+        f"WHERE t.test_id = ? AND t.suite IS ? AND t.target IS ? AND t.status IN {COUNTED} "
+        f"AND r.status IN {ENDED}{where} ORDER BY t.timestamp DESC, r.key DESC, t.trial DESC LIMIT ?"
+    )
+    targets = []
+    for target in distinct(database, "target", _TEST, test_id, suite):
+        outcomes = dicts(database, statement, test_id, suite, target, *values, limit)
+        if outcomes:
+            targets.append(_target(database, target, outcomes))
+    return {"suite": suite, "test_id": test_id, "targets": targets}
+
+
+def resolve_test(database: sqlite3.Connection, name: str) -> tuple[str | None, str]:
+    """The (suite, test_id) that `test` or `suite/test` stands for; `/test` is one without a suite.
+
+    Raises UnknownTestError, with the candidates if there are several.
+    """
+    suites = list(distinct(database, "suite", "FROM trials WHERE test_id = ?", name))
+    if len(suites) == 1:
+        return suites[0], name
+    if suites:
+        shown = ", ".join(f"{suite or ''}/{name}" for suite in suites[:_SHOWN_SUITES])
+        more = ", …" if len(suites) > _SHOWN_SUITES else ""
+        raise UnknownTestError(f"{name!r} is a test of several suites: {shown}{more}")
+    for at, character in enumerate(name):
+        suite, test_id = name[:at] or None, name[at + 1 :]
+        if character == "/" and database.execute(f"SELECT 1 {_TEST} LIMIT 1", (test_id, suite)).fetchone():
+            return suite, test_id
+    raise UnknownTestError(f"no test is called {name!r}; `indexer show RUN --json` lists those of a run")
+
+
+def _target(database: sqlite3.Connection, target: str | None, outcomes: list[Row]) -> Row:
+    seen: dict[tuple[Any, ...], set[bool]] = {}
+    for outcome in outcomes:
+        conditions = tuple(outcome.pop(name) for name in _CONDITIONS)
+        seen.setdefault(conditions, set()).add(outcome["status"] == "passed")
+        scores = "SELECT name, type, score, weight, passed FROM scores WHERE trial_pk = ? ORDER BY id"
+        outcome["scores"] = dicts(database, scores, outcome.pop("id"))
+    passed = sum(outcome["status"] == "passed" for outcome in outcomes)
+    flaky = any(len(results) == 2 for results in seen.values())
+    return {"target": target, **rate(passed, len(outcomes)), "flaky": flaky, "outcomes": outcomes}

@@ -1,0 +1,106 @@
+"""Commits of a code repository that name a run in a trailer of their message (git-interpret-trailers(1)).
+
+AgentV publishes a run with `AgentV-Run: <run id>` (`Agentv-Run` until June 2026), Entire marks a commit with
+`Entire-Checkpoint: <id>`. All local and remote-tracking branches count. Only commits that came since the tips of
+the last pass are read; when one of those is no ancestor of any branch any more, everything is read again.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import IO
+
+from indexer.changes import Advance, Change, Known, Missing, NamedCommit, Naming, Tip, Trouble
+from indexer.errors import SourceError
+from indexer.formats.masking import error_line
+from indexer.sources.git import GitSource
+from indexer.sources.history import git_environment
+
+BRANCHES = ("refs/heads/*", "refs/remotes/*")
+TIMEOUT = 300.0
+"""Seconds that git may take to list the commits."""
+LONGEST_NAME = 500
+"""Characters of a trailer's value: longer ones name no run."""
+
+_TRAILERS = {"AgentV-Run": "agentv:", "Entire-Checkpoint": "entire:"}  # git does not tell Agentv from AgentV
+_FIELDS = ["%H", "%ct", "%s", *(f"%(trailers:key={key},valueonly,unfold,separator=%x0A)" for key in _TRAILERS)]
+_LOG = [
+    "log", "--stdin", "--no-show-signature", "--encoding=UTF-8", "--regexp-ignore-case", "--no-color", "--no-notes",
+    *(f"--grep=^{key}:" for key in _TRAILERS), f"--format=tformat:{'%x00'.join(_FIELDS)}%x00",
+]  # fmt: skip
+
+
+class CommitSource(GitSource):
+    """The commits of one repository that name runs. `web_url` is the page of a commit, with `{sha}` for its id."""
+
+    kind = "repo"
+
+    def __init__(self, name: str, path: Path, web_url: str | None = None):
+        super().__init__(name, path, BRANCHES, wip=False)
+        self.web_url = web_url
+
+    def _changes(self, known: Known) -> Iterator[Change]:
+        indexed = known.tips()
+        tips: dict[str, str] = {}
+        for ref, commit in self._tips(BRANCHES):
+            if commit is not None:
+                tips[ref] = commit
+                continue
+            yield Trouble(None, ref, "missing-object", "the commit it names cannot be read")
+            if ref in indexed:
+                tips[ref] = indexed[ref].commit
+        old, new = {tip.commit for tip in indexed.values()}, set(tips.values())
+        if {ref: tip.commit for ref, tip in indexed.items()} == tips:
+            return
+        complete = not old or not self._reachable(old, new)
+        with self._git(_LOG, new, set() if complete else old) as listed:
+            yield Naming(_commits(listed), complete)
+        yield from (Missing(ref) for ref in indexed.keys() - tips.keys())
+        yield from (Advance(ref, Tip(commit, "", "", wip=False)) for ref, commit in tips.items())
+
+    def _reachable(self, old: Collection[str], new: Collection[str]) -> bool:
+        """Whether all old commits are there and lie on a branch."""
+        try:
+            with self._git(["rev-list", "--max-count=1", "--stdin"], old, new) as listed:
+                return not listed.read(1)
+        except SourceError:
+            return False
+
+    def _git(self, command: Sequence[str], wanted: Collection[str], known: Collection[str]) -> IO[bytes]:
+        """What git prints of the commits that can be reached from `wanted` and not from `known`."""
+        revisions = [*sorted(wanted), *(f"^{commit}" for commit in sorted(known))]
+        output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who reads it
+        try:
+            subprocess.run(
+                ["git", f"--git-dir={self._repository.path}", *command], check=True, timeout=TIMEOUT,
+                input="".join(f"{revision}\n" for revision in revisions).encode(),
+                stdout=output, stderr=subprocess.PIPE, env=git_environment(),
+            )  # fmt: skip
+        except subprocess.SubprocessError as error:
+            output.close()
+            said = error_line((getattr(error, "stderr", b"") or b"").decode("utf-8", "replace")) or "it did not answer"
+            raise SourceError(f"git cannot list the commits of {self.place}: {said}") from None
+        output.seek(0)
+        return output
+
+
+def _commits(listed: IO[bytes]) -> Iterator[NamedCommit]:
+    for sha, seconds, subject, *trailers in _records(listed):
+        for prefix, values in zip(_TRAILERS.values(), trailers, strict=True):
+            for name in dict.fromkeys(values.split("\n")):
+                if name and len(name) <= LONGEST_NAME and name.isprintable():
+                    yield NamedCommit(prefix + name, sha, int(seconds), error_line(subject))
+
+
+def _records(listed: IO[bytes]) -> Iterator[list[str]]:
+    """The fields of each commit: each ends with NUL, and a line break follows the last one."""
+    record: list[str] = []
+    rest = b""
+    while chunk := listed.read(1 << 20):
+        *ended, rest = (rest + chunk).split(b"\0")
+        for field in ended:
+            record.append(field.decode("utf-8", "replace").strip())
+            if len(record) == len(_FIELDS):
+                yield record
+                record = []
