@@ -26,6 +26,7 @@ class Repo:
         parents: Sequence[str] | None = None,
         seconds: int | None = None,
         author: str = "eval bot",
+        message: str = "results",
     ) -> str:
         """Commit changed files onto a ref; None removes a file or folder. Returns the commit id."""
         if parents is None:
@@ -40,7 +41,7 @@ class Repo:
         self._clock += 60
         when = self._clock if seconds is None else seconds
         signature = pygit2.Signature(author, "eval@example.org", when, 0)
-        commit = self.pygit2.create_commit(None, signature, signature, "results", self._tree(content), list(parents))
+        commit = self.pygit2.create_commit(None, signature, signature, message, self._tree(content), list(parents))
         self.set_ref(ref, str(commit))
         return str(commit)
 

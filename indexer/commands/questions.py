@@ -145,7 +145,7 @@ def failures(
     _print_rows(
         ["ERROR", "TEST", "TARGET", "TRIALS", "RUNS", "LAST"],
         [
-            [r["error_type"] or "(verdict)", _test(r), r["target"], r["trials"], r["runs"], render.age(r["last_run"])]
+            [r["error_type"] or r["status"], _test(r), r["target"], r["trials"], r["runs"], render.age(r["last_run"])]
             for r in rows
         ],
         ["TRIALS", "RUNS", "LAST"],

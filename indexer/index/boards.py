@@ -22,12 +22,12 @@ SELECT experiment, target, outcomes, count(*) FROM run_targets WHERE run_status 
 GROUP BY experiment, target, outcomes
 """
 _FAILURES = f"""
-SELECT t.error_type, t.suite, t.test_id, t.target, count(*) AS trials, count(DISTINCT t.run_pk) AS runs,
+SELECT t.status, t.error_type, t.suite, t.test_id, t.target, count(*) AS trials, count(DISTINCT t.run_pk) AS runs,
        max(t.timestamp) AS last_run
 FROM trials t CROSS JOIN runs r ON r.id = t.run_pk
 WHERE t.status IN ('failed', 'errored') AND r.status IN {ENDED} {{}}
-GROUP BY t.error_type, t.suite, t.test_id, t.target
-ORDER BY count(*) DESC, max(t.timestamp) DESC, t.error_type, t.suite, t.test_id, t.target LIMIT ?
+GROUP BY t.status, t.error_type, t.suite, t.test_id, t.target
+ORDER BY count(*) DESC, max(t.timestamp) DESC, t.status, t.error_type, t.suite, t.test_id, t.target LIMIT ?
 """
 _OPERATORS = {"since": ">=", "until": "<"}
 
@@ -86,7 +86,7 @@ def _pass_at_k(outcomes: Iterable[tuple[str, str | None, str, int]], k: int) -> 
 def failures(database: sqlite3.Connection, part: Part, limit: int = 50) -> list[Row]:
     """How often which test failed with which error for which target, the most frequent first. Raises QueryError.
 
-    `error_type` is None where the verdict was simply negative.
+    `status` is `errored`, or `failed` where there was a verdict; `error_type` is None where nothing is told of it.
     """
     require_limit(limit)
     columns = {"experiment": "r.experiment", "target": "t.target", "timestamp": "t.timestamp"}

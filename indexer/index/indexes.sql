@@ -16,7 +16,7 @@ CREATE INDEX places_source ON places (source, timestamp, run_key, run_pk);
 CREATE INDEX run_targets_board ON run_targets (experiment, target, timestamp, run_status, run_pk, test_count,
   trial_count, passed, failed, avg_score, quality_score, cost_usd, outcomes);
 CREATE INDEX trials_test ON trials (test_id, suite, target, timestamp);
-CREATE INDEX trials_failing ON trials (timestamp, run_pk, error_type, suite, test_id, target)
+CREATE INDEX trials_failing ON trials (timestamp, run_pk, status, error_type, suite, test_id, target)
   WHERE status IN ('failed', 'errored');
 
 -- Names and changes

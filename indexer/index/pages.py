@@ -156,7 +156,8 @@ def _row_conditions(filters: Filters, leading: str | None) -> tuple[list[str], l
     if filters.commit is not None:
         if len(filters.commit) < 4 or not set(filters.commit.lower()) <= set("0123456789abcdef"):
             raise QueryError(f"commit: {filters.commit!r} is no commit id of at least 4 digits")
-        named = "SELECT 1 FROM run_commits c WHERE c.run_key = r.key AND c.sha GLOB ?"
+        names = "(r.key, r.format || ':' || r.run_id)"  # a trailer names a run by its id
+        named = f"SELECT 1 FROM run_commits c WHERE c.run_key IN {names} AND c.sha GLOB ?"
         where.append(f"(r.sha GLOB ? OR r.code_sha GLOB ? OR EXISTS ({named}))")
         parameters += [f"{filters.commit.lower()}*"] * 3
     return where, parameters

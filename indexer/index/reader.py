@@ -27,7 +27,7 @@ PUBLIC = (*RUN, "rev")
 
 _COMMITS = """
 SELECT c.repo, c.sha, c.committed_at, c.subject, replace(s.web_url, '{sha}', c.sha) AS url
-FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key = ? ORDER BY c.committed_at, c.repo, c.sha
+FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?, ?) ORDER BY c.committed_at, c.repo, c.sha
 """
 _TARGET_ORDER = "target, agent, model, suite"
 _TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "run_status"))
@@ -106,7 +106,7 @@ class Index:
             run["places"] = dicts(
                 database, f"SELECT {', '.join(PLACE)} FROM places WHERE run_pk = ? ORDER BY source, path, ref", pk
             )
-            run["commits"] = dicts(database, _COMMITS, run["key"])
+            run["commits"] = dicts(database, _COMMITS, run["key"], f"{run['format']}:{run['run_id']}")
             return run
 
     def trials(self, key: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:

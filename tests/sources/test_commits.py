@@ -1,0 +1,139 @@
+"""Commits of a code repository that name runs."""
+
+from pathlib import Path
+
+import pytest
+
+from indexer import open_index
+from indexer.sources.commits import CommitSource
+from tests.bundles import NAME, at, bundle
+from tests.repos import Repo
+from tests.worlds import World
+
+MAIN = "refs/heads/main"
+RUN = f"with_skills::{NAME}"
+
+
+@pytest.fixture
+def code(world: World) -> Repo:
+    """A code repository that is followed beside the sources of the world, which have one run."""
+    world.repo.commit(at(f"runs/with_skills/{NAME}", bundle()))
+    repo = Repo(world.root / "product.git")
+    world.sources.append(CommitSource("../product", repo.path, "https://example.org/c/{sha}"))
+    return repo
+
+
+def named(world: World) -> list[tuple[str, str]]:
+    rows = world.synced("SELECT run_key, subject FROM run_commits ORDER BY run_key, committed_at, sha")
+    return [(row["run_key"], row["subject"]) for row in rows]
+
+
+def test_trailers_name_runs(world: World, code: Repo) -> None:
+    shas = [
+        code.commit({}, ref=MAIN, message=message)
+        for message in (
+            f"Fix the refund\n\nText.\n\nAgentV-Run: {RUN}\n",
+            f"Older spelling\n\nAgentv-Run: {RUN}\nSigned-off-by: x <x@example.org>\n",
+            "Two checkpoints\n\nEntire-Checkpoint: a1b2c3d4e5f6\nEntire-Checkpoint: 000000000001\n",
+            f"Only talk\n\nAgentV-Run: {RUN} is what one writes.\n\nNothing else.\n",
+            f"AgentV-Run: {RUN}",
+            "Folded\n\nAgentV-Run: with_skills::\n  folded\n",
+            "Nothing\n",
+        )
+    ]
+    assert named(world) == [
+        ("agentv:with_skills:: folded", "Folded"),
+        (f"agentv:{RUN}", "Fix the refund"),
+        (f"agentv:{RUN}", "Older spelling"),
+        ("entire:000000000001", "Two checkpoints"),
+        ("entire:a1b2c3d4e5f6", "Two checkpoints"),
+    ]
+    with open_index(world.db) as index:
+        commits = index.run(RUN)["commits"]
+        assert [c["sha"] for c in commits] == shas[:2]
+        assert commits[0]["url"] == f"https://example.org/c/{shas[0]}"
+        assert commits[0]["repo"] == "../product"
+        assert [run["run_id"] for run in index.runs(commit=shas[1][:8]).runs] == [RUN]
+        assert index.runs(commit=shas[2]).runs == []
+
+
+def test_branches_grow_move_and_go(world: World, code: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    def message(number: int) -> str:
+        return f"{number}\n\nAgentV-Run: run-{number}\n"
+
+    first = code.commit({}, ref=MAIN, message=message(1))
+    assert named(world) == [("agentv:run-1", "1")]
+    code.commit({}, ref=MAIN, message=message(2))
+    code.commit({}, ref="refs/heads/topic", parents=[first], message=message(3))
+    code.commit({}, ref="refs/remotes/origin/other", parents=[first], message=message(4))
+    code.commit({}, ref="refs/tags/v1", parents=[first], message=message(5))
+    assert [key for key, _ in named(world)] == [f"agentv:run-{number}" for number in (1, 2, 3, 4)]
+    code.pygit2.references.delete("refs/heads/topic")
+    assert [key for key, _ in named(world)] == [f"agentv:run-{number}" for number in (1, 2, 4)]
+    code.set_ref(MAIN, first)
+    code.commit({}, ref=MAIN, message=message(6))
+    assert [key for key, _ in named(world)] == [f"agentv:run-{number}" for number in (1, 4, 6)]
+    asked = []
+    original = CommitSource._git
+
+    def watched(self: CommitSource, command: list[str], wanted: set[str], known: set[str]) -> object:
+        asked.append((len(wanted), len(known)))
+        return original(self, command, wanted, known)
+
+    monkeypatch.setattr(CommitSource, "_git", watched)
+    world.sync()
+    assert asked == []  # nothing moved
+    code.commit({}, ref=MAIN, message=message(7))
+    world.sync()
+    assert asked == [(2, 2), (2, 2)]  # what lies on no branch any more: nothing; then only what is new
+
+
+def test_a_run_counts_as_changed_when_its_commits_differ(world: World, code: Repo) -> None:
+    world.sync()
+    with open_index(world.db) as index:
+        token = index.changes().next
+        code.commit({}, ref=MAIN, message=f"Fix\n\nAgentV-Run: {RUN}\n")
+        world.sync()
+        changes = index.changes(token)
+        assert [change["key"] for change in changes.changes] == [f"agentv:{RUN}"]
+        world.sync()
+        assert index.changes(changes.next).changes == []
+
+
+def test_a_run_whose_key_holds_more_than_its_name(world: World, code: Repo) -> None:
+    world.repo.commit(at("runs/with_skills/smoke", bundle(name="smoke")))
+    code.commit({}, ref=MAIN, message="Fix\n\nAgentV-Run: with_skills::smoke\n")
+    world.sync()
+    with open_index(world.db) as index:
+        run = index.run("with_skills::smoke")
+        assert run["key"] == "agentv:with_skills::smoke@2026-01-05T09:00:01.000Z"
+        assert [commit["subject"] for commit in run["commits"]] == ["Fix"]
+        assert [each["key"] for each in index.runs(commit=run["commits"][0]["sha"]).runs] == [run["key"]]
+
+
+def test_a_repository_that_is_away_or_not_named_any_more(world: World, code: Repo) -> None:
+    code.commit({}, ref=MAIN, message=f"Fix\n\nAgentV-Run: {RUN}\n")
+    assert named(world)
+    code.path.rename(world.root / "away")
+    report = world.sync()
+    assert report.failed
+    assert world.column("SELECT error FROM sources WHERE kind = 'repo'") == [f"path {code.path} does not exist"]
+    assert world.column("SELECT count(*) FROM run_commits") == [1]
+    Path(world.root / "away").rename(code.path)
+    assert len(named(world)) == 1
+    world.sources.pop()
+    assert named(world) == []
+
+
+def test_hostile_messages(world: World, code: Repo) -> None:
+    for message in (
+        f"token ghp_{'a' * 30} in the subject\n\nAgentV-Run: run-1\n",
+        "x\n\nAgentV-Run: " + "y" * 10_000 + "\n",
+        "x\n\nAgentV-Run: a\x1b[31mb\n",
+        "x\n\nAgentV-Run:\n",
+        "\n\nAgentV-Run: run-2\n",
+    ):
+        code.commit({}, ref=MAIN, message=message)
+    rows = named(world)
+    assert rows[0] == ("agentv:run-1", "token *** in the subject")
+    assert [key for key, _ in rows] in (["agentv:run-1"], ["agentv:run-1", "agentv:run-2"])
