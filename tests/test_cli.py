@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -109,6 +110,51 @@ def test_show(project: Path) -> None:
     assert "has no file" in refused(1, project, "show", RUN_ID, "--file", "../../../indexer.toml")
 
 
+def test_questions(project: Path) -> None:
+    done(project, "sync")
+    text = done(project, "compare", RUN_ID, "latest")
+    for part in (
+        "1/2 50%",
+        "1/1 100%",
+        "1 shared tests: 0 got worse, 0 better: within noise (p = 1)",
+        "tests only in A",
+    ):
+        assert part in text
+    assert json.loads(done(project, "compare", RUN_ID, "latest", "--json"))["only_a"] == 1
+    text = done(project, "history", "t1", "--scores")
+    for part in ("test refund/t1", "2/2", "100%", "██", "contains 1.000"):
+        assert part in text
+    (target,) = json.loads(done(project, "history", "t1", "--json"))["targets"]
+    assert [outcome["run_id"] for outcome in target["outcomes"]] == [f"other::{OTHER}", RUN_ID]
+    assert "no verdict" in done(project, "history", "t1", "--since", "1h")
+    assert done(project, "drift") == "no targets fell\nno tests fell\n"
+    assert json.loads(done(project, "drift", "--json")) == {"targets": [], "tests": []}
+    board = [json.loads(line) for line in done(project, "leaderboard", "--json").splitlines()]
+    assert [(row["experiment"], row["passed"], row["trials"]) for row in board] == [
+        ("other", 1, 1),
+        ("with_skills", 1, 2),
+    ]
+    assert "21-100%" in done(project, "leaderboard")
+    (failure,) = [json.loads(line) for line in done(project, "failures", "--json").splitlines()]
+    assert (failure["test_id"], failure["status"], failure["trials"]) == ("t2", "failed", 1)
+    assert "refund/t2" in done(project, "failures")
+    assert done(project, "failures", "--experiment", "other") == "no runs that ended match\n"
+
+
+def test_code_repositories(project: Path) -> None:
+    product = Repo(project.parent / "product.git")
+    sha = product.commit({}, ref="refs/heads/main", message=f"Fix it\n\nAgentV-Run: {RUN_ID}\n")
+    (project / "indexer.toml").write_text(
+        '[[source]]\nname = "local"\nkind = "folder"\npath = "."\n'
+        '[[repo]]\npath = "../product.git"\nweb_url = "https://example.org/{sha}"\n'
+    )
+    assert done(project, "sync") == "local: 2 added, 0 changed, 0 removed\n"
+    assert f"https://example.org/{sha}" in done(project, "show", RUN_ID)
+    assert json.loads(done(project, "runs", "--commit", sha[:7], "--json"))["run_id"] == RUN_ID
+    assert "../product.git" in done(project, "status")
+    done(project, "check")
+
+
 def test_changes_are_json_lines_that_end_with_the_next_token(project: Path) -> None:
     done(project, "sync")
     *changes, last = [json.loads(line) for line in done(project, "changes").splitlines()]
@@ -201,6 +247,13 @@ WRONG: list[tuple[int, list[str], str]] = [
     (2, ["changes", "--since", "x"], "is no token"),
     (2, ["runs", "--config", "gone.toml"], "gone.toml: there is no such settings file"),
     (1, ["runs", "--db", "gone.db"], "there is no index at"),
+    (1, ["compare", "latest", "nope"], "no run is called 'nope'"),
+    (1, ["compare", "a", "b", "--experiment", "with_skills"], "no run that ended with the target 'a'"),
+    (1, ["history", "nope"], "no test is called 'nope'"),
+    (2, ["history", "t2", "--since", "2026-13-01"], "since: '2026-13-01' is no date"),
+    (2, ["drift", "--window", "x"], "window: 'x' is neither"),
+    (2, ["leaderboard", "--k", "0"], "k: 0 is not"),
+    (2, ["failures", "--limit", "0"], "limit"),
 ]
 
 
@@ -213,7 +266,9 @@ def test_wrong_arguments_are_one_line(project: Path, code: int, arguments: list[
 def test_usage_errors_exit_2_and_help_has_an_example(project: Path) -> None:
     assert indexer(project, "runs", "--colour").returncode == 2
     assert indexer(project, "nothing").returncode == 2
-    for command in ("init", "sync", "rebuild", "check", "status", "runs", "show", "changes"):
+    commands = re.findall(r"^│ ([a-z]+) ", done(project, "--help", COLUMNS="80"), flags=re.MULTILINE)
+    assert commands[:4] == ["init", "sync", "watch", "rebuild"]
+    for command in commands:
         text = done(project, command, "--help", COLUMNS="80")
         assert f"Example: indexer {command}" in text
         assert all(len(line) <= 80 for line in text.splitlines())

@@ -23,6 +23,7 @@ from indexer.index import file
 from indexer.watches import Watches
 from tests.bundles import at, bundle, row
 from tests.jobs import job, result, trial
+from tests.repos import Repo
 from tests.worlds import World
 
 LIMIT = 20.0  # seconds: far beyond what anything here takes
@@ -131,6 +132,18 @@ def test_a_torn_file_is_looked_at_again(watching: Watching) -> None:
     path.write_text(trial(reward=0.0))
     watching.sees("SELECT failed FROM runs WHERE path = 'jobs/a'", 2)
     watching.sees("SELECT path FROM problems")
+
+
+def test_commits_that_name_runs_are_followed(world: World) -> None:
+    code = Repo(world.root / "code.git")
+    code.commit({}, ref="refs/heads/main")
+    watching = Watching(world, SETTINGS + '[[repo]]\npath = "{repo}/../code.git"\n')
+    try:
+        code.commit({}, ref="refs/heads/main", message="Fix\n\nAgentV-Run: run-1\n")
+        watching.sees("SELECT run_key FROM run_commits", "agentv:run-1")
+        assert watching.stop() == 0
+    finally:
+        watching.process.kill()
 
 
 def test_refs_of_a_repository_are_followed(watching: Watching) -> None:

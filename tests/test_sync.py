@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 
 import pytest
 
@@ -310,6 +311,25 @@ def test_the_index_of_copilot_experiments_is_refused_by_name(world: World) -> No
     database.close()
     with pytest.raises(IndexFileError, match=r"copilot-experiments' own index .* move it away"):
         world.sync()
+
+
+def test_who_looks_for_a_writer_does_not_keep_one_out(world: World) -> None:
+    world.sync()
+    looking = threading.Event()
+
+    def look() -> None:
+        while not looking.is_set():
+            file.writer(world.db)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(200):
+            with file.locked(world.db, "watch"):
+                pass
+    finally:
+        looking.set()
+        thread.join()
 
 
 def test_one_writer_at_a_time_and_the_holder_is_named(world: World) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from indexer.records import utc, utc_text
 APPLICATION_ID = 0x69647872
 SCHEMA = 2
 """Shape of the tables, kept as `PRAGMA user_version`."""
+
+_GLANCE = 0.1  # seconds in which `writer`, who looks whether the lock is held, is gone again
 
 _MAGIC = b"SQLite format 3\0"
 _COPILOT_TABLES = {"experiments", "variants", "pier_jobs"}
@@ -207,12 +210,7 @@ def locked(path: Path, command: str) -> Iterator[None]:
     except OSError as error:
         raise IndexFileError(f"{lock_path(path)} cannot be written: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise IndexFileError(f"{lock_path(path)} cannot be locked: {error.strerror}") from None
-            raise LockedError(f"{path} is being written by {_named(_holder(path))}") from None
+        _lock(path, handle)
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise IndexFileError(f"{lock_path(path)} is no regular file; name another index with --db")
         require_ours(path)  # another writer may have ended since
@@ -227,6 +225,20 @@ def locked(path: Path, command: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _lock(path: Path, handle: int) -> None:
+    end = time.monotonic() + _GLANCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise IndexFileError(f"{lock_path(path)} cannot be locked: {error.strerror}") from None
+            if time.monotonic() > end:
+                raise LockedError(f"{path} is being written by {_named(_holder(path))}") from None
+        time.sleep(_GLANCE / 20)
 
 
 def note(path: Path, facts: dict[str, Any]) -> None:

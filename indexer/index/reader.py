@@ -27,7 +27,8 @@ PUBLIC = (*RUN, "rev")
 
 _COMMITS = """
 SELECT c.repo, c.sha, c.committed_at, c.subject, replace(s.web_url, '{sha}', c.sha) AS url
-FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?, ?) ORDER BY c.committed_at, c.repo, c.sha
+FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?, ?)
+ORDER BY c.committed_at, c.repo, c.sha
 """
 _TARGET_ORDER = "target, agent, model, suite"
 _TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "run_status"))
