@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pygit2
 
-from benchmarks import freshness, peers, trees
+from benchmarks import freshness, million, peers, trees
 from benchmarks.floors import stat_jobs
 from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task
 from indexer.index.reader import open_index
@@ -177,6 +177,10 @@ class Bench:
         ours, floor = in_turns([lambda: command(BIN / "indexer", "runs", "--db", self.db), lambda: command(*peer)], 15)
         yield Line("indexer runs as a process, against sqlite-utils rows", ours, floor, 1.0)
 
+    def million(self) -> Iterator[Line]:
+        """A million runs with ten trials each."""
+        yield from million.lines(self.place / "million.db", 10_000 if self.quick else 1_000_000)
+
     def peers(self) -> Iterator[Line]:
         """The first page of 50 runs against the lists of other tools; `indexer runs` pays for a whole process."""
         if not peers.installed():
@@ -264,6 +268,7 @@ LINES = (
     "start",
     "freshness",
     "idle",
+    "million",
     "peers",
 )
 
