@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ class World:
             return [dict(row) for row in database.execute(query, parameters)]
         finally:
             database.close()
+
+    def execute(self, statement: str) -> None:
+        """Change the index by hand."""
+        with closing(sqlite3.connect(self.db, isolation_level=None)) as database:
+            database.execute(statement)
 
     def content(self) -> str:
         """Everything that the index and its log hold, to look for what must not be there."""

@@ -1,5 +1,6 @@
-"""Commands for programs that follow the index."""
+"""Commands for programs and browsers that follow the index."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -28,3 +29,26 @@ def changes(
                 break
             since = page.next
     render.document({"next": page.next})
+
+
+@app.command(epilog="Example: indexer serve --open")
+def serve(
+    config: Config = None,
+    db: Db = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; others than loopback can be reached by others.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
+    browse: Annotated[bool, typer.Option("--open", help="Open the runs page in a browser.")] = False,
+) -> None:
+    """Serve a web page with the runs, dashboards, /api, and Datasette for everything else."""
+    from indexer.web.server import is_loopback, serve
+
+    def ready(address: str) -> None:
+        if not is_loopback(host):
+            print(f"indexer: everyone who can reach {host} can read this index; there is no password", file=sys.stderr)
+        print(address, flush=True)
+        if browse:
+            typer.launch(address)
+
+    serve(find_project(config, db), host, port, ready)

@@ -9,10 +9,9 @@ import typer
 
 from indexer import render
 from indexer.commands.app import Config, Db, Experiment, Json, Run, Since, Target, Until, app
-from indexer.errors import SettingsError, UnknownRunError
 from indexer.index import file
 from indexer.index.reader import PUBLIC, Index, open_index
-from indexer.project import Project, find_project
+from indexer.project import find_project
 
 
 @app.command(epilog="Example: indexer status")
@@ -110,7 +109,9 @@ def show(
         found = index.run(run)
         trials = list(_failing(index, found["key"]))
     if path is not None:
-        _print_file(project, found, path)
+        from indexer import files
+
+        sys.stdout.buffer.write(files.content(project, found, path))
     elif json:
         render.document(found | {"failing": trials})
     else:
@@ -222,22 +223,3 @@ def _reason(trial: dict[str, Any]) -> str:
         return ": ".join(filter(None, (trial["error_type"], trial["error"])))
     low = [score["name"] for score in trial["scores"] if score["passed"] == 0]
     return f"failed: {', '.join(low)}" if low else ""
-
-
-def _print_file(project: Project, run: dict[str, Any], path: str) -> None:
-    from indexer.protocols import Unreadable
-    from indexer.settings import load
-
-    _, sources = load(project)
-    source = next((source for source in sources if source.name == run["source"]), None)
-    if source is None:
-        raise SettingsError(f"the settings name no source {run['source']!r} any more; run indexer sync")
-    source.open()
-    found = source.find(run["ref"], run["path"])
-    try:
-        data = found.folder.read(path, 8 << 20) if found else None
-    except Unreadable as error:
-        raise UnknownRunError(f"{run['path']}/{path}: {error.message}") from None
-    if data is None:
-        raise UnknownRunError(f"{run['run_id']} has no file {path!r}")
-    sys.stdout.buffer.write(data)

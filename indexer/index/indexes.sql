@@ -1,6 +1,7 @@
 -- Pages: every sort without a filter (NULLs last is two ranges of the same index), and each one of
 -- experiment, status, target, model, tag and source in timestamp order. Ties are broken by key.
 CREATE INDEX runs_timestamp ON runs (timestamp, key);
+CREATE INDEX runs_newest ON runs (timestamp DESC, id); -- as Datasette pages
 CREATE INDEX runs_pass_rate ON runs (pass_rate, key);
 CREATE INDEX runs_avg_score ON runs (avg_score, key);
 CREATE INDEX runs_cost_usd ON runs (cost_usd, key);

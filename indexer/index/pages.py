@@ -77,6 +77,14 @@ def page_of_ids(
     return ids, None
 
 
+def matching(database: sqlite3.Connection, filters: Filters, keys: Sequence[str]) -> list[int]:
+    """The ids of those of some runs that the filters let through. Raises QueryError."""
+    table, where, parameters = _source_of_rows(filters, "key")
+    wanted = " AND ".join(["r.key IN (SELECT value FROM json_each(?))", *where])
+    found = database.execute(f"SELECT r.id FROM {table} WHERE {wanted}", (json.dumps(keys), *parameters))
+    return [pk for (pk,) in found]
+
+
 def require_limit(limit: int) -> None:
     """Raises QueryError unless a page may hold this many rows."""
     if not 1 <= limit <= LARGEST_PAGE:

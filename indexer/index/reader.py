@@ -6,7 +6,7 @@ replaced, which only happens after damage, the next call opens the new one.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
 from indexer.index import file
-from indexer.index.pages import Filters, page_of_ids, require_limit
+from indexer.index.pages import Filters, matching, page_of_ids, require_limit
 from indexer.index.rows import RUN, TARGET, TRIAL
 from indexer.index.select import Row, dicts
 
@@ -30,9 +30,16 @@ SELECT c.repo, c.sha, c.committed_at, c.subject, replace(s.web_url, '{sha}', c.s
 FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?, ?)
 ORDER BY c.committed_at, c.repo, c.sha
 """
+_TREND = """
+SELECT 1.0 * passed / nullif(trial_count, 0) FROM run_targets
+WHERE experiment = ? AND target IS ? AND run_status IN ('completed', 'failed') ORDER BY timestamp DESC LIMIT ?
+"""
 _TARGET_ORDER = "target, agent, model, suite"
 _TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "run_status"))
 PLACE = ("source", "path", "ref", "sha", "status", "ended", "last_activity")
+
+
+Trend = list[float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,16 @@ class Index:
             ids, next_cursor = page_of_ids(database, wanted, sort, limit, cursor)
             return Page(_by_ids(database, ids), next_cursor)
 
+    def matching(self, keys: Sequence[str], **filters: Any) -> list[Row]:
+        """Those of the runs with these keys that the filters let through. Raises QueryError."""
+        with self._reading() as database:
+            return _by_ids(database, matching(database, _made(Filters, filters), keys))
+
+    def trends(self, groups: Collection[tuple[str, str | None]], runs: int = 10) -> dict[tuple[str, str | None], Trend]:
+        """The pass rates of the newest runs that ended of some experiments x targets, oldest first."""
+        with self._reading() as database:
+            return {group: [rate for (rate,) in database.execute(_TREND, (*group, runs))][::-1] for group in groups}
+
     def run(self, name: str) -> Row:
         """One run with `targets`, `places` and `commits`, by any RUN name. Raises UnknownRunError."""
         from indexer.index.names import resolve
@@ -142,6 +159,11 @@ class Index:
             ]
             return Changes(changes, f"{generation}.{found[-1][0] if len(found) == limit else last}")
 
+    def token(self) -> str:
+        """The token of now: `changes(token)` tells what comes after."""
+        meta = self.meta()
+        return f"{meta['generation']}.{meta['last_rev']}"
+
     def compare(self, a: str, b: str, *, target: str | None = None, experiment: str | None = None) -> Row:
         """Two runs side by side, or with `experiment` two of its targets: see `comparison.compare`."""
         from indexer.index.comparison import compare
@@ -193,6 +215,11 @@ class Index:
         columns = "source, path, ref, run_key, kind, message, first_seen"
         with self._reading() as database:
             return dicts(database, f"SELECT {columns} FROM problems ORDER BY source, path, kind")
+
+    def select(self, query: str, *parameters: Any, **named: Any) -> list[Row]:
+        """The rows of a query of your own, read-only; its parameters are `?` or `:name`."""
+        with self._reading() as database:
+            return dicts(database, query, *parameters, **named)
 
     def meta(self) -> Row:
         """Generation, versions and newest revision."""

@@ -7,9 +7,9 @@ from typing import Any
 Row = dict[str, Any]
 
 
-def dicts(database: sqlite3.Connection, statement: str, *parameters: Any) -> list[Row]:
-    """The rows of a query as dicts by column name."""
-    cursor = database.execute(statement, parameters)
+def dicts(database: sqlite3.Connection, statement: str, *parameters: Any, **named: Any) -> list[Row]:
+    """The rows of a query as dicts by column name; its parameters are `?` or `:name`."""
+    cursor = database.execute(statement, named or parameters)
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor]
 

@@ -1,0 +1,57 @@
+"""The Datasette plugin: runs pages, dashboards and `/api` on the reading code of the command line.
+
+Any Datasette that opens an index has them (`datasette results/index.db`); `indexer serve` starts one. Datasette
+loads this module before it is complete itself, so everything else is imported when a hook is called.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from datasette import hookimpl
+
+if TYPE_CHECKING:
+    from datasette.app import Datasette
+
+Row = dict[str, Any]
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def register_routes() -> list[tuple[str, Callable[..., Any]]]:
+    from indexer.web.api import ROUTES
+    from indexer.web.pages import ROUTES as PAGES
+
+    return [*ROUTES, *PAGES]
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def get_metadata(datasette: "Datasette") -> Row:
+    """Titles, descriptions and units for the database that is an index."""
+    from indexer.web.metadata import TABLES
+    from indexer.web.reading import index_database
+
+    name = index_database(datasette)
+    about = {"tables": TABLES, "description": "Agent-evaluation runs; made again from their sources at any time."}
+    return {"databases": {name: about}} if name else {}
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def canned_queries(datasette: "Datasette", database: str) -> Row:
+    from indexer.web.metadata import CANNED
+    from indexer.web.reading import index_database
+
+    return CANNED if database == index_database(datasette) else {}
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def menu_links(datasette: "Datasette") -> list[Row]:
+    from indexer.web.reading import index_database
+
+    links = {"Runs": "/runs", "Dashboards": "/dashboards"} if index_database(datasette) else {}
+    return [{"href": datasette.urls.path(path), "label": label} for label, path in links.items()]
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def asgi_wrapper(datasette: "Datasette") -> Callable[[Any], Any]:
+    from indexer.web.reading import reopening
+
+    return reopening(datasette)

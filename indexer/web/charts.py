@@ -1,0 +1,83 @@
+"""Charts as SVG, drawn on the server: no script, nothing to load, readable by screen readers."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 220, 52, 24, 10
+COLOURS = 8
+"""Classes `series-0` to `series-7` of the style sheet."""
+
+
+def trend(rates: Sequence[float | None]) -> Markup:
+    """A line of rates from 0 to 1 in the height of a text line; nothing for less than two."""
+    known = [rate for rate in rates if rate is not None]
+    if len(known) < 2:
+        return Markup("")
+    step = 60 / (len(known) - 1)
+    points = " ".join(f"{at * step + 2:.1f},{16 - 14 * rate:.1f}" for at, rate in enumerate(known))
+    label = f"pass rates of the newest {len(known)} runs: {', '.join(f'{rate:.0%}' for rate in known)}"
+    return Markup(
+        '<svg class="trend" viewBox="0 0 64 18" role="img" aria-label="{}"><title>{}</title>'
+        '<polyline points="{}"/></svg>'
+    ).format(label, label, points)
+
+
+def lines(title: str, days: Sequence[str], series: Mapping[str, Sequence[float | None]]) -> Markup:
+    """Rates from 0 to 1 by day, a line for each series; days without a value are left out of a line."""
+    parts = [_grid([(share, f"{share:.0%}") for share in (0, 0.25, 0.5, 0.75, 1)])]
+    for number, (name, values) in enumerate(series.items()):
+        points = [(_x(at, len(days)), _y(value)) for at, value in enumerate(values) if value is not None]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        parts.append(Markup('<g class="series-{}"><title>{}</title>').format(number % COLOURS, name))
+        parts.append(Markup('<polyline points="{}"/>').format(path))
+        parts += [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>').format(x, y) for x, y in points]
+        parts.append(Markup("</g>"))
+    return _picture(title, days, parts)
+
+
+def bars(title: str, days: Sequence[str], values: Sequence[float], unit: str) -> Markup:
+    """A bar for each day."""
+    most = max(values, default=0) or 1
+    parts = [_grid([(share, f"{unit}{share * most:,.2f}") for share in (0, 0.5, 1)])]
+    width = min(40.0, (WIDTH - LEFT) / max(1, len(days)) * 0.7)
+    for at, (day, value) in enumerate(zip(days, values, strict=True)):
+        top = _y(value / most)
+        place = (_x(at, len(days)) - width / 2, top, width, HEIGHT - BOTTOM - top)
+        parts.append(
+            Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">').format(*place)
+            + Markup("<title>{}: {}{:,.2f}</title></rect>").format(day, unit, value)
+        )
+    return _picture(title, days, parts)
+
+
+def _x(at: int, count: int) -> float:
+    return LEFT + (WIDTH - LEFT) * (at + 0.5) / max(1, count)
+
+
+def _y(share: float) -> float:
+    return HEIGHT - BOTTOM - share * (HEIGHT - BOTTOM - TOP)
+
+
+def _grid(marks: Sequence[tuple[float, str]]) -> Markup:
+    rows = Markup("")
+    for share, label in marks:
+        y = _y(share)
+        rows += Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH, y, y)
+        rows += Markup('<text class="axis" x="{}" y="{:.1f}" text-anchor="end">{}</text>').format(
+            LEFT - 6, y + 4, label
+        )
+    return rows
+
+
+def _picture(title: str, days: Sequence[str], parts: Sequence[Markup]) -> Markup:
+    shown = sorted({0, len(days) // 2, len(days) - 1}) if days else []
+    labels = Markup("").join(
+        Markup('<text class="axis" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+            min(max(_x(at, len(days)), LEFT + 30), WIDTH - 30), HEIGHT - 6, days[at]
+        )
+        for at in shown
+    )
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
+        WIDTH, HEIGHT, escape(title), Markup("").join(parts), labels
+    )

@@ -1,0 +1,85 @@
+"""What the dashboards show of the last days before the newest run that ended."""
+
+from collections import defaultdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from indexer import Index
+from indexer.errors import QueryError
+from indexer.index import file
+from indexer.records import utc_text
+from indexer.web import charts
+
+LONGEST = 366
+"""Days at most."""
+MOST = 15
+"""Rows of a table, lines of a chart."""
+
+Row = dict[str, Any]
+_NEWEST = "SELECT max(timestamp) AS newest FROM runs WHERE status = ?"
+_DAILY = file.view_query("daily", " AND timestamp >= :since AND (:experiment IS NULL OR experiment = :experiment)")
+_FLAKY = file.view_query(
+    "flaky_tests", " AND trials.timestamp >= :since AND (:experiment IS NULL OR runs.experiment = :experiment)"
+)
+_SLOWEST = """
+SELECT trials.suite, trials.test_id, trials.target, count(*) AS executions, avg(trials.duration_s) AS duration_s
+FROM runs CROSS JOIN trials ON trials.run_pk = runs.id
+WHERE runs.timestamp >= :since AND runs.status IN ('completed', 'failed')
+  AND (:experiment IS NULL OR runs.experiment = :experiment) AND trials.duration_s IS NOT NULL
+GROUP BY trials.suite, trials.test_id, trials.target ORDER BY duration_s DESC LIMIT :most
+"""
+
+
+def dashboards(index: Index, experiment: str | None, days: int) -> Row:
+    """Charts and tables over so many days; `experiment` narrows them down. Raises QueryError."""
+    if not 1 <= days <= LONGEST:
+        raise QueryError(f"days: {days} is not between 1 and {LONGEST}")
+    newest = max(index.select(_NEWEST, status)[0]["newest"] or "" for status in ("completed", "failed"))
+    if not newest:
+        return {"days": days, "since": "", "empty": True}
+    try:
+        since = utc_text(datetime.fromisoformat(newest) - timedelta(days=days))
+    except OverflowError:
+        since = ""
+    chosen = {"since": since, "experiment": experiment, "most": MOST}
+    daily = index.select(_DAILY, **chosen)
+    every_day = sorted({row["day"] for row in daily})
+    return {
+        "days": days,
+        "since": since,
+        "empty": not daily,
+        "rates": charts.lines("Pass rate by day and target", every_day, _rates(daily, every_day)),
+        "targets": list(_rates(daily, every_day)),
+        "costs": charts.bars("Cost by day", every_day, _costs(daily, every_day), "$"),
+        "matrix": _matrix(index.leaderboard(experiment=experiment, since=since or None)),
+        "flaky": index.select(f"{_FLAKY} ORDER BY executions DESC LIMIT :most", **chosen),
+        "slowest": index.select(_SLOWEST, **chosen),
+    }
+
+
+def _rates(daily: list[Row], days: list[str]) -> dict[str, list[float | None]]:
+    """The pass rate of each day for the targets with most trials."""
+    passed, trials = defaultdict[tuple[str, str], int](int), defaultdict[tuple[str, str], int](int)
+    weight = defaultdict[str, int](int)
+    for row in daily:
+        target = row["target"] or "(no target)"
+        passed[target, row["day"]] += row["passed"]
+        trials[target, row["day"]] += row["trials"]
+        weight[target] += row["trials"]
+    shown = sorted(weight, key=lambda target: (-weight[target], target))[: charts.COLOURS]
+    return {
+        target: [passed[target, day] / trials[target, day] if trials[target, day] else None for day in days]
+        for target in shown
+    }
+
+
+def _costs(daily: list[Row], days: list[str]) -> list[float]:
+    return [sum(row["cost_usd"] or 0 for row in daily if row["day"] == day) for day in days]
+
+
+def _matrix(board: list[Row]) -> Row:
+    """Experiments down, targets across, with a row of the leaderboard in each cell."""
+    cells = {(row["experiment"], row["target"]): row for row in board}
+    experiments = sorted({experiment for experiment, _ in cells})
+    targets = sorted({target for _, target in cells}, key=lambda target: target or "")
+    return {"experiments": experiments, "targets": targets, "cells": cells}

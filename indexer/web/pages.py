@@ -1,0 +1,173 @@
+"""The pages: runs, one run, two runs, one test, dashboards. Rendered here; the script only adds to them."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from datasette.app import Datasette
+from datasette.utils.asgi import Request, Response
+
+from indexer import Index, files, render
+from indexer.errors import IndexerError, QueryError, UnknownRunError
+from indexer.index.pages import SORTS, STATUSES
+from indexer.web import charts
+from indexer.web.api import FILTERS, PART, STATUS, arguments, document, required, run_by_key, tagged
+from indexer.web.dashboards import dashboards
+from indexer.web.reading import PROJECTS, readers
+
+PAGE, TRIALS = 50, 100
+"""Runs and trials on a page."""
+STALE_AFTER = 3600
+"""Seconds of silence from when on people see that a running run is silent, where no settings say it."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+}
+
+Row = dict[str, Any]
+
+
+def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
+    values = arguments(request, ("cursor", "sort", *FILTERS), ("min_pass_rate", "limit"))
+    kept = {name: value for name, value in values.items() if name != "cursor"}
+    page = index.runs(limit=values.pop("limit", PAGE), **values)
+    return _rows(index, page.runs, datasette) | {
+        "values": kept,
+        "sort": values.get("sort", "-timestamp"),
+        "next": page.next_cursor and f"/runs?{urlencode(kept | {'cursor': page.next_cursor})}",
+        "live": f"/runs/live?{urlencode({name: value for name, value in kept.items() if name != 'limit'})}",
+        "token": index.token(),
+        "statuses": STATUSES,
+        "sorts": [sign + sort for sort in SORTS for sign in ("-", "")],
+        "sources": [source["name"] for source in index.sources() if source["kind"] != "repo"],
+    }
+
+
+def _rows(index: Index, runs: Sequence[Row], datasette: Datasette) -> Row:
+    groups = {(run["experiment"], run["target"]) for run in runs}
+    trends = {group: charts.trend(rates) for group, rates in index.trends(groups).items()}
+    project = PROJECTS.get(datasette)
+    return {"runs": runs, "trends": trends, "stale_after": project.stale_after if project else STALE_AFTER}
+
+
+def _live(index: Index, request: Request, datasette: Datasette) -> Row:
+    """What changed since a token, and those of it that the page's filters let through."""
+    values = arguments(
+        request, ("since", "sort", *(name for name in FILTERS if name != "since"), "from"), ("min_pass_rate",)
+    )
+    (token,) = required(values, "since")
+    values.pop("sort", None)
+    if "from" in values:
+        values["since"] = values.pop("from")
+    found = index.changes(token, limit=200)
+    keys = [change["key"] for change in found.changes]
+    return _rows(index, index.matching(keys, **values), datasette) | {"keys": keys, "token": found.next}
+
+
+def _run(index: Index, request: Request, datasette: Datasette) -> Row:
+    values = arguments(request, ("key", "cursor", "status"))
+    (key,) = required(values, "key")
+    run = run_by_key(index, key)
+    failing = [trial for status in ("errored", "failed") for trial in index.trials(key, status=status).trials]
+    page = index.trials(key, limit=TRIALS, **values)
+    more = page.next_cursor and f"/run?{urlencode({'key': key} | values | {'cursor': page.next_cursor})}"
+    project = PROJECTS.get(datasette)
+    names, unreadable = [], ""
+    if project is not None:
+        try:
+            names = files.names(project, run)
+        except IndexerError as error:
+            unreadable = str(error)
+    shown = _rows(index, [run], datasette)
+    return shown | {"run": run, "failing": failing, "trials": page.trials, "next": more, "files": names,
+                    "unreadable": unreadable, "status": values.get("status", "")}  # fmt: skip
+
+
+def _compare(index: Index, request: Request, datasette: Datasette) -> Row:
+    chosen = request.args.getlist("run")
+    if chosen:
+        if len(chosen) != 2 or len(list(request.args)) != 1:
+            raise QueryError(f"run: choose two runs to compare, not {len(chosen)}")
+        runs = sorted((run_by_key(index, key) for key in chosen), key=lambda run: (run["timestamp"], run["key"]))
+        return index.compare(*(run["key"] for run in runs)) | {"values": {}}
+    values = arguments(request, ("a", "b", "target", "experiment"))
+    return index.compare(*required(dict(values), "a", "b"), **{n: v for n, v in values.items() if n not in "ab"})
+
+
+def _history(index: Index, request: Request, datasette: Datasette) -> Row:
+    values = arguments(request, ("test", *PART), ("limit",))
+    (test,) = required(values, "test")
+    found = index.history(test, **values)
+    for target in found["targets"]:
+        target["spark"] = render.sparkline(reversed(target["outcomes"]))
+    return found
+
+
+def _dashboards(index: Index, request: Request, datasette: Datasette) -> Row:
+    values = arguments(request, ("experiment",), ("days",))
+    return dashboards(index, values.get("experiment"), values.get("days", 30)) | {"values": values}
+
+
+def _page(name: str, answer: Callable[[Index, Request, Datasette], Row]) -> Callable[..., Awaitable[Response]]:
+    async def page(request: Request, datasette: Datasette) -> Response:
+        try:
+            if request.method not in ("GET", "HEAD"):
+                raise QueryError("only GET is allowed")
+            context = await readers(datasette).ask(lambda index: answer(index, request, datasette))
+        except IndexerError as error:
+            return await _rendered("error", {"error": str(error)}, STATUS.get(type(error), 503), request, datasette)
+        return await _rendered(name, context, 200, request, datasette)
+
+    return page
+
+
+async def _rendered(name: str, context: Row, status: int, request: Request, datasette: Datasette) -> Response:
+    html = await _html(name, context, request, datasette)
+    return tagged(html.encode("utf-8", "replace"), status, request, "text/html; charset=utf-8", HEADERS)
+
+
+async def _html(name: str, context: Row, request: Request, datasette: Datasette) -> str:
+    base = datasette.setting("base_url").rstrip("/")
+    static = f"{base}/-/static-plugins/indexer"
+    html: str = await datasette.render_template(
+        f"indexer_{name}.html", {"base": base, "static": static, "f": render} | context, request=request
+    )
+    return html
+
+
+async def _live_rows(request: Request, datasette: Datasette) -> Response:
+    """JSON: `next` token, and `rows` by key; None where the page does not show the run (any more)."""
+    try:
+        context = await readers(datasette).ask(lambda index: _live(index, request, datasette))
+    except IndexerError as error:
+        return document({"error": str(error)}, STATUS.get(type(error), 503), request)
+    rows: dict[str, str | None] = dict.fromkeys(context["keys"])
+    for run in context["runs"]:
+        rows[run["key"]] = await _html("rows", context | {"runs": [run]}, request, datasette)
+    return document({"next": context["token"], "rows": rows}, 200, request)
+
+
+async def _file(request: Request, datasette: Datasette) -> Response:
+    """One file of a run as plain text, whatever it is."""
+    try:
+        key, path = required(arguments(request, ("key", "path")), "key", "path")
+        run = await readers(datasette).ask(lambda index: run_by_key(index, key))
+        project = PROJECTS.get(datasette)
+        if project is None:
+            raise UnknownRunError("files of runs are shown by `indexer serve`, which knows where they are")
+        data = await readers(datasette).ask(lambda _: files.content(project, run, path))
+    except IndexerError as error:
+        return await _rendered("error", {"error": str(error)}, STATUS.get(type(error), 503), request, datasette)
+    return tagged(data, 200, request, "text/plain; charset=utf-8", HEADERS)
+
+
+ROUTES: list[tuple[str, Callable[..., Awaitable[Response]]]] = [
+    (r"^/runs$", _page("runs", _runs)),
+    (r"^/runs/live$", _live_rows),
+    (r"^/run$", _page("run", _run)),
+    (r"^/file$", _file),
+    (r"^/compare$", _page("compare", _compare)),
+    (r"^/history$", _page("history", _history)),
+    (r"^/dashboards$", _page("dashboards", _dashboards)),
+]

@@ -1,0 +1,119 @@
+"""`indexer serve`: Datasette on one index, on loopback unless told otherwise."""
+
+import asyncio
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from datasette.app import Datasette
+
+from indexer.errors import IndexerError
+from indexer.index.reader import open_index
+from indexer.project import Project
+from indexer.web.reading import PROJECTS
+
+SETTINGS = {
+    "suggest_facets": False,  # over a second at 200,000 rows
+    "default_page_size": 50,
+    "sql_time_limit_ms": 2000,
+    "default_cache_ttl": 0,  # the index changes under it
+}
+PAGES = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+"""The policy of Datasette's own pages, which have scripts and styles in them; ours bring a stricter one."""
+
+
+def serve(project: Project, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve the project's index until SIGINT or SIGTERM; `ready` gets the address of the runs page.
+
+    Raises IndexFileError if there is no index, IndexerError if the address cannot be listened on.
+    """
+    open_index(project.db).close()
+    with _listening(host, port) as listening:
+        address = listening.getsockname()
+        name = f"[{address[0]}]" if ":" in address[0] else address[0]
+        application = asyncio.run(_application(project.db, project, host))
+        config = uvicorn.Config(
+            application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, server_header=False
+        )
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # uvicorn ends by them and then raises them again
+        ready(f"http://{name}:{address[1]}/runs")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def _application(db: Path, project: Project, host: str) -> Any:
+    from datasette import handle_exception  # which is only complete when datasette.app is
+
+    handle_exception.rich = None  # else each wrong query of a client is printed with all local variables
+    datasette = Datasette([str(db)], settings=SETTINGS)
+    PROJECTS[datasette] = project
+    await datasette.invoke_startup()
+    return guarded(datasette.app(), host)
+
+
+def guarded(app: Any, host: str) -> Any:
+    """Answers only requests for this machine by name or number, and adds headers that keep pages to themselves.
+
+    A page elsewhere whose name suddenly means this address (DNS rebinding) sends its own name as Host.
+    """
+    names = {"localhost", host.lower(), os.uname().nodename.lower(), socket.getfqdn().lower()}
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        if not _is_own(headers.get(b"host", b"").decode("latin-1"), names):
+            await send({"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"This server does not answer for that host name.\n"})
+            return
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                more = {b"content-security-policy": PAGES.encode(), b"x-content-type-options": b"nosniff"}
+                message["headers"] = [*message["headers"], *((n, v) for n, v in more.items() if n not in given)]
+            await send(message)
+
+        await app(scope, receive, send_with_headers)
+
+    return answer
+
+
+def _is_own(host: str, names: set[str]) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return name.lower() in names
+    return True
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen()  # so that whoever is told the address can connect at once
+        except OSError:
+            listening.close()
+            raise
+    except (OSError, OverflowError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise IndexerError(f"cannot listen on {host} port {port}: {why.lower()}; choose another with --port") from None
+    return listening

@@ -1,0 +1,212 @@
+"""The pages in a real browser, while a watcher runs."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.bundles import at, bundle, row
+from tests.jobs import job, result, trial
+from tests.web.serving import COMMAND, Server, configured, serving
+from tests.worlds import World
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+RUNS = 2_000
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None and "CI" not in os.environ, reason="chromium is not installed: apt-get install chromium"
+    ),
+]
+
+
+def name(number: int) -> str:
+    return f"2026-01-{number // 1440 + 5:02}T{number // 60 % 24:02}-{number % 60:02}-00-000Z"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("browser"))
+    files = {}
+    for number in range(RUNS):
+        rows = [row("t1", 1.0 if number % 3 else 0.1), row("t2", 0.0 if number % 2 else 1.0)]
+        run = bundle(rows=rows, experiment="nightly" if number % 4 else "weekly", name=name(number))
+        files |= at(f"runs/{'nightly' if number % 4 else 'weekly'}/{name(number)}", run)
+    world.repo.commit(files)
+    world.sync()
+    return world
+
+
+@pytest.fixture(scope="module")
+def server(world: World) -> Iterator[Server]:
+    watcher = subprocess.Popen([COMMAND, "watch", "--config", configured(world)], stdout=subprocess.DEVNULL)
+    try:
+        with serving(world) as server:
+            yield server
+    finally:
+        watcher.send_signal(signal.SIGTERM)
+        assert watcher.wait(20) == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    assert CHROMIUM, "continuous integration installs chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request: pytest.FixtureRequest, browser: Browser, server: Server) -> Iterator[Page]:
+    """A page that must neither complain nor ask another host for anything."""
+    context = browser.new_context(color_scheme=request.param, base_url=server.address)
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "request", lambda asked: None if asked.url.startswith((server.address, "data:")) else wrong.append(asked.url)
+    )
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def test_scroll_filter_open_and_compare(page: Page) -> None:
+    page.goto("/runs")
+    rows = page.locator("table.runs tbody tr")
+    expect(rows).to_have_count(50)
+    while rows.count() < RUNS:
+        before = rows.count()
+        page.mouse.wheel(0, 100_000)
+        page.wait_for_function("count => document.querySelectorAll('table.runs tbody tr').length > count", arg=before)
+    expect(rows).to_have_count(RUNS)
+    keys = rows.evaluate_all("rows => rows.map(row => row.dataset.key)")
+    assert len(set(keys)) == RUNS
+    times = rows.evaluate_all("rows => rows.map(row => row.dataset.timestamp)")
+    assert times == sorted(times, reverse=True)
+
+    page.get_by_label("Experiment").first.fill("weekly")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url("**/runs?*experiment=weekly*")
+    expect(rows.first).to_contain_text("weekly")
+    assert rows.count() == rows.filter(has_text="weekly").count() > 0
+
+    boxes = page.get_by_role("checkbox")
+    boxes.nth(0).check()
+    boxes.nth(1).check()
+    page.get_by_role("button", name="Compare two chosen runs").click()
+    expect(page.get_by_role("heading", name="Compare")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("2 shared tests")
+
+    page.goto("/runs")
+    rows.nth(3).get_by_role("link").first.click()
+    expect(page.get_by_role("heading", name="Trials")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("refund/t1")
+    page.get_by_role("link", name="refund/t1").first.click()
+    expect(page.locator("main")).to_contain_text("passed,")
+    page.get_by_role("link", name="Dashboards").click()
+    expect(page.locator("svg.chart")).to_have_count(2)
+
+
+def test_runs_arrive_change_and_go_while_the_page_is_open(
+    page: Page, world: World, request: pytest.FixtureRequest
+) -> None:
+    folder = f"jobs/live-{len(request.node.name)}-{world.repo.path.stat().st_ino}"
+    identity = f"23b29240-0000-4000-8000-{len(request.node.name):012}"
+    page.goto("/runs")
+    first = page.locator("table.runs tbody tr").first
+    began = {"started_at": "2027-01-05T09:00:00", "id": identity}
+    stats = {"n_running_trials": 1, "n_pending_trials": 1}
+    files = job({"fizz__aaaaaaa": ""}, finished=False, stats=stats, **began)
+    files["lock.json"] = files["lock.json"].replace("2026-01-05", "2027-01-05") if "lock.json" in files else "{}"
+    world.write(at(folder, files))
+    live = page.locator(f'tr[data-key="pier:{identity}"]')
+    expect(live).to_contain_text("running", timeout=20_000)
+    expect(first).to_have_attribute("data-key", f"pier:{identity}")
+    expect(live.locator("progress")).to_have_count(1)
+    world.write({f"{folder}/fizz__aaaaaaa/result.json": trial()})
+    expect(live).to_contain_text("1/1", timeout=20_000)
+    world.write({f"{folder}/result.json": result(**began)})
+    expect(live).to_contain_text("completed", timeout=20_000)
+    shutil.rmtree(world.local / folder)
+    expect(live).to_have_count(0, timeout=20_000)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_pages_fit_and_can_be_used_by_keyboard(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 844})
+    for path in ("/runs", "/dashboards", "/compare?a=latest~1&b=latest", "/history?test=t1"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+        unlabelled = "input:not([aria-label]), select, textarea"
+        assert page.eval_on_selector_all(unlabelled, "all => all.filter(each => !each.labels.length).length") == 0
+
+
+def test_text_has_contrast(page: Page) -> None:
+    page.goto("/runs")
+    worst = page.evaluate(
+        """() => {
+          const luminance = colour => {
+            const [r, g, b] = colour.match(/[\\d.]+/g).map(Number).map(c => c / 255)
+              .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+            return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+          };
+          const behind = each => {
+            const colour = getComputedStyle(each).backgroundColor;
+            return /, 0\\)$/.test(colour) && each.parentElement ? behind(each.parentElement) : colour;
+          };
+          let worst = 21;
+          for (const each of document.querySelectorAll("a, td, th, label, button, .status, .tag, h1, small")) {
+            if (!each.textContent.trim()) continue;
+            const [one, two] = [getComputedStyle(each).color, behind(each)].map(luminance);
+            worst = Math.min(worst, (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05));
+          }
+          return worst;
+        }"""
+    )
+    assert worst >= 4.5  # WCAG 2.1, level AA
+
+
+def test_without_a_script_pages_work_too(browser: Browser, server: Server) -> None:
+    context = browser.new_context(java_script_enabled=False, base_url=server.address)
+    page = context.new_page()
+    page.goto("/runs?sort=pass_rate")
+    page.get_by_role("link", name="More runs").click()
+    assert page.locator("table.runs tbody tr").count() == 50
+    assert "cursor=" in page.url
+    context.close()
+
+
+def test_screenshots(browser: Browser, server: Server, tmp_path: Path) -> None:
+    """Of all pages, in light and dark; to be looked at in the folder that INDEXER_SCREENSHOTS names."""
+    folder = Path(os.environ.get("INDEXER_SCREENSHOTS", tmp_path))
+    pages = {
+        "runs": "/runs",
+        "dashboards": "/dashboards",
+        "compare": "/compare?a=latest~1&b=latest",
+        "tables": "/index/runs",
+    }
+    for scheme in ("light", "dark"):
+        context = browser.new_context(
+            color_scheme=scheme,
+            base_url=server.address,
+            viewport={"width": 1280, "height": 800},  # type: ignore[arg-type]
+        )
+        page = context.new_page()
+        for title, path in pages.items():
+            page.goto(path)
+            picture = page.screenshot(path=folder / f"{title}-{scheme}.png")
+            assert len(picture) > 10_000
+        context.close()

@@ -1,0 +1,199 @@
+"""Who may ask, what they may do, and that the server follows whatever happens to the index."""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from indexer.web.server import is_loopback
+from tests.bundles import NAME, at, bundle, row
+from tests.web.serving import COMMAND, Server, configured, serving
+from tests.worlds import World
+
+TRICK = "<script>alert(1)</script>{{7*7}}\"'&javascript:x"
+PAGES = ("/runs", "/run", "/compare", "/history", "/dashboards")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    world = World(tmp_path_factory.mktemp("serve"))
+    rows = [row(TRICK, 1.0, suite=TRICK, target=TRICK), row("t2", 0.0, status="execution_error", error=TRICK)]
+    for number, name in enumerate((NAME, "2026-01-06T09-00-00-000Z")):
+        files = bundle(rows=rows[number:], tags={"tags": [TRICK[:50]]}, experiment=TRICK)
+        world.repo.commit(at(f"runs/{TRICK.replace('/', '_')}/{name}", files))
+    world.sync()
+    return world
+
+
+@pytest.fixture(scope="module")
+def server(world: World) -> Iterator[Server]:
+    with serving(world) as server:
+        yield server
+
+
+def every_page(server: Server) -> Iterator[str]:
+    runs = server.get("/api/runs").json["runs"]
+    keys = [run["key"] for run in runs]
+    yield from ("/runs", "/dashboards", f"/runs?{urlencode({'experiment': TRICK})}")
+    yield from (f"/run?key={quote(key)}" for key in keys)
+    yield f"/compare?{urlencode([('run', key) for key in keys])}"
+    yield f"/history?{urlencode({'test': f'{TRICK}/{TRICK}'})}"
+    yield f"/history?{urlencode({'test': TRICK + 'nope'})}"
+
+
+def test_names_are_text_on_every_page(server: Server) -> None:
+    for path in every_page(server):
+        answer = server.get(path)
+        assert answer.status == (404 if path.endswith("nope") else 200), path
+        assert "<script>alert" not in answer.text
+        assert ">49" not in answer.text
+        assert 'href="javascript:' not in answer.text
+        if path != "/dashboards":
+            assert "&lt;script&gt;alert(1)" in answer.text, path
+        policy = answer.headers["content-security-policy"]
+        assert "unsafe" not in policy
+        assert "default-src 'none'" in policy
+        assert "style=" not in answer.text
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_datasettes_own_pages_keep_to_themselves(server: Server) -> None:
+    for path in ("/", "/index", "/index/runs", "/index/trials", "/index/leaderboard", "/index/leaderboard_since"):
+        answer = server.get(path)
+        assert answer.status == 200, path
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+        assert "access-control-allow-origin" not in answer.headers
+        assert "<script>alert" not in answer.text
+    assert "sorted by timestamp descending" in server.get("/index/runs").text
+    assert "seconds" in server.get("/index/runs").text  # what its columns mean
+    row = server.get("/index/trials.json?_shape=objects&_labels=on").json["rows"][0]
+    assert row["run_pk"]["label"].startswith("<script>alert")  # a run's name instead of its number
+
+
+@pytest.mark.parametrize("name", ["flaky", "drift", "failures", "cost_per_day", "leaderboard_since"])
+def test_canned_queries(server: Server, name: str) -> None:
+    answer = server.get(f"/index/{name}.json?since=2026-01-01&_shape=objects")
+    assert answer.status == 200, answer.text
+    assert isinstance(answer.json["rows"], list)
+
+
+def test_nobody_writes(world: World, server: Server) -> None:
+    for sql in ("DELETE FROM runs", "DROP TABLE runs", "PRAGMA user_version = 7", "ATTACH 'x.db' AS x", "VACUUM"):
+        answer = server.get(f"/index.json?{urlencode({'sql': sql})}")
+        assert answer.status == 400, sql
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    answer = server.get(f"/index.json?{urlencode({'sql': endless})}")
+    assert answer.status == 400
+    assert "time limit" in answer.text or "interrupted" in answer.text
+    assert len(server.get("/api/runs").json["runs"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("127.0.0.1:1234", True),
+        ("localhost", True),
+        ("[::1]:80", True),
+        ("evil.example", False),
+        ("evil.example:80", False),
+        ("localhost.evil.example", False),
+        ("", False),
+        ("127.0.0.1.evil.example", False),
+    ],
+)
+def test_other_names_for_this_address_are_refused(server: Server, host: str, answered: bool) -> None:
+    for path in ("/api/runs", "/runs", "/index.json"):
+        assert (server.get(path, Host=host).status == 421) != answered
+
+
+def test_files_of_a_run(world: World, server: Server) -> None:
+    key = quote(server.get("/api/runs").json["runs"][0]["key"])
+    names = server.get(f"/run?key={key}").text
+    assert "index.jsonl" in names
+    answer = server.get(f"/file?key={key}&path=index.jsonl")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert TRICK.encode() in answer.body.replace(b'\\"', b'"')
+    for path in ("nope", "../../../HEAD", "/etc/passwd", "", "refund"):
+        assert server.get(f"/file?key={key}&path={quote(path)}").status in (400, 404)
+
+
+def test_one_clear_line(world: World, tmp_path: Path) -> None:
+    def refused(*arguments: str) -> str:
+        process = subprocess.run([COMMAND, "serve", *arguments], capture_output=True, text=True, cwd=tmp_path)
+        assert (process.returncode, process.stdout) == (1, "")
+        assert process.stderr.count("\n") == 1
+        return process.stderr
+
+    assert "make one: indexer sync" in refused()
+    config = str(configured(world))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert f"cannot listen on 127.0.0.1 port {port}: address already in use" in refused(
+            "--config", config, "--port", port
+        )
+    assert "cannot listen on" in refused("--config", config, "--host", "nowhere.invalid")
+
+
+def test_it_warns_when_others_can_reach_it(world: World) -> None:
+    with Server(COMMAND, "serve", "--config", configured(world), "--host", "0.0.0.0") as server:
+        code, complaints = server.stop()
+    assert "everyone who can reach 0.0.0.0 can read this index" in complaints
+    assert code == 0
+    assert [is_loopback(host) for host in ("127.0.0.1", "::1", "localhost", "0.0.0.0", "10.0.0.1", "x")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+
+
+def test_it_follows_passes_rebuilds_and_another_file(world: World) -> None:
+    def counts(server: Server) -> tuple[int, int]:
+        told = server.get("/index.json?sql=select+count(*)+as+n+from+runs&_shape=array").json
+        return len(server.get("/api/runs").json["runs"]), told[0]["n"]
+
+    with serving(world) as server:
+        assert counts(server) == (2, 2)
+        world.repo.commit(at("runs/more/2026-01-07T09-00-00-000Z", bundle(experiment=None)))
+        world.sync()
+        assert counts(server) == (3, 3)
+        world.rebuild()
+        assert counts(server) == (3, 3)
+        world.db.unlink()
+        for suffix in ("-wal", "-shm"):
+            Path(f"{world.db}{suffix}").unlink(missing_ok=True)
+        assert server.get("/api/runs").status == 503
+        world.repo.commit(at("runs/more/2026-01-08T09-00-00-000Z", bundle(experiment=None)))
+        world.sync()
+        assert counts(server) == (4, 4)
+        world.db.write_bytes(b"no database at all, but long enough to be taken for one" * 100)
+        assert server.get("/api/runs").status == 503
+        world.sync()
+        assert counts(server) == (4, 4)
+
+
+def test_plain_datasette_has_the_pages_too(world: World) -> None:
+    program = "import sys; sys.argv = ['datasette', *sys.argv[1:]]; from datasette.cli import cli; cli()"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(world.db), "--port", str(port)], stderr=subprocess.PIPE
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if b"running on" in line:
+                break
+        server = Server.__new__(Server)
+        server._place = f"127.0.0.1:{port}"
+        assert len(server.get("/api/runs").json["runs"]) >= 2
+        assert server.get("/runs").status == 200
+        assert "runs" in server.get("/index").text
+    finally:
+        process.terminate()
+        process.communicate()
