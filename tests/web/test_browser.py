@@ -6,11 +6,12 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from tests.bundles import at, bundle, row
+from tests.bundles import Changes, at, bundle, row
 from tests.jobs import job, result, trial
 from tests.web.serving import COMMAND, Server, configured, serving
 from tests.worlds import World
@@ -35,7 +36,7 @@ def name(number: int) -> str:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("browser"))
-    files = {}
+    files: Changes = {}
     for number in range(RUNS):
         rows = [row("t1", 1.0 if number % 3 else 0.1), row("t2", 0.0 if number % 2 else 1.0)]
         run = bundle(rows=rows, experiment="nightly" if number % 4 else "weekly", name=name(number))
@@ -125,7 +126,7 @@ def test_runs_arrive_change_and_go_while_the_page_is_open(
     identity = f"23b29240-0000-4000-8000-{len(request.node.name):012}"
     page.goto("/runs")
     first = page.locator("table.runs tbody tr").first
-    began = {"started_at": "2027-01-05T09:00:00", "id": identity}
+    began: dict[str, Any] = {"started_at": "2027-01-05T09:00:00", "id": identity}
     stats = {"n_running_trials": 1, "n_pending_trials": 1}
     files = job({"fizz__aaaaaaa": ""}, finished=False, stats=stats, **began)
     files["lock.json"] = files["lock.json"].replace("2026-01-05", "2027-01-05") if "lock.json" in files else "{}"
@@ -190,8 +191,7 @@ def test_without_a_script_pages_work_too(browser: Browser, server: Server) -> No
 
 
 def test_screenshots(browser: Browser, server: Server, tmp_path: Path) -> None:
-    """Of all pages, in light and dark; to be looked at in the folder that INDEXER_SCREENSHOTS names."""
-    folder = Path(os.environ.get("INDEXER_SCREENSHOTS", tmp_path))
+    """Of all pages, in light and dark; pytest keeps them in its temporary folder, to be looked at."""
     pages = {
         "runs": "/runs",
         "dashboards": "/dashboards",
@@ -202,11 +202,11 @@ def test_screenshots(browser: Browser, server: Server, tmp_path: Path) -> None:
         context = browser.new_context(
             color_scheme=scheme,
             base_url=server.address,
-            viewport={"width": 1280, "height": 800},  # type: ignore[arg-type]
+            viewport={"width": 1280, "height": 800},
         )
         page = context.new_page()
         for title, path in pages.items():
             page.goto(path)
-            picture = page.screenshot(path=folder / f"{title}-{scheme}.png")
+            picture = page.screenshot(path=tmp_path / f"{title}-{scheme}.png")
             assert len(picture) > 10_000
         context.close()
