@@ -116,25 +116,8 @@ class _Rows:
                *[0.5] * 4, 1, 1, 1, 0.5, 1000, "[]", "f" * 40, text, "bot", None, None, None, self._run)  # fmt: skip
         self._insert("runs", run)
         total = (*[1] * 9, *[0.5] * 4, 1, 1, 1, 0.5)
-        self._insert(
-            "run_targets",
-            (
-                None,
-                self._run,
-                key,
-                text,
-                "e",
-                "completed",
-                "mock-alpha",
-                None,
-                None,
-                "suite-0",
-                *total,
-                "[]",
-                None,
-                None,
-            ),
-        )
+        names = (key, text, "e", "completed", "mock-alpha", None, None, "suite-0")
+        self._insert("run_targets", (None, self._run, *names, *total, 4, 4, "[]", None, None))
         place = (None, self._run, key, text, "team", path, BRANCH, "f" * 40, "completed", 1, 4, text, path[-24:], None,
                  None, "[]", "f" * 40)  # fmt: skip
         self._insert("places", place)

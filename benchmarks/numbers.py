@@ -55,6 +55,7 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
         _add_trials(database, trials)
     targets = {column: column if column in RUN else "NULL" for column in TARGET}
     targets |= {"run_key": "key", "run_status": "status", "suite": "'suite'"}
+    targets |= {"scored": "passed + failed", "target_tests": "test_count"}
     targets["outcomes"] = "'[[1,0,' || (trial_count - passed) || '],[1,1,' || passed || ']]'"
     content = ", ".join(targets[column] for column in TARGET)
     database.execute(f"INSERT INTO run_targets (run_pk, {', '.join(TARGET)}) SELECT id, {content} FROM runs")

@@ -127,11 +127,11 @@ class Advance:
 
 
 class NamedCommit(NamedTuple):
-    """A commit of a code repository that names a run. `seconds` since 1970."""
+    """A commit of a code repository that names a run. `seconds` since 1970, None if the commit does not tell."""
 
     run_key: str
     sha: str
-    seconds: int
+    seconds: int | None
     subject: str | None
 
 

@@ -346,7 +346,7 @@ class Daemon:
         except OSError as error:
             self._tell("error", {"error": f"{file.lock_path(self._db)}: {error.strerror}"})
         else:
-            note_looked(self._db, readable, now)
+            note_looked(self._db, readable, now, kept=self._places)
 
     def _sweep_folder(self, place: _Place, source: FolderSource) -> None:
         known = self._top_stamps(source.name)

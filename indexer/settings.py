@@ -133,10 +133,12 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
             )
         _require_outside(project.db, sources)
         return settings, sources
-    names = [source.name for source in settings.source] + [str(repo.path) for repo in settings.repo]
+    repos = [str(repo.path) for repo in settings.repo]
+    names = [source.name for source in settings.source] + repos
     for name in names:
         if names.count(name) > 1:
-            raise SettingsError(f"{project.config}: source.name: two sources are called {name!r}")
+            key = "repo.path" if name in repos else "source.name"
+            raise SettingsError(f"{project.config}: {key}: two sources are called {name!r}")
     if not settings.source:
         raise SettingsError(f"{project.config}: source: name at least one [[source]]")
     sources = [_source(project.root, each) for each in settings.source]

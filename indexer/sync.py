@@ -87,7 +87,9 @@ def bring_up_to_date(db: Path, sources: Sequence[Source], options: Options, prog
     began = file.now()
     with _clear_errors(db):
         report = _continue(db, sources, options, progress)
-    note_looked(db, _readable(sources, report), began)
+    failing = {source.name for source in report.sources if source.error}
+    kept = failing if report.built is None else set()  # rows that were read before stay
+    note_looked(db, [source for source in sources if source.name not in failing], began, kept)
     return report
 
 
@@ -112,15 +114,13 @@ def fetch(sources: Iterable[Source]) -> None:
                 source.fetch()
 
 
-def note_looked(db: Path, sources: Iterable[Source], when: str) -> None:
-    """Note for `status` up to when the index is known to equal these sources; of a remote, what was fetched."""
+def note_looked(db: Path, sources: Sequence[Source], when: str, kept: Collection[str] = ()) -> None:
+    """Note for `status` up to when the index is known to equal these sources; of a remote, what was fetched.
+
+    What is noted of others is forgotten, but for those `kept`.
+    """
     fetched = {source.name: source.fetched for source in sources if isinstance(source, CloneSource)}
-    file.note_looked(db, {source.name: fetched.get(source.name) or when for source in sources})
-
-
-def _readable(sources: Iterable[Source], report: Report) -> list[Source]:
-    failing = {source.name for source in report.sources if source.error}
-    return [source for source in sources if source.name not in failing]
+    file.note_looked(db, {source.name: fetched.get(source.name) or when for source in sources}, kept)
 
 
 Work = Mapping[str, Collection[str] | None]

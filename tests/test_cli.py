@@ -138,7 +138,7 @@ def test_questions(project: Path) -> None:
     (failure,) = [json.loads(line) for line in done(project, "failures", "--json").splitlines()]
     assert (failure["test_id"], failure["status"], failure["trials"]) == ("t2", "failed", 1)
     assert "refund/t2" in done(project, "failures")
-    assert done(project, "failures", "--experiment", "other") == "no runs that ended match\n"
+    assert done(project, "failures", "--experiment", "other") == "no failures match\n"
 
 
 def test_code_repositories(project: Path) -> None:

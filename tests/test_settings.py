@@ -38,7 +38,7 @@ WRONG = [
     (FOLDER + '[[repo]]\npath = "."\nweb_url = "https://x/"\n', "repo.0.web_url: must start with http"),
     (FOLDER + '[[repo]]\npath = "."\nweb_url = "javascript:{sha}"\n', "repo.0.web_url: must start with http"),
     (FOLDER + '[[repo]]\npath = "."\nweb_url = "https://u:pw@x/{sha}"\n', "repo.0.web_url: must start with http"),
-    (FOLDER + '[[repo]]\npath = "local"\n', "source.name: two sources are called 'local'"),
+    (FOLDER + '[[repo]]\npath = "local"\n', "repo.path: two sources are called 'local'"),
     ('stale_after = "soon"\n' + FOLDER, "stale_after: 'soon' is no span"),
     ("stale_after = 5\n" + FOLDER, "stale_after: must be text"),
     ("db = 5\n" + FOLDER, "db: must be text"),

@@ -211,10 +211,10 @@ def _print_run(run: dict[str, Any], failing: list[dict[str, Any]], stale_after: 
     print()
     places = [[p["source"], p["path"], p["ref"], p["status"]] for p in run["places"]]
     render.table(["SOURCE", "PATH", "REF", "STATUS"], places)
-    if run["commits"]:
-        print()
-        commits = [[c["committed_at"], c["subject"], c["url"] or c["sha"], c["repo"]] for c in run["commits"]]
-        render.table(["COMMITTED", "SUBJECT", "COMMIT", "REPO"], commits)
+    for commit in run["commits"]:
+        told = filter(None, (commit["committed_at"], commit["repo"], commit["subject"]))
+        print(render.visible(f"named by {commit['url'] or commit['sha']}"))
+        print(render.visible("  " + ", ".join(told)))
 
 
 def _reason(trial: dict[str, Any]) -> str:

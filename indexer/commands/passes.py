@@ -108,7 +108,7 @@ def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> Non
         elif not source.error and source.kind != "repo":
             print(f"{source.name}: " + ", ".join(f"{number} {what}" for what, number in counts.items()))
         if source.error:
-            print(f"indexer: source {source.name}: {render.visible(source.error)}; its rows stay", file=sys.stderr)
+            print(f"indexer: source {render.visible(f'{source.name}: {source.error}')}; its rows stay", file=sys.stderr)
     with open_index(project.db) as index:
         for problem in index.problems():
             where = ": ".join(filter(None, (problem["source"], problem["path"], problem["message"])))

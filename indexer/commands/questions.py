@@ -45,6 +45,7 @@ def history(
     target: Target = None,
     since: Since = None,
     until: Until = None,
+    suite: Annotated[str | None, typer.Option(help="The test's suite, empty for none.")] = None,
     limit: Annotated[int, typer.Option(help="The newest verdicts for each target, 1 to 1000.")] = 50,
     scores: Annotated[bool, typer.Option("--scores", help="Each verdict with the scores of its graders.")] = False,
     json: Json = False,
@@ -52,7 +53,7 @@ def history(
     """Show one test over time for each target: how often it passed, when, and whether it is flaky."""
     part = {"experiment": experiment, "target": target, "since": since, "until": until}
     with open_index(find_project(config, db).db) as index:
-        found = index.history(test, limit=limit, **part)
+        found = index.history(test, suite=suite, limit=limit, **part)
     if json:
         render.document(found)
     else:
@@ -109,7 +110,10 @@ def leaderboard(
         for row in board:
             render.document(row)
         return
-    _print_rows(
+    if not board:
+        print("no runs that ended match")
+        return
+    render.table(
         ["EXPERIMENT", "TARGET", "RUNS", "TESTS", "RATE", "95 %", f"PASS@{k}", "QUALITY", "COST/PASS"],
         [
             [
@@ -119,7 +123,7 @@ def leaderboard(
             ]
             for r in board
         ],
-        ["RUNS", "TESTS", "RATE", "95 %", f"PASS@{k}", "QUALITY", "COST/PASS"],
+        right=["RUNS", "TESTS", "RATE", "95 %", f"PASS@{k}", "QUALITY", "COST/PASS"],
     )  # fmt: skip
 
 
@@ -142,31 +146,27 @@ def failures(
         for row in rows:
             render.document(row)
         return
-    _print_rows(
+    if not rows:
+        print("no failures match")
+        return
+    render.table(
         ["ERROR", "TEST", "TARGET", "TRIALS", "RUNS", "LAST"],
         [
             [r["error_type"] or r["status"], _test(r), r["target"], r["trials"], r["runs"], render.age(r["last_run"])]
             for r in rows
         ],
-        ["TRIALS", "RUNS", "LAST"],
+        right=["TRIALS", "RUNS", "LAST"],
     )
-
-
-def _print_rows(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str]) -> None:
-    if rows:
-        render.table(columns, rows, right=right)
-    else:
-        print("no runs that ended match")
 
 
 def _print_comparison(found: Row) -> None:
     sides = [_side(found[name]) for name in ("a", "b")]
     render.table(["", "A", "B"], [[name, *(side[name] for side in sides)] for name in sides[0]])
     verdict = "more than noise" if found["significant"] else "within noise"
-    print(
-        f"\n{found['shared']:,} shared tests: {len(found['worse']):,} got worse, {len(found['better']):,} better: "
-        f"{verdict} (p = {found['p_value']:.3g})"
+    flips = (
+        f"{len(found['worse']):,} got worse, {len(found['better']):,} better: {verdict} (p = {found['p_value']:.3g})"
     )
+    print(f"\n{found['shared']:,} shared tests" + (f": {flips}" if found["shared"] else ""))
     for name in ("only_a", "only_b"):
         if found[name]:
             print(f"{found[name]:,} tests only in {name[-1].upper()}")

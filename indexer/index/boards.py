@@ -64,6 +64,7 @@ def leaderboard(database: sqlite3.Connection, part: Part, k: int = 1) -> list[Ro
     estimates = _pass_at_k(database.execute(_OUTCOMES.format(where), values), k)
     board = dicts(database, view_query("leaderboard", where), *values)
     for row in board:
+        row |= {name: None for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)}
         row["interval"] = wilson(row["passed"], row["trials"])
         row["pass_at_k"] = estimates.get((row["experiment"], row["target"]))
     return sorted(board, key=lambda row: (row["experiment"], -(row["pass_rate"] or 0), row["target"] or ""))

@@ -16,16 +16,17 @@ WHERE NOT EXISTS (SELECT 1 FROM run_commits c WHERE c.repo = ? AND c.run_key = n
 """
 
 
-def take_in(transaction: Transaction, runs: Runs, source: str, naming: Naming) -> None:
+def take_in(transaction: Transaction, runs: Runs, source: str, naming: Naming) -> bool:
     """Remember the commits that name runs; those not told any more go when `naming` is complete.
 
-    A run whose commits differ counts as changed.
+    A run whose commits differ counts as changed. Returns whether any did.
     """
     database = transaction.database
     database.execute("DELETE FROM temp._named")
     batch = []
     for commit in naming.commits:
-        batch.append((commit.run_key, commit.sha, unix_time(commit.seconds), commit.subject))
+        time = None if commit.seconds is None else unix_time(commit.seconds)
+        batch.append((commit.run_key, commit.sha, time, commit.subject))
         if len(batch) == _BATCH:
             database.executemany("INSERT OR IGNORE INTO temp._named VALUES (?, ?, ?, ?)", batch)
             batch.clear()
@@ -39,3 +40,4 @@ def take_in(transaction: Transaction, runs: Runs, source: str, naming: Naming) -
         columns = "SELECT n.run_key, ?1, n.sha, n.committed_at, n.subject"
         transaction.run(f"{insert} {columns} {_NEW.replace('?', '?1')} ORDER BY n.committed_at, n.sha", (source,))
     runs.changed_elsewhere({key for (key,) in gone + new})
+    return bool(gone or new)

@@ -8,13 +8,13 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any
 
-from indexer.errors import UnknownRunError
+from indexer.errors import QueryError, UnknownRunError
 from indexer.index.boards import ENDED
 from indexer.index.drift import rate
 from indexer.index.names import resolve
 from indexer.index.rows import stored_trials
 from indexer.index.select import Row, dicts
-from indexer.index.totals import COUNTED, totals
+from indexer.index.totals import COUNTED, mean, totals
 from indexer.records import Trial
 from indexer.statistics import SIGNIFICANT, mcnemar
 
@@ -40,6 +40,8 @@ def compare(
     `better` (`suite`, `test_id`, both sides), `only_a` and `only_b` (numbers of tests), `p_value` of the flips by
     McNemar's exact test, and `significant`. Raises UnknownRunError.
     """
+    if experiment is not None and target is not None:
+        raise QueryError("target: with an experiment, A and B are the targets")
     if experiment is None:
         sides = [_side(database, resolve(database, name), target) for name in (a, b)]
     else:
@@ -102,5 +104,4 @@ def _outcome(trials: list[Trial]) -> dict[str, Any]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return mean([value for value in values if value is not None])

@@ -38,7 +38,8 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
         ("run_key", "source", "path", "ref"),
     ),
     "run_commits": (
-        "SELECT run_key, repo, sha, committed_at, subject FROM {0}.run_commits",
+        "SELECT run_key, repo, sha, committed_at, subject FROM {0}.run_commits "
+        "WHERE repo NOT IN (SELECT name FROM partly)",
         ("run_key", "repo", "sha"),
     ),
     "sources": (
@@ -62,6 +63,10 @@ WHERE (pr.ref IS NULL OR pr.ref IS pl.ref)
   AND (pr.path IN ('', pl.path, pl.ref || ' history') OR substr(pl.path, 1, length(pr.path) + 1) = pr.path || '/') UNION
 SELECT pl.run_key FROM {0}.places pl JOIN {0}.sources s ON s.name = pl.source WHERE s.failing_since IS NOT NULL
 """
+_PARTLY = """
+CREATE TEMP TABLE partly AS SELECT source AS name FROM {0}.problems UNION SELECT source FROM {1}.problems UNION
+SELECT name FROM {0}.sources WHERE failing_since IS NOT NULL
+"""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -80,7 +85,8 @@ def differences(index: Path, fresh: Path) -> Iterator[Difference]:
         for name, path in (("a", index), ("b", fresh)):
             database.execute(f"ATTACH ? AS {name}", (f"file:{quote(str(path.absolute()))}?mode=ro",))
         database.execute("BEGIN")
-        database.execute(_COVERED.format("a", "b"))
+        for script in (_COVERED, _PARTLY):
+            database.execute(script.format("a", "b"))
         for table, (query, identity) in _TABLES.items():
             yield from _in_table(database, table, query, identity)
     finally:

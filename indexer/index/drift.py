@@ -82,7 +82,9 @@ def _windows(database: sqlite3.Connection, group: tuple[str, str | None], window
     try:
         span = timedelta(seconds=span_seconds(window))
     except ValueError:
-        raise QueryError(f"window: {window!r} is neither a number of runs (10) nor a span (14d)") from None
+        span = timedelta(0)
+    if not span:
+        raise QueryError(f"window: {window!r} is neither a number of runs (10, at most 9999) nor a span (14d)")
     row = database.execute(_NEWEST, (*group, 1, 0)).fetchone()
     if row is None:
         return [], []

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -268,10 +268,11 @@ def looked(path: Path) -> dict[str, str]:
     return {name: time for name, time in known if isinstance(time, str) and utc(time) == time}
 
 
-def note_looked(path: Path, times: Mapping[str, str]) -> None:
-    """Write down that sources were compared with the index, as far as that can be written. Only under the lock."""
+def note_looked(path: Path, times: Mapping[str, str], kept: Collection[str] = ()) -> None:
+    """Write down when sources were compared with the index, and forget others but those `kept`. Only under the lock."""
+    before = {name: time for name, time in looked(path).items() if name in kept}
     with suppress(OSError):  # no row depends on it, and the disk may be full
-        note(path, {"looked": {**looked(path), **times}})
+        note(path, {"looked": {**before, **times}})
 
 
 def now() -> str:

@@ -17,10 +17,10 @@ _OUTCOME = (
     "t.id",
 )  # fmt: skip
 _TEST = "FROM trials WHERE test_id = ? AND suite IS ?"
-_SHOWN_SUITES = 10
+_SHOWN = 10
 
 
-def history(database: sqlite3.Connection, test: str, part: Part, limit: int = 50) -> Row:
+def history(database: sqlite3.Connection, test: str, part: Part, *, suite: str | None = None, limit: int = 50) -> Row:
     """`suite`, `test_id`, and `targets`: for each its newest `limit` verdicts in runs that ended.
 
     A target has `target`, `passed`, `executions`, `pass_rate`, `interval`, `flaky` (both outcomes under equal task,
@@ -28,7 +28,7 @@ def history(database: sqlite3.Connection, test: str, part: Part, limit: int = 50
     Raises UnknownTestError, QueryError.
     """
     require_limit(limit)
-    suite, test_id = resolve_test(database, test)
+    suite, test_id = resolve_test(database, test, suite)
     columns = {"experiment": "r.experiment", "target": "t.target", "timestamp": "t.timestamp"}
     where, values = part.conditions(columns)
     statement = (
@@ -44,23 +44,29 @@ def history(database: sqlite3.Connection, test: str, part: Part, limit: int = 50
     return {"suite": suite, "test_id": test_id, "targets": targets}
 
 
-def resolve_test(database: sqlite3.Connection, name: str) -> tuple[str | None, str]:
+def resolve_test(database: sqlite3.Connection, name: str, suite: str | None = None) -> tuple[str | None, str]:
     """The (suite, test_id) that `test` or `suite/test` stands for; `/test` is one without a suite.
 
-    Raises UnknownTestError, with the candidates if there are several.
+    With `suite`, `name` is the test in it, in none if that is empty. Raises UnknownTestError, with the candidates if
+    there are several.
     """
-    suites = list(distinct(database, "suite", "FROM trials WHERE test_id = ?", name))
-    if len(suites) == 1:
-        return suites[0], name
-    if suites:
-        shown = ", ".join(f"{suite or ''}/{name}" for suite in suites[:_SHOWN_SUITES])
-        more = ", …" if len(suites) > _SHOWN_SUITES else ""
-        raise UnknownTestError(f"{name!r} is a test of several suites: {shown}{more}")
-    for at, character in enumerate(name):
-        suite, test_id = name[:at] or None, name[at + 1 :]
-        if character == "/" and database.execute(f"SELECT 1 {_TEST} LIMIT 1", (test_id, suite)).fetchone():
-            return suite, test_id
-    raise UnknownTestError(f"no test is called {name!r}; `indexer show RUN --json` lists those of a run")
+    if suite is not None:
+        found = [(known, name) for known in _suites(database, name) if (known or "") == suite]
+    else:
+        found = [(known, name) for known in _suites(database, name)]
+        for at in (at for at, character in enumerate(name) if character == "/"):
+            found += [(s, name[at + 1 :]) for s in _suites(database, name[at + 1 :]) if (s or "") == name[:at]]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UnknownTestError(f"no test is called {name!r}" + (f" in the suite {suite!r}" if suite else ""))
+    shown = ", ".join(f"{test!r} of {known or 'no suite'}" for known, test in found[:_SHOWN])
+    more = ", …" if len(found) > _SHOWN else ""
+    raise UnknownTestError(f"{name!r} is not one test: {shown}{more}; name its suite with suite/test or --suite")
+
+
+def _suites(database: sqlite3.Connection, test_id: str) -> list[str | None]:
+    return list(distinct(database, "suite", "FROM trials WHERE test_id = ?", test_id))
 
 
 def _target(database: sqlite3.Connection, target: str | None, outcomes: list[Row]) -> Row:

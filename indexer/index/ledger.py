@@ -224,7 +224,7 @@ class Ledger:
     def naming(self, naming: Naming) -> None:
         """Which commits of the source's repository name runs."""
         self._transaction.flush()
-        commits.take_in(self._transaction, self._runs, self._source, naming)
+        self._changed |= commits.take_in(self._transaction, self._runs, self._source, naming)
 
     def advance(self, ref: str, tip: Tip) -> None:
         """A ref is read up to `tip`."""

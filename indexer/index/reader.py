@@ -171,13 +171,13 @@ class Index:
         with self._reading() as database:
             return compare(database, a, b, target=target, experiment=experiment)
 
-    def history(self, test: str, *, limit: int = 50, **part: Any) -> Row:
+    def history(self, test: str, *, suite: str | None = None, limit: int = 50, **part: Any) -> Row:
         """One test over time for each target: see `history.history`. `part` as in `boards.Part`."""
         from indexer.index.boards import Part
         from indexer.index.history import history
 
         with self._reading() as database:
-            return history(database, test, _made(Part, part), limit)
+            return history(database, test, _made(Part, part), suite=suite, limit=limit)
 
     def drift(
         self, *, window: str = "10", experiment: str | None = None, target: str | None = None, limit: int = 20

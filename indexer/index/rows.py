@@ -26,8 +26,8 @@ RUN = (
     "size_bytes", "tags", "sha", "added_at", "author", "code_sha", "host", "attempt",
 )  # fmt: skip
 TARGET = (
-    "run_key", "timestamp", "experiment", "run_status", "target", "agent", "model", "suite", *_TOTALS, "outcomes",
-    "reported_pass_rate", "reported_score",
+    "run_key", "timestamp", "experiment", "run_status", "target", "agent", "model", "suite", *_TOTALS, "scored",
+    "target_tests", "outcomes", "reported_pass_rate", "reported_score",
 )  # fmt: skip
 DELETIONS_KEPT = 100_000
 """How many deleted runs are remembered for those who follow changes."""
@@ -106,7 +106,12 @@ def tag_rows(key: str, timestamp: str, tags: Iterable[str]) -> list[Row]:
 
 def _target_rows(run: Run, run_status: str, total: dict[str, Any]) -> list[Row]:
     rows = []
-    for (target, agent, model, suite), trials in configurations(run).items():
+    grouped = configurations(run)
+    of_targets: dict[tuple[str | None, str | None], list[Trial]] = {}
+    for (target, _, _, suite), trials in grouped.items():
+        of_targets.setdefault((target, suite), []).extend(trials)
+    for (target, agent, model, suite), trials in grouped.items():
+        tests = outcomes(of_targets.pop((target, suite), ()))
         alone = len(trials) == len(run.trials)
         reported = run.reported.get(target or "") or Reported()
         values = (total if alone else totals(trials)) | {
@@ -118,7 +123,9 @@ def _target_rows(run: Run, run_status: str, total: dict[str, Any]) -> list[Row]:
             "agent": agent,
             "model": model,
             "suite": suite,
-            "outcomes": outcomes(trials),
+            "scored": sum(trial.status in ("passed", "failed") and trial.score is not None for trial in trials),
+            "target_tests": sum(count for _, _, count in tests),
+            "outcomes": json.dumps(tests, separators=(",", ":")),
             "reported_pass_rate": reported.pass_rate,
             "reported_score": reported.score,
         }

@@ -132,13 +132,15 @@ class Runs:
         self._count(source, "added", new.run[0])
         return pk
 
-    def changed_elsewhere(self, keys: Iterable[str]) -> None:
-        """Something that is told of these runs beside their own rows differs."""
+    def changed_elsewhere(self, names: Iterable[str]) -> None:
+        """Something that is told of these runs beside their own rows differs; by key, or format and run id."""
         if self._transaction.fresh:
             return
-        for key in sorted(keys):
+        for name in sorted(names):
             self.last_rev += 1
-            self._transaction.run("UPDATE runs SET rev = ? WHERE key = ?", (self.last_rev, key))
+            update = "UPDATE runs SET rev = ? WHERE key = ? OR format = ? AND run_id = ?"
+            kind, _, run_id = name.partition(":")
+            self._transaction.run(update, (self.last_rev, name, kind, run_id))
 
     def settle(self, key: str, *, stale: bool) -> None:
         """Bring a run in line with its places. `stale`: its row may be of what a place had before."""

@@ -132,7 +132,9 @@ CREATE TABLE run_targets (
   cached_tokens      INTEGER,
   output_tokens      INTEGER,
   cost_usd           REAL,
-  outcomes           TEXT NOT NULL,    -- [[executions, passed, tests], ...]: how many tests passed so often, as JSON
+  scored             INTEGER NOT NULL, -- passed and failed trials whose score is known: what quality_score is over
+  target_tests       INTEGER NOT NULL, -- distinct tests of target and suite, on the first of their rows, else 0
+  outcomes           TEXT NOT NULL,    -- likewise: how many of them passed so often, [[executions, passed, tests], ...]
   reported_pass_rate REAL,             -- as the tool itself wrote it for the whole target
   reported_score     REAL
 );

@@ -1,6 +1,5 @@
 """Counts, rates and sums over trials: what `runs` and `run_targets` hold beside what a format read."""
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -25,9 +24,9 @@ def totals(trials: Sequence[Trial]) -> dict[str, Any]:
         "test_count": len({(trial.suite, trial.test_id) for trial in counted}),
         "exceptions": sum(trial.error_type is not None or trial.status == "errored" for trial in trials),
         "pass_rate": count["passed"] / len(counted) if counted else None,
-        "avg_score": _mean(scores + [0.0] * count["errored"]),
+        "avg_score": mean(scores + [0.0] * count["errored"]),
         "quality_rate": count["passed"] / judged if judged else None,
-        "quality_score": _mean(scores),
+        "quality_score": mean(scores),
         "input_tokens": _count_sum([trial.input_tokens for trial in trials if trial.input_tokens is not None]),
         "cached_tokens": _count_sum([trial.cached_tokens for trial in trials if trial.cached_tokens is not None]),
         "output_tokens": _count_sum([trial.output_tokens for trial in trials if trial.output_tokens is not None]),
@@ -35,8 +34,8 @@ def totals(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def outcomes(trials: Sequence[Trial]) -> str:
-    """How many tests (suite, test_id) passed so often: `[[executions, passed, tests], …]`, sorted, as JSON."""
+def outcomes(trials: Sequence[Trial]) -> list[tuple[int, int, int]]:
+    """How many tests (suite, test_id) passed so often: (executions, passed, tests), sorted."""
     executions = Counter[tuple[str | None, str | None]]()
     passed = Counter[tuple[str | None, str | None]]()
     for trial in trials:
@@ -44,7 +43,7 @@ def outcomes(trials: Sequence[Trial]) -> str:
             executions[trial.suite, trial.test_id] += 1
             passed[trial.suite, trial.test_id] += trial.status == "passed"
     tests = Counter((count, passed[test]) for test, count in executions.items())
-    return json.dumps([[*outcome, tests[outcome]] for outcome in sorted(tests)], separators=(",", ":"))
+    return [(*outcome, tests[outcome]) for outcome in sorted(tests)]
 
 
 def status(run: Run) -> str:
@@ -75,6 +74,7 @@ def _count_sum(known: list[int]) -> int | None:
     return total if known and total <= _LARGEST else None
 
 
-def _mean(known: list[float]) -> float | None:
+def mean(known: list[float]) -> float | None:
+    """None without values, and when their sum is beyond all numbers."""
     total = _sum(known)
     return None if total is None else total / len(known)

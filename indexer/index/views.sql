@@ -7,13 +7,12 @@ FROM trials JOIN runs ON runs.id = trials.run_pk;
 CREATE VIEW leaderboard AS
 SELECT experiment, target,
        count(DISTINCT run_pk) AS runs,
-       sum(test_count) AS tests,
+       sum(target_tests) AS tests,
        sum(trial_count) AS trials,
        sum(passed) AS passed,
        1.0 * sum(passed) / nullif(sum(trial_count), 0) AS pass_rate,
-       sum(avg_score * trial_count) / nullif(sum(iif(avg_score IS NULL, 0, trial_count)), 0) AS avg_score,
-       sum(quality_score * (passed + failed)) / nullif(sum(iif(quality_score IS NULL, 0, passed + failed)), 0)
-         AS quality_score,
+       sum(avg_score * (scored + errored)) / nullif(sum(scored + errored), 0) AS avg_score,
+       sum(quality_score * scored) / nullif(sum(scored), 0) AS quality_score,
        sum(cost_usd) AS cost_usd,
        sum(cost_usd) / nullif(sum(iif(cost_usd IS NULL, 0, passed)), 0) AS cost_per_passed,
        max(timestamp) AS last_run

@@ -5,6 +5,8 @@ AgentV publishes a run with `AgentV-Run: <run id>` (`Agentv-Run` until June 2026
 the last pass are read; when one of those is no ancestor of any branch any more, everything is read again.
 """
 
+import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
@@ -14,7 +16,7 @@ from typing import IO
 from indexer.changes import Advance, Change, Known, Missing, NamedCommit, Naming, Tip, Trouble
 from indexer.errors import SourceError
 from indexer.formats.masking import error_line
-from indexer.sources.git import GitSource
+from indexer.sources.git import GitSource, history_id, shallow_boundary
 from indexer.sources.history import git_environment
 
 BRANCHES = ("refs/heads/*", "refs/remotes/*")
@@ -26,9 +28,15 @@ LONGEST_NAME = 500
 _TRAILERS = {"AgentV-Run": "agentv:", "Entire-Checkpoint": "entire:"}  # git does not tell Agentv from AgentV
 _FIELDS = ["%H", "%ct", "%s", *(f"%(trailers:key={key},valueonly,unfold,separator=%x0A)" for key in _TRAILERS)]
 _LOG = [
-    "log", "--stdin", "--no-show-signature", "--encoding=UTF-8", "--regexp-ignore-case", "--no-color", "--no-notes",
-    *(f"--grep=^{key}:" for key in _TRAILERS), f"--format=tformat:{'%x00'.join(_FIELDS)}%x00",
+    "log", "--stdin", "--basic-regexp", "--regexp-ignore-case", *(f"--grep=^{key}:" for key in _TRAILERS),
+    "--no-mailmap", "--no-notes", "--no-show-signature", "--no-color", "--encoding=UTF-8",
+    f"--format=tformat:{'%x00'.join(_FIELDS)}%x00",
 ]  # fmt: skip
+
+# what people set for themselves must not decide what is found; libgit2 has looked whose repository it is
+_NO_CONFIG = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+_CONFIG = ["-c", "safe.directory=*", "-c", "trailer.separators=:", "-c", "core.commentChar=#"]
+_SECONDS = re.compile(r"-?[0-9]{1,18}")
 
 
 class CommitSource(GitSource):
@@ -42,22 +50,29 @@ class CommitSource(GitSource):
 
     def _changes(self, known: Known) -> Iterator[Change]:
         indexed = known.tips()
-        tips: dict[str, str] = {}
+        boundary = shallow_boundary(self._repository)
+        tips: dict[str, Tip] = {}
+        torn: dict[str, Tip] = {}
         for ref, commit in self._tips(BRANCHES):
             if commit is not None:
-                tips[ref] = commit
+                tips[ref] = Tip(commit, "", history_id(commit, boundary), wip=False)
                 continue
             yield Trouble(None, ref, "missing-object", "the commit it names cannot be read")
             if ref in indexed:
-                tips[ref] = indexed[ref].commit
-        old, new = {tip.commit for tip in indexed.values()}, set(tips.values())
-        if {ref: tip.commit for ref, tip in indexed.items()} == tips:
+                torn[ref] = indexed[ref]  # what was read of it stays until it can be read again
+        if indexed == tips | torn:
             return
-        complete = not old or not self._reachable(old, new)
-        with self._git(_LOG, new, set() if complete else old) as listed:
-            yield Naming(_commits(listed), complete)
-        yield from (Missing(ref) for ref in indexed.keys() - tips.keys())
-        yield from (Advance(ref, Tip(commit, "", "", wip=False)) for ref, commit in tips.items())
+        new = {tip.commit for tip in tips.values()}
+        old = {tip.commit for ref, tip in indexed.items() if ref not in torn}
+        same_history = all(tip.history == history_id(tip.commit, boundary) for tip in indexed.values())
+        going_on = bool(old) and same_history and self._reachable(old, new)
+        if new:
+            with self._git(_LOG, new, old if going_on else set()) as listed:
+                yield Naming(_commits(listed), complete=not going_on and not torn)
+        else:
+            yield Naming(iter(()), complete=not torn)
+        yield from (Missing(ref) for ref in indexed.keys() - tips.keys() - torn.keys())
+        yield from (Advance(ref, tip) for ref, tip in tips.items())
 
     def _reachable(self, old: Collection[str], new: Collection[str]) -> bool:
         """Whether all old commits are there and lie on a branch."""
@@ -68,19 +83,20 @@ class CommitSource(GitSource):
             return False
 
     def _git(self, command: Sequence[str], wanted: Collection[str], known: Collection[str]) -> IO[bytes]:
-        """What git prints of the commits that can be reached from `wanted` and not from `known`."""
+        """What git prints of the commits that can be reached from `wanted`, at least one, and not from `known`."""
         revisions = [*sorted(wanted), *(f"^{commit}" for commit in sorted(known))]
         output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who reads it
         try:
             subprocess.run(
-                ["git", f"--git-dir={self._repository.path}", *command], check=True, timeout=TIMEOUT,
+                ["git", f"--git-dir={self._repository.path}", *_CONFIG, *command], check=True, timeout=TIMEOUT,
                 input="".join(f"{revision}\n" for revision in revisions).encode(),
-                stdout=output, stderr=subprocess.PIPE, env=git_environment(),
+                stdout=output, stderr=subprocess.PIPE, env=git_environment() | _NO_CONFIG,
             )  # fmt: skip
-        except subprocess.SubprocessError as error:
+        except (subprocess.SubprocessError, OSError) as error:
             output.close()
-            said = error_line((getattr(error, "stderr", b"") or b"").decode("utf-8", "replace")) or "it did not answer"
-            raise SourceError(f"git cannot list the commits of {self.place}: {said}") from None
+            said = (getattr(error, "stderr", b"") or b"").decode("utf-8", "replace").strip().splitlines()
+            why = error_line(said[-1]) if said else "it did not answer"
+            raise SourceError(f"git cannot list the commits of {self.place}: {why}") from None
         output.seek(0)
         return output
 
@@ -90,7 +106,8 @@ def _commits(listed: IO[bytes]) -> Iterator[NamedCommit]:
         for prefix, values in zip(_TRAILERS.values(), trailers, strict=True):
             for name in dict.fromkeys(values.split("\n")):
                 if name and len(name) <= LONGEST_NAME and name.isprintable():
-                    yield NamedCommit(prefix + name, sha, int(seconds), error_line(subject))
+                    when = int(seconds) if _SECONDS.fullmatch(seconds) else None
+                    yield NamedCommit(prefix + name, sha, when, error_line(subject))
 
 
 def _records(listed: IO[bytes]) -> Iterator[list[str]]:

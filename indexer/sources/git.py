@@ -170,8 +170,8 @@ class GitSource:
                 yield Trouble(None, name, "missing-ref", why)
 
     def _published(self, ref: str, commit: str, tip: Tip | None, known: Known) -> Iterator[Change]:
-        boundary = _shallow(self._repository)
-        history = self._history_id(commit, boundary)
+        boundary = shallow_boundary(self._repository)
+        history = history_id(commit, boundary)
         if tip and tip.commit == commit and tip.tree and tip.history == history:
             return
         with ExitStack() as stack:
@@ -203,10 +203,6 @@ class GitSource:
         except OSError as error:
             history.error = f"git cannot be started: {error}"
         return history
-
-    def _history_id(self, commit: str, boundary: frozenset[str]) -> str:
-        """What the history of a commit depends on: itself, and where a shallow clone ends."""
-        return f"{commit} {hashlib.sha1(repr(sorted(boundary)).encode()).hexdigest() if boundary else ''}".strip()
 
     def _descends(self, commit: str, ancestor: str) -> bool:
         try:
@@ -260,7 +256,7 @@ class GitSource:
     def _draft(
         self, ref: str, commit: str, tip: Tip | None, known: Known, moved: bool, base: bytes | None
     ) -> Iterator[Change]:
-        history = self._history_id(commit, _shallow(self._repository))
+        history = history_id(commit, shallow_boundary(self._repository))
         if tip and tip.commit == commit and tip.tree and tip.history == history and not moved:
             return
         name = plain_name(ref.rpartition("/")[2])
@@ -292,7 +288,7 @@ class GitSource:
 
     def _added_by_draft(self, sha: str, path: str) -> Iterator[Added]:
         """The commit that brought a run to its own ref, along first parents: the checkpoints are few."""
-        commit, boundary = self._commit(sha), _shallow(self._repository)
+        commit, boundary = self._commit(sha), shallow_boundary(self._repository)
         while True:
             if not any(self._has_folder(parent, path) for parent in commit.parents):
                 author = commit.author.raw_name.decode("utf-8", "replace")
@@ -387,6 +383,11 @@ def _until_error(added: Iterator[Added], history: History) -> Iterator[Added]:
         history.error = str(error)
 
 
+def history_id(commit: str, boundary: frozenset[str]) -> str:
+    """What the history of a commit depends on: itself, and where a shallow clone ends."""
+    return f"{commit} {hashlib.sha1(repr(sorted(boundary)).encode()).hexdigest() if boundary else ''}".strip()
+
+
 def open_repository(path: Path) -> pygit2.Repository:
     """The repository at a path, bare or with a work tree. Raises SourceError that says what to do."""
     pygit2.settings.enable_caching(False)  # libgit2 would keep 256 MB of commits and trees that are read once
@@ -441,7 +442,7 @@ def _is_draft(ref: str) -> bool:
     return any(matches(name, ref) for name in WIP_REFS)
 
 
-def _shallow(repository: pygit2.Repository) -> frozenset[str]:
+def shallow_boundary(repository: pygit2.Repository) -> frozenset[str]:
     """The commits where a shallow clone ends; empty for a whole one."""
     if not repository.is_shallow:
         return frozenset()

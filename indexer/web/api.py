@@ -97,7 +97,7 @@ def _compare(index: Index, request: Request) -> Row:
 
 
 def _history(index: Index, request: Request) -> Row:
-    values = arguments(request, ("test", *PART), ("limit",))
+    values = arguments(request, ("test", "suite", *PART), ("limit",))
     return index.history(*required(values, "test"), **values)
 
 

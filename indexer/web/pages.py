@@ -96,7 +96,7 @@ def _compare(index: Index, request: Request, datasette: Datasette) -> Row:
 
 
 def _history(index: Index, request: Request, datasette: Datasette) -> Row:
-    values = arguments(request, ("test", *PART), ("limit",))
+    values = arguments(request, ("test", "suite", *PART), ("limit",))
     (test,) = required(values, "test")
     found = index.history(test, **values)
     for target in found["targets"]:

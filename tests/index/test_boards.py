@@ -241,10 +241,14 @@ def test_names_of_tests(world: World) -> None:
         }.items():
             found = index.history(name)
             assert (found["suite"], found["test_id"]) == expected
-        with pytest.raises(UnknownTestError, match="'t1' is a test of several suites: a/b/t1, refund/t1"):
+        with pytest.raises(UnknownTestError, match="'t1' is not one test: 't1' of a/b, 't1' of refund; name its suite"):
             index.history("t1")
-        with pytest.raises(UnknownTestError, match="'x' is a test of several suites: /x, refund/x"):
+        with pytest.raises(UnknownTestError, match="'x' is not one test: 'x' of no suite, 'x' of refund"):
             index.history("x")
+        assert index.history("t1", suite="a/b")["suite"] == "a/b"
+        assert index.history("x", suite="")["suite"] is None
+        with pytest.raises(UnknownTestError, match="no test is called 't1' in the suite 'nope'"):
+            index.history("t1", suite="nope")
         for unknown in ("nope", "", "refund/", "/", "refund/nope", "'"):
             with pytest.raises(UnknownTestError, match="no test is called"):
                 index.history(unknown)

@@ -7,7 +7,7 @@ import pytest
 from indexer import open_index
 from indexer.sources.commits import CommitSource
 from tests.bundles import NAME, at, bundle
-from tests.repos import Repo
+from tests.repos import Repo, git
 from tests.worlds import World
 
 MAIN = "refs/heads/main"
@@ -137,3 +137,66 @@ def test_hostile_messages(world: World, code: Repo) -> None:
     rows = named(world)
     assert rows[0] == ("agentv:run-1", "token *** in the subject")
     assert [key for key, _ in rows] in (["agentv:run-1"], ["agentv:run-1", "agentv:run-2"])
+
+
+def test_a_commit_without_a_readable_date(world: World, code: Repo) -> None:
+    first = code.commit({}, ref=MAIN)
+    tree = code.git("rev-parse", f"{first}^{{tree}}")
+    raw = f"tree {tree}\nparent {first}\nauthor x <x@y> 1 +0000\ncommitter broken\n\nx\n\nAgentV-Run: run-1\n"
+    (world.root / "raw").write_text(raw)
+    broken = code.git("hash-object", "-w", "-t", "commit", "--literally", str(world.root / "raw"))
+    good = "x <x@y> 1767600000 +0000"
+    raw = f"tree {tree}\nparent {broken}\nauthor {good}\ncommitter {good}\n\ny\n\nAgentV-Run: run-2\n"
+    (world.root / "raw").write_text(raw)
+    code.set_ref(MAIN, code.git("hash-object", "-w", "-t", "commit", str(world.root / "raw")))
+    assert [key for key, _ in named(world)] == ["agentv:run-1", "agentv:run-2"]
+    assert world.column("SELECT committed_at FROM run_commits WHERE run_key = 'agentv:run-1'") == [None]
+
+
+def test_no_branch_is_left(world: World, code: Repo) -> None:
+    sha = code.commit({}, ref=MAIN, message=f"Fix\n\nAgentV-Run: {RUN}\n")
+    assert named(world)
+    code.git("update-ref", "--no-deref", "HEAD", sha)
+    code.delete_ref(MAIN)
+    assert named(world) == []
+
+
+@pytest.mark.parametrize("damage", ["object", "ref"])
+def test_a_branch_that_cannot_be_read_keeps_its_commits_and_hides_no_other(
+    world: World, code: Repo, damage: str
+) -> None:
+    sha = code.commit({}, ref="refs/heads/a", message="a\n\nAgentV-Run: run-1\n")
+    code.commit({}, ref="refs/heads/b", message="b\n\nAgentV-Run: run-2\n")
+    assert len(named(world)) == 2
+    if damage == "object":
+        (code.path / "objects" / sha[:2] / sha[2:]).unlink()
+    else:
+        (code.path / "refs/heads/a").write_text("")
+    code.commit({}, ref="refs/heads/b", message="c\n\nAgentV-Run: run-3\n")
+    assert [key for key, _ in named(world)] == ["agentv:run-1", "agentv:run-2", "agentv:run-3"]
+    assert world.column("SELECT path FROM problems") == ["refs/heads/a"]
+    (code.path / "refs/heads/a").unlink()
+    assert [key for key, _ in named(world)] == ["agentv:run-2", "agentv:run-3"]
+
+
+def test_a_shallow_clone_is_deepened(world: World, code: Repo) -> None:
+    for number in range(3):
+        code.commit({}, ref=MAIN, message=f"x\n\nAgentV-Run: run-{number}\n")
+    code.git("symbolic-ref", "HEAD", MAIN)
+    shallow = world.root / "shallow.git"
+    git("clone", "--quiet", "--bare", "--depth", "1", f"file://{code.path}", str(shallow))
+    world.sources[-1] = CommitSource("../product", shallow)
+    assert len(named(world)) == 1
+    git("-C", str(shallow), "fetch", "--quiet", "--unshallow", "origin")
+    assert len(named(world)) == 3
+
+
+def test_what_people_set_for_git_decides_nothing(
+    world: World, code: Repo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    code.commit({}, ref=MAIN, message=f"Fix\n\nAgentV-Run: {RUN}\n")
+    (tmp_path / ".gitconfig").write_text(
+        '[grep]\npatternType = fixed\n[trailer]\nseparators = "="\n[trailer "AgentV-Run"]\nkey = "Foo"\n'
+    )
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(named(world)) == 1

@@ -17,7 +17,7 @@ WIP = "refs/heads/agentv/wip/vm"
 
 
 def paths(world: World) -> list[str]:
-    return [run["path"] for run in world.synced("SELECT path FROM runs ORDER BY timestamp")]
+    return [run["path"] for run in world.synced("SELECT path FROM runs ORDER BY timestamp, key")]
 
 
 def problems(world: World) -> list[str]:
