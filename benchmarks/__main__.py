@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pygit2
 
-from benchmarks import freshness, million, peers, trees
+from benchmarks import freshness, million, peers, serving, trees
 from benchmarks.floors import stat_jobs
 from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task
-from indexer.index.reader import open_index
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
@@ -182,7 +181,7 @@ class Bench:
         yield from million.lines(self.place / "million.db", 10_000 if self.quick else 1_000_000)
 
     def peers(self) -> Iterator[Line]:
-        """The first page of 50 runs against the lists of other tools; `indexer runs` pays for a whole process."""
+        """`/api/runs?limit=50` against the lists of other tools; `indexer runs` pays for a whole process."""
         if not peers.installed():
             print("peers are left out: scripts/peers installs them", file=sys.stderr)
             return
@@ -197,19 +196,16 @@ class Bench:
             project = peers.agentv_project(self.place / f"project-{runs}", clone)
             remove_index(self.db)
             sync(self.db, [GitSource("team", repository), FolderSource("local", jobs)], Options())
-            ours = [self._first_page, lambda: command(BIN / "indexer", "runs", "--db", self.db)]
-            page, process = in_turns(ours, 9)
+            with serving.served(self.db) as connection:
+                ask = partial(serving.seconds, connection, "/api/runs?limit=50")
+                page, process = in_turns([ask, lambda: command(BIN / "indexer", "runs", "--db", self.db)], 9)
             asked = [(peers.AGENTV, project, "git"), (peers.AGENTV, local, "local")]
             asked += [(peer, jobs, "jobs x 10") for peer in peers.VIEWERS]
             for peer, place, what in asked:
                 theirs, shown = peers.first_page(peer, place, 3)
                 name = f"{runs:,} runs: {peer.name}, {what}, {shown} runs shown"
-                yield Line(f"{name}, page", page, theirs, None)
-                yield Line(f"{name}, process", process, theirs, None)
-
-    def _first_page(self) -> float:
-        with open_index(self.db) as index:
-            return _timed(lambda: index.runs(limit=50))
+                yield Line(f"{name}, /api/runs", page, theirs, None)
+                yield Line(f"{name}, indexer runs", process, theirs, None)
 
     def _repository(self, runs: int, *, loose: bool = False, flat: bool = False) -> Path:
         path = self.place / f"{runs}{'-loose' if loose else ''}{'-flat' if flat else ''}.git"

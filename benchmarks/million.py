@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from benchmarks import serving
 from benchmarks.measure import Line, remove_index
 from benchmarks.numbers import make_index
 from indexer import Index, open_index
@@ -34,6 +35,7 @@ def lines(db: Path, runs: int) -> Iterator[Line]:
         with closing(file.connect(db)) as database:
             views = {view: partial(_all, database, view) for view in _VIEWS}
             yield from _answers(index, views)
+        yield from serving.lines(db, index)
     yield from _churn(db.with_name("churn.db"), runs // 50)
 
 
