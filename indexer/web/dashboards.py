@@ -44,13 +44,14 @@ def dashboards(index: Index, experiment: str | None, days: int) -> Row:
     chosen = {"since": since, "experiment": experiment, "most": MOST}
     daily = index.select(_DAILY, **chosen)
     every_day = sorted({row["day"] for row in daily})
+    costs = _costs(daily, every_day)
     return {
         "days": days,
         "since": since,
         "empty": not daily,
         "rates": charts.lines("Pass rate by day and target", every_day, _rates(daily, every_day)),
         "targets": list(_rates(daily, every_day)),
-        "costs": charts.bars("Cost by day", every_day, _costs(daily, every_day), "$"),
+        "costs": charts.bars("Cost by day", every_day, costs, "$") if any(costs) else None,
         "matrix": _matrix(index.leaderboard(experiment=experiment, since=since or None)),
         "flaky": index.select(f"{_FLAKY} ORDER BY executions DESC LIMIT :most", **chosen),
         "slowest": index.select(_SLOWEST, **chosen),

@@ -38,7 +38,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     world = World(tmp_path_factory.mktemp("browser"))
     files: Changes = {}
     for number in range(RUNS):
-        rows = [row("t1", 1.0 if number % 3 else 0.1), row("t2", 0.0 if number % 2 else 1.0)]
+        rows = [row("t1", 1.0 if number % 3 else 0.1, cost_usd=0.25), row("t2", 0.0 if number % 2 else 1.0)]
         run = bundle(rows=rows, experiment="nightly" if number % 4 else "weekly", name=name(number))
         files |= at(f"runs/{'nightly' if number % 4 else 'weekly'}/{name(number)}", run)
     world.repo.commit(files)
