@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -40,10 +41,15 @@ def serve(project: Project, host: str, port: int, ready: Callable[[str], None]) 
         config = uvicorn.Config(
             application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, server_header=False
         )
+        server = uvicorn.Server(config)
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            server.should_exit = True
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # uvicorn ends by them and then raises them again
+            signal.signal(number, stop)  # before uvicorn has its own, and after, when it raises them again
         ready(f"http://{name}:{address[1]}/runs")
-        uvicorn.Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
 
 
 def is_loopback(host: str) -> bool:
