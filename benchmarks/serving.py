@@ -56,7 +56,8 @@ def lines(db: Path, index: Index) -> Iterator[Line]:
             path = f"/api/runs?{urlencode({'limit': 50} | filters)}"
             ours, floor = in_turns([partial(seconds, connection, path), partial(_direct, index, filters)], 21)
             yield Line(f"HTTP: {name} of 50, against the query", ours, floor, None)
-        for path in ("/runs", "/index/runs", "/index/trials", "/index/runs?_sort_desc=pass_rate"):
+        tables = f"/{db.stem}"
+        for path in ("/runs", f"{tables}/runs", f"{tables}/trials", f"{tables}/runs?_sort_desc=pass_rate"):
             (ours,) = in_turns([partial(seconds, connection, path)], 5)
             yield Line(f"HTTP: {path}", ours, 1.0, 1.0)
 

@@ -62,7 +62,7 @@ def resolve_test(database: sqlite3.Connection, name: str, suite: str | None = No
         raise UnknownTestError(f"no test is called {name!r}" + (f" in the suite {suite!r}" if suite else ""))
     shown = ", ".join(f"{test!r} of {known or 'no suite'}" for known, test in found[:_SHOWN])
     more = ", …" if len(found) > _SHOWN else ""
-    raise UnknownTestError(f"{name!r} is not one test: {shown}{more}; name its suite with suite/test or --suite")
+    raise UnknownTestError(f"{name!r} is not one test: {shown}{more}; name its suite")
 
 
 def _suites(database: sqlite3.Connection, test_id: str) -> list[str | None]:

@@ -200,6 +200,7 @@ def _decode(cursor: str, bound: dict[str, Any], column: str) -> Position:
         raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         content = json.loads(raw)
         cursor_bound, value, key = content
+        f"{value}{key}".encode()  # raises for halves of characters
     except (ValueError, TypeError, RecursionError):
         raise QueryError("cursor: it is not one of ours") from None
     expected = str if column == "timestamp" else (int, float, type(None))

@@ -31,8 +31,9 @@ FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?,
 ORDER BY c.committed_at, c.repo, c.sha
 """
 _TREND = """
-SELECT 1.0 * passed / nullif(trial_count, 0) FROM run_targets
-WHERE experiment = ? AND target IS ? AND run_status IN ('completed', 'failed') ORDER BY timestamp DESC LIMIT ?
+SELECT target, pass_rate FROM (
+  SELECT target, pass_rate, status FROM runs WHERE experiment = ? ORDER BY timestamp DESC, key DESC LIMIT 100
+) WHERE status IN ('completed', 'failed')
 """
 _TARGET_ORDER = "target, agent, model, suite"
 _TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "run_status"))
@@ -102,10 +103,14 @@ class Index:
         with self._reading() as database:
             return _by_ids(database, matching(database, _made(Filters, filters), keys))
 
-    def trends(self, groups: Collection[tuple[str, str | None]], runs: int = 10) -> dict[tuple[str, str | None], Trend]:
-        """The pass rates of the newest runs that ended of some experiments x targets, oldest first."""
+    def trends(self, experiments: Collection[str], runs: int = 10) -> dict[tuple[str, str | None], Trend]:
+        """Pass rates by experiment and target: of the newest runs that ended among the last 100, oldest first."""
+        found: dict[tuple[str, str | None], Trend] = {}
         with self._reading() as database:
-            return {group: [rate for (rate,) in database.execute(_TREND, (*group, runs))][::-1] for group in groups}
+            for experiment in experiments:
+                for target, rate in database.execute(_TREND, (experiment,)):
+                    found.setdefault((experiment, target), []).append(rate)
+        return {group: rates[:runs][::-1] for group, rates in found.items()}
 
     def run(self, name: str) -> Row:
         """One run with `targets`, `places` and `commits`, by any RUN name. Raises UnknownRunError."""

@@ -16,11 +16,12 @@ Row = dict[str, Any]
 
 
 @hookimpl  # type: ignore[untyped-decorator]
-def register_routes() -> list[tuple[str, Callable[..., Any]]]:
+def register_routes(datasette: "Datasette") -> list[tuple[str, Callable[..., Any]]]:
     from indexer.web.api import ROUTES
     from indexer.web.pages import ROUTES as PAGES
+    from indexer.web.reading import index_database
 
-    return [*ROUTES, *PAGES]
+    return [*ROUTES, *PAGES] if index_database(datasette) else []
 
 
 @hookimpl  # type: ignore[untyped-decorator]

@@ -7,6 +7,7 @@ change is a 304 without content.
 
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Collection
 from typing import Any, get_args
 
@@ -18,10 +19,11 @@ from indexer.errors import IndexerError, QueryError, StaleTokenError, UnknownRun
 from indexer.index import file
 from indexer.records import TrialStatus
 from indexer.render import seconds_since
-from indexer.web.reading import readers
+from indexer.web.reading import permitted, readers
 
 FAILING_FOR = 3600
 """Seconds from when on a source that fails makes the whole unhealthy."""
+READING = ("GET", "HEAD")
 STATUS = {QueryError: 400, UnknownRunError: 404, UnknownTestError: 404, StaleTokenError: 409}
 
 Row = dict[str, Any]
@@ -35,7 +37,7 @@ def arguments(request: Request, names: Collection[str], numbers: Collection[str]
         text = request.args[name]
         if name not in names and name not in numbers:
             raise QueryError(f"there is no parameter {name!r}; there are {', '.join([*names, *numbers])}")
-        if text == "":
+        if text == "" and name != "suite":  # an empty suite is none
             continue
         try:
             values[name] = text if name in names else _number(text, name)
@@ -47,7 +49,7 @@ def arguments(request: Request, names: Collection[str], numbers: Collection[str]
 def _number(text: str, name: str) -> float:
     if name == "min_pass_rate":
         return float(text)
-    if not text.isascii() or len(text) > 9:
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
         raise ValueError
     return int(text)
 
@@ -85,10 +87,15 @@ def _run(index: Index, request: Request) -> Row:
 def _trials(index: Index, request: Request) -> Row:
     values = arguments(request, ("key", "status", "cursor"), ("limit",))
     (key,) = required(values, "key")
-    if values.get("status", "passed") not in get_args(TrialStatus):
-        raise QueryError(f"status: {values['status']!r} is none of {', '.join(get_args(TrialStatus))}")
+    trial_status(values)
     page = index.trials(key, **values)
     return {"trials": page.trials, "next_cursor": page.next_cursor}
+
+
+def trial_status(values: Row) -> None:
+    """Raises QueryError if there is a status that no trial can have."""
+    if values.get("status", "passed") not in get_args(TrialStatus):
+        raise QueryError(f"status: {values['status']!r} is none of {', '.join(get_args(TrialStatus))}")
 
 
 def _compare(index: Index, request: Request) -> Row:
@@ -149,7 +156,8 @@ _ANSWERS: dict[str, Callable[[Index, Request], Row]] = {
 
 def _view(answer: Callable[[Index, Request], Row]) -> View:
     async def view(request: Request, datasette: Datasette) -> Response:
-        if request.method not in ("GET", "HEAD"):
+        await permitted(datasette, request)
+        if request.method not in READING:
             return document({"error": "only GET is allowed"}, 405, request)
         try:
             content = await readers(datasette).ask(lambda index: answer(index, request))

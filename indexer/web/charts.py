@@ -1,12 +1,12 @@
-"""Charts as SVG, drawn on the server: no script, nothing to load, readable by screen readers."""
+"""Charts as SVG, drawn on the server: no script, nothing to load. Pages give their numbers beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 220, 52, 24, 10
 COLOURS = 8
-"""Classes `series-0` to `series-7` of the style sheet."""
+"""Lines that can be told apart: the style sheet has `series-0` to `series-7`."""
 
 
 def trend(rates: Sequence[float | None]) -> Markup:
@@ -36,17 +36,19 @@ def lines(title: str, days: Sequence[str], series: Mapping[str, Sequence[float |
     return _picture(title, days, parts)
 
 
-def bars(title: str, days: Sequence[str], values: Sequence[float], unit: str) -> Markup:
-    """A bar for each day."""
-    most = max(values, default=0) or 1
-    parts = [_grid([(share, f"{unit}{share * most:,.2f}") for share in (0, 0.5, 1)])]
+def bars(title: str, days: Sequence[str], values: Sequence[float | None], label: Callable[[float], str]) -> Markup:
+    """A bar for each day whose value is known."""
+    most = max((value for value in values if value is not None), default=0) or 1
+    parts = [_grid([(share, label(share * most)) for share in (0, 0.5, 1)])]
     width = min(40.0, (WIDTH - LEFT) / max(1, len(days)) * 0.7)
     for at, (day, value) in enumerate(zip(days, values, strict=True)):
+        if value is None:
+            continue
         top = _y(value / most)
         place = (_x(at, len(days)) - width / 2, top, width, HEIGHT - BOTTOM - top)
         parts.append(
             Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">').format(*place)
-            + Markup("<title>{}: {}{:,.2f}</title></rect>").format(day, unit, value)
+            + Markup("<title>{}: {}</title></rect>").format(day, label(value))
         )
     return _picture(title, days, parts)
 

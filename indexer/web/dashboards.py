@@ -1,30 +1,42 @@
 """What the dashboards show of the last days before the newest run that ended."""
 
+import math
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from indexer import Index
 from indexer.errors import QueryError
 from indexer.index import file
 from indexer.records import utc_text
+from indexer.render import dollars
 from indexer.web import charts
 
 LONGEST = 366
 """Days at most."""
 MOST = 15
-"""Rows of a table, lines of a chart."""
+"""Rows of a table."""
 
 Row = dict[str, Any]
-_NEWEST = "SELECT max(timestamp) AS newest FROM runs WHERE status = ?"
-_DAILY = file.view_query("daily", " AND timestamp >= :since AND (:experiment IS NULL OR experiment = :experiment)")
+_NEWEST = """
+SELECT max(timestamp) AS timestamp FROM runs WHERE status = 'completed' AND timestamp <= :now
+UNION ALL SELECT max(timestamp) FROM runs WHERE status = 'failed' AND timestamp <= :now ORDER BY 1 DESC LIMIT 1
+"""
+_NEWEST_OF = """
+SELECT timestamp FROM runs WHERE experiment = :experiment AND status IN ('completed', 'failed') AND timestamp <= :now
+ORDER BY timestamp DESC LIMIT 1
+"""
+_DAILY = file.view_query(
+    "daily", " AND timestamp BETWEEN :since AND :now AND (:experiment IS NULL OR experiment = :experiment)"
+)
 _FLAKY = file.view_query(
-    "flaky_tests", " AND trials.timestamp >= :since AND (:experiment IS NULL OR runs.experiment = :experiment)"
+    "flaky_tests",
+    " AND trials.timestamp BETWEEN :since AND :now AND (:experiment IS NULL OR runs.experiment = :experiment)",
 )
 _SLOWEST = """
 SELECT trials.suite, trials.test_id, trials.target, count(*) AS executions, avg(trials.duration_s) AS duration_s
 FROM runs CROSS JOIN trials ON trials.run_pk = runs.id
-WHERE runs.timestamp >= :since AND runs.status IN ('completed', 'failed')
+WHERE runs.timestamp BETWEEN :since AND :now AND runs.status IN ('completed', 'failed')
   AND (:experiment IS NULL OR runs.experiment = :experiment) AND trials.duration_s IS NOT NULL
 GROUP BY trials.suite, trials.test_id, trials.target ORDER BY duration_s DESC LIMIT :most
 """
@@ -34,25 +46,29 @@ def dashboards(index: Index, experiment: str | None, days: int) -> Row:
     """Charts and tables over so many days; `experiment` narrows them down. Raises QueryError."""
     if not 1 <= days <= LONGEST:
         raise QueryError(f"days: {days} is not between 1 and {LONGEST}")
-    newest = max(index.select(_NEWEST, status)[0]["newest"] or "" for status in ("completed", "failed"))
+    now = utc_text(datetime.now(UTC))
+    found = index.select(_NEWEST_OF if experiment else _NEWEST, experiment=experiment, now=now)
+    newest = max((row["timestamp"] or "" for row in found), default="")
     if not newest:
         return {"days": days, "since": "", "empty": True}
     try:
         since = utc_text(datetime.fromisoformat(newest) - timedelta(days=days))
     except OverflowError:
         since = ""
-    chosen = {"since": since, "experiment": experiment, "most": MOST}
+    chosen = {"since": since, "now": now, "experiment": experiment, "most": MOST}
     daily = index.select(_DAILY, **chosen)
     every_day = sorted({row["day"] for row in daily})
-    costs = _costs(daily, every_day)
+    rates, costs = _rates(daily, every_day), _costs(daily, every_day)
     return {
         "days": days,
         "since": since,
         "empty": not daily,
-        "rates": charts.lines("Pass rate by day and target", every_day, _rates(daily, every_day)),
-        "targets": list(_rates(daily, every_day)),
-        "costs": charts.bars("Cost by day", every_day, costs, "$") if any(costs) else None,
-        "matrix": _matrix(index.leaderboard(experiment=experiment, since=since or None)),
+        "rates": charts.lines("Pass rate by day and target", every_day, rates),
+        "targets": list(rates),
+        "left_out": len({row["target"] for row in daily}) - len(rates),
+        "costs": charts.bars("Cost by day", every_day, costs, dollars) if any(costs) else None,
+        "numbers": zip(every_day, zip(*rates.values(), strict=True), costs, strict=True),
+        "matrix": _matrix(index.leaderboard(experiment=experiment, since=since or None, until=now)),
         "flaky": index.select(f"{_FLAKY} ORDER BY executions DESC LIMIT :most", **chosen),
         "slowest": index.select(_SLOWEST, **chosen),
     }
@@ -74,8 +90,12 @@ def _rates(daily: list[Row], days: list[str]) -> dict[str, list[float | None]]:
     }
 
 
-def _costs(daily: list[Row], days: list[str]) -> list[float]:
-    return [sum(row["cost_usd"] or 0 for row in daily if row["day"] == day) for day in days]
+def _costs(daily: list[Row], days: list[str]) -> list[float | None]:
+    known = defaultdict[str, list[float]](list)
+    for row in daily:
+        if row["cost_usd"] is not None:
+            known[row["day"]].append(row["cost_usd"])
+    return [math.fsum(known[day]) if known[day] else None for day in days]
 
 
 def _matrix(board: list[Row]) -> Row:

@@ -11,9 +11,20 @@ from indexer import Index, files, render
 from indexer.errors import IndexerError, QueryError, UnknownRunError
 from indexer.index.pages import SORTS, STATUSES
 from indexer.web import charts
-from indexer.web.api import FILTERS, PART, STATUS, arguments, document, required, run_by_key, tagged
+from indexer.web.api import (
+    FILTERS,
+    PART,
+    READING,
+    STATUS,
+    arguments,
+    document,
+    required,
+    run_by_key,
+    tagged,
+    trial_status,
+)
 from indexer.web.dashboards import dashboards
-from indexer.web.reading import PROJECTS, readers
+from indexer.web.reading import PROJECTS, permitted, readers
 
 PAGE, TRIALS = 50, 100
 """Runs and trials on a page."""
@@ -38,6 +49,7 @@ def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
         "next": page.next_cursor and f"/runs?{urlencode(kept | {'cursor': page.next_cursor})}",
         "live": f"/runs/live?{urlencode({name: value for name, value in kept.items() if name != 'limit'})}",
         "token": index.token(),
+        "first": "cursor" not in values,
         "statuses": STATUSES,
         "sorts": [sign + sort for sort in SORTS for sign in ("-", "")],
         "sources": [source["name"] for source in index.sources() if source["kind"] != "repo"],
@@ -45,8 +57,8 @@ def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
 
 
 def _rows(index: Index, runs: Sequence[Row], datasette: Datasette) -> Row:
-    groups = {(run["experiment"], run["target"]) for run in runs}
-    trends = {group: charts.trend(rates) for group, rates in index.trends(groups).items()}
+    rates = index.trends({run["experiment"] for run in runs})
+    trends = {group: charts.trend(each) for group, each in rates.items()}
     project = PROJECTS.get(datasette)
     return {"runs": runs, "trends": trends, "stale_after": project.stale_after if project else STALE_AFTER}
 
@@ -69,7 +81,8 @@ def _run(index: Index, request: Request, datasette: Datasette) -> Row:
     values = arguments(request, ("key", "cursor", "status"))
     (key,) = required(values, "key")
     run = run_by_key(index, key)
-    failing = [trial for status in ("errored", "failed") for trial in index.trials(key, status=status).trials]
+    trial_status(values)
+    shown = [trial for status in ("errored", "failed") for trial in index.trials(key, status=status).trials]
     page = index.trials(key, limit=TRIALS, **values)
     more = page.next_cursor and f"/run?{urlencode({'key': key} | values | {'cursor': page.next_cursor})}"
     project = PROJECTS.get(datasette)
@@ -79,9 +92,15 @@ def _run(index: Index, request: Request, datasette: Datasette) -> Row:
             names = files.names(project, run)
         except IndexerError as error:
             unreadable = str(error)
-    shown = _rows(index, [run], datasette)
-    return shown | {"run": run, "failing": failing, "trials": page.trials, "next": more, "files": names,
-                    "unreadable": unreadable, "status": values.get("status", "")}  # fmt: skip
+    return _rows(index, [run], datasette) | {
+        "run": run,
+        "failing": shown,
+        "hidden": run["errored"] + run["failed"] - len(shown),
+        "trials": page.trials,
+        "next": more,
+        "files": names,
+        "unreadable": unreadable,
+    }
 
 
 def _compare(index: Index, request: Request, datasette: Datasette) -> Row:
@@ -90,9 +109,12 @@ def _compare(index: Index, request: Request, datasette: Datasette) -> Row:
         if len(chosen) != 2 or len(list(request.args)) != 1:
             raise QueryError(f"run: choose two runs to compare, not {len(chosen)}")
         runs = sorted((run_by_key(index, key) for key in chosen), key=lambda run: (run["timestamp"], run["key"]))
-        return index.compare(*(run["key"] for run in runs)) | {"values": {}}
+        return index.compare(*(run["key"] for run in runs))
     values = arguments(request, ("a", "b", "target", "experiment"))
-    return index.compare(*required(dict(values), "a", "b"), **{n: v for n, v in values.items() if n not in "ab"})
+    if not values:
+        raise QueryError("choose two runs to compare")
+    sides = required(values, "a", "b")
+    return index.compare(*sides, **values)
 
 
 def _history(index: Index, request: Request, datasette: Datasette) -> Row:
@@ -111,15 +133,20 @@ def _dashboards(index: Index, request: Request, datasette: Datasette) -> Row:
 
 def _page(name: str, answer: Callable[[Index, Request, Datasette], Row]) -> Callable[..., Awaitable[Response]]:
     async def page(request: Request, datasette: Datasette) -> Response:
+        await permitted(datasette, request)
         try:
-            if request.method not in ("GET", "HEAD"):
-                raise QueryError("only GET is allowed")
+            _require_reading(request)
             context = await readers(datasette).ask(lambda index: answer(index, request, datasette))
         except IndexerError as error:
             return await _rendered("error", {"error": str(error)}, STATUS.get(type(error), 503), request, datasette)
         return await _rendered(name, context, 200, request, datasette)
 
     return page
+
+
+def _require_reading(request: Request) -> None:
+    if request.method not in READING:
+        raise QueryError("only GET is allowed")
 
 
 async def _rendered(name: str, context: Row, status: int, request: Request, datasette: Datasette) -> Response:
@@ -138,7 +165,9 @@ async def _html(name: str, context: Row, request: Request, datasette: Datasette)
 
 async def _live_rows(request: Request, datasette: Datasette) -> Response:
     """JSON: `next` token, and `rows` by key; None where the page does not show the run (any more)."""
+    await permitted(datasette, request)
     try:
+        _require_reading(request)
         context = await readers(datasette).ask(lambda index: _live(index, request, datasette))
     except IndexerError as error:
         return document({"error": str(error)}, STATUS.get(type(error), 503), request)
@@ -150,7 +179,9 @@ async def _live_rows(request: Request, datasette: Datasette) -> Response:
 
 async def _file(request: Request, datasette: Datasette) -> Response:
     """One file of a run as plain text, whatever it is."""
+    await permitted(datasette, request)
     try:
+        _require_reading(request)
         key, path = required(arguments(request, ("key", "path")), "key", "path")
         run = await readers(datasette).ask(lambda index: run_by_key(index, key))
         project = PROJECTS.get(datasette)

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from datasette.app import Datasette
 from datasette.database import Database
+from datasette.utils.asgi import Request
 
 from indexer import Index, open_index
 from indexer.errors import IndexFileError
@@ -53,6 +54,12 @@ def readers(datasette: Datasette) -> Readers:
             raise IndexFileError("none of the databases here is an index of runs")
         _READERS[datasette] = Readers(_PATHS[datasette][1])
     return _READERS[datasette]
+
+
+async def permitted(datasette: Datasette, request: Request) -> None:
+    """Raises Forbidden where the settings of Datasette keep the index from who asks."""
+    name = index_database(datasette)
+    await datasette.ensure_permissions(request.actor, [("view-database", name), "view-instance"])
 
 
 def index_database(datasette: Datasette) -> str | None:

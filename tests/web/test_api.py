@@ -13,6 +13,7 @@ from tests.web.serving import Server, serving
 from tests.worlds import World
 
 ODD = "ünï/co%de::x & <b>"
+HALF_A_CHARACTER = "W3sic29ydCI6Ii10aW1lc3RhbXAifSwiMjAyNiIsIlx1ZDgwMCJd"  # [{"sort":"-timestamp"},"2026","\\ud800"]
 DAYS = [f"2026-01-{day:02}T09-00-00-000Z" for day in range(5, 12)]
 
 
@@ -83,6 +84,8 @@ def _as_json(value: Any) -> Any:
         ("/api/runs?limit=%D9%A3", 400, "no number"),
         ("/api/runs?sort=size", 400, "sort"),
         ("/api/runs?cursor=x", 400, "cursor"),
+        (f"/api/runs?cursor={HALF_A_CHARACTER}", 400, "cursor"),
+        ("/api/runs?limit=1_0", 400, "limit: '1_0' is no number"),
         ("/api/runs?min_pass_rate=2", 400, "min_pass_rate"),
         ("/api/runs?min_pass_rate=nan", 400, "min_pass_rate"),
         ("/api/runs?colour=red", 400, "no parameter 'colour'"),

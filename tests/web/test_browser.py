@@ -135,10 +135,13 @@ def test_runs_arrive_change_and_go_while_the_page_is_open(
     expect(live).to_contain_text("running", timeout=20_000)
     expect(first).to_have_attribute("data-key", f"pier:{identity}")
     expect(live.locator("progress")).to_have_count(1)
+    live.get_by_role("checkbox").check()  # and stay there
     world.write({f"{folder}/fizz__aaaaaaa/result.json": trial()})
     expect(live).to_contain_text("1/1", timeout=20_000)
     world.write({f"{folder}/result.json": result(**began)})
     expect(live).to_contain_text("completed", timeout=20_000)
+    expect(live.get_by_role("checkbox")).to_be_checked()
+    expect(live.get_by_role("checkbox")).to_be_focused()
     shutil.rmtree(world.local / folder)
     expect(live).to_have_count(0, timeout=20_000)
 

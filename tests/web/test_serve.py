@@ -1,10 +1,17 @@
 """Who may ask, what they may do, and that the server follows whatever happens to the index."""
 
+import html
+import json
+import re
 import socket
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
@@ -176,24 +183,73 @@ def test_it_follows_passes_rebuilds_and_another_file(world: World) -> None:
         assert counts(server) == (4, 4)
 
 
-def test_plain_datasette_has_the_pages_too(world: World) -> None:
-    program = "import sys; sys.argv = ['datasette', *sys.argv[1:]]; from datasette.cli import cli; cli()"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(world.db), "--port", str(port)], stderr=subprocess.PIPE
-    )
-    try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if b"running on" in line:
+class Plain(Server):
+    """A Datasette of somebody's own, with metadata and databases."""
+
+    def __init__(self, root: Path, metadata: dict[str, Any], *databases: Path):
+        (root / "metadata.json").write_text(json.dumps(metadata))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        program = (
+            "import sys; from datasette.app import Datasette; import json, uvicorn\n"
+            "metadata, port, *files = sys.argv[1:]\n"
+            "print(f'http://127.0.0.1:{port}/runs', flush=True)\n"
+            "app = Datasette(files, metadata=json.load(open(metadata))).app()\n"
+            "uvicorn.run(app, port=int(port), log_level='error', lifespan='on')"
+        )
+        super().__init__(sys.executable, "-c", program, root / "metadata.json", str(port), *databases)
+        while True:
+            try:
+                self.get("/")
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+            else:
                 break
-        server = Server.__new__(Server)
-        server._place = f"127.0.0.1:{port}"
+
+
+def test_plain_datasette_has_the_pages_too(world: World, tmp_path: Path) -> None:
+    with Plain(tmp_path, {}, world.db) as server:
         assert len(server.get("/api/runs").json["runs"]) >= 2
         assert server.get("/runs").status == 200
-        assert "runs" in server.get("/index").text
-    finally:
-        process.terminate()
-        process.communicate()
+        assert "Dashboards" in server.get("/index").text
+
+
+@pytest.mark.parametrize("metadata", [{"allow": {"id": "root"}}, {"databases": {"index": {"allow": False}}}])
+def test_permissions_of_datasette_hold_for_the_pages(world: World, tmp_path: Path, metadata: dict[str, Any]) -> None:
+    with Plain(tmp_path, metadata, world.db) as server:
+        for path in ("/index", "/api/runs", "/api/health", "/runs", "/runs/live?since=x", "/run?key=x", "/dashboards"):
+            assert server.get(path).status == 403, path
+
+
+def test_other_databases_keep_their_names(tmp_path: Path) -> None:
+    for name in ("runs", "history", "file"):
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as database:
+            database.execute("CREATE TABLE mine (id)")
+    with Plain(tmp_path, {}, *(tmp_path / f"{name}.db" for name in ("runs", "history", "file"))) as server:
+        for name in ("runs", "history", "file"):
+            assert "mine" in server.get(f"/{name}").text
+
+
+def test_figures_of_the_pages(world: World, tmp_path: Path) -> None:
+    mine = World(tmp_path)
+    for day, (passed, cost) in enumerate([(1, None), (3, 0.002), (2, 0.01)], 5):
+        rows = [row(f"t{n}", 1.0 if n < passed else 0.0, suite=f"s{n % 2}", cost_usd=cost) for n in range(4)]
+        name = f"2026-01-{day:02}T09-00-00-000Z"
+        mine.repo.commit(at(f"runs/a/{name}", bundle(rows=rows, experiment=None, name=name)))
+    late = "2099-01-01T00-00-00-000Z"
+    mine.repo.commit(at(f"runs/future/{late}", bundle(experiment=None, name=late)))
+    mine.sync()
+    with serving(mine) as server:
+        assert "newest 3 runs: 25%, 75%, 50%" in server.get("/runs").text  # a value a run, not one a suite
+        text = server.get("/dashboards").text
+        assert "2026-01-06: $0.0080" in text
+        assert "2026-01-07: $0.0400" in text
+        assert "2026-01-05: $" not in text  # unknown is no 0
+        assert "2099" not in text
+        assert "No runs that ended" not in server.get("/dashboards?experiment=a&days=3").text
+        link = re.search(
+            r'href="(/history[^"]*)"', server.get("/run?key=" + quote("agentv:a::2026-01-05T09-00-00-000Z")).text
+        )
+        assert link
+        assert server.get(html.unescape(link[1])).status == 200

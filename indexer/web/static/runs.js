@@ -31,6 +31,13 @@ async function more(link) {
   return Boolean(next);
 }
 
+// one at a time: a page that was asked for before a change must not be shown after it
+let busy = Promise.resolve();
+function alone(work) {
+  busy = busy.then(work, work);
+  return busy;
+}
+
 const link = document.getElementById("next");
 if (link) {
   let loading = false;
@@ -38,7 +45,7 @@ if (link) {
     if (loading || !entries.some((entry) => entry.isIntersecting)) return;
     loading = true;
     try {
-      if (await more(link)) {
+      if (await alone(() => more(link))) {
         near.unobserve(link); // seen anew, it tells again whether it is near
         near.observe(link);
       }
@@ -52,20 +59,36 @@ if (link) {
 
 // what changes
 
+function isBefore(one, other) {
+  const [a, b] = [one.dataset, other.dataset];
+  return a.timestamp > b.timestamp || (a.timestamp === b.timestamp && a.key > b.key);
+}
+
+// the same place on the page, and what somebody does there
+function renew(old, row) {
+  row.querySelector("input[type=checkbox]").checked = old.querySelector("input[type=checkbox]").checked;
+  const at = [...old.querySelectorAll("a, input")].indexOf(document.activeElement);
+  old.replaceWith(row);
+  if (at >= 0) row.querySelectorAll("a, input")[at]?.focus();
+}
+
+// returns whether the row belongs somewhere, but this order does not tell where
 function place(row) {
   const old = rowOf(row.dataset.key);
-  if (old) {
-    const box = old.querySelector("input[type=checkbox]");
-    row.querySelector("input[type=checkbox]").checked = box.checked;
-    if (document.activeElement && old.contains(document.activeElement)) return false; // not under somebody's hands
-    old.replaceWith(row);
+  if (old) renew(old, row);
+  if (old && old.dataset.timestamp === row.dataset.timestamp) return false;
+  if (table.dataset.sort !== "-timestamp") return !old;
+  const others = [...body.rows].filter((each) => each !== row);
+  const after = others.find((each) => isBefore(row, each));
+  const above = !("first" in table.dataset) && after === others[0];
+  const below = !after && document.getElementById("next");
+  if (above || below) { // it belongs to a page that is not here
+    row.remove();
     return false;
   }
-  if (table.dataset.sort !== "-timestamp") return true;
-  const after = [...body.rows].find((each) => each.dataset.timestamp <= row.dataset.timestamp);
-  if (!after && document.getElementById("next")) return false; // it belongs to a page that is not here yet
-  row.classList.add("new");
+  if (!old) row.classList.add("new");
   body.insertBefore(row, after || null);
+  document.getElementById("empty")?.remove();
   return false;
 }
 
@@ -75,7 +98,7 @@ function change(rows) {
     if (html === null) rowOf(key)?.remove();
     else for (const row of rowsOf(html)) unplaced += place(row);
   }
-  if (unplaced) news.textContent = "There are new runs: reload to see them in this order.";
+  if (unplaced) news.textContent = "Runs came or changed that are not shown: reload to see them in this order.";
 }
 
 async function look() {
@@ -87,11 +110,10 @@ async function look() {
     news.textContent = "The index was made anew: reload to go on.";
     return false;
   }
-  if (answer.ok) {
-    const found = await answer.json();
-    table.dataset.token = found.next;
-    change(found.rows);
-  }
+  if (!answer.ok) throw new Error(answer.statusText);
+  const found = await answer.json();
+  table.dataset.token = found.next;
+  change(found.rows);
   return true;
 }
 
@@ -99,7 +121,7 @@ async function follow() {
   let going = true;
   if (!document.hidden) {
     try {
-      going = await look();
+      going = await alone(look);
       if (news.dataset.away) news.textContent = news.dataset.away = "";
     } catch {
       news.textContent = news.dataset.away = "The server does not answer.";
