@@ -10,14 +10,11 @@ LARGEST = 8 << 20
 
 
 def names(project: Project, run: Row) -> list[str]:
-    """The files directly in the run's folder and in the folders below, two levels deep, sorted.
+    """The files directly in the run's folder and in the folders below, two levels deep, those that can be read, sorted.
 
     Raises SettingsError, SourceError, UnknownRunError.
     """
-    try:
-        return sorted(_below(_folder(project, run), "", 2))
-    except Unreadable as error:
-        raise UnknownRunError(f"{run['path']}: {error.message}") from None
+    return sorted(_below(_folder(project, run), "", 2))
 
 
 def content(project: Project, run: Row, path: str) -> bytes:
@@ -40,15 +37,18 @@ def _folder(project: Project, run: Row) -> Folder:
     if source is None:
         raise SettingsError(f"the settings name no source {run['source']!r} any more; run indexer sync")
     source.open()
-    found = source.find(run["ref"], run["path"])
-    if found is None:
-        raise UnknownRunError(f"{run['run_id']} is no more at {run['path']}")
-    return found.folder
+    folder = source.folder_at(run["ref"], run["path"])
+    if folder is None:
+        raise UnknownRunError(f"{run['run_id']} is no more at {run['path']}, or cannot be read")
+    return folder
 
 
 def _below(folder: Folder, prefix: str, depth: int) -> list[str]:
-    found = [f"{prefix}{name}" for name in folder.files()]
-    for name in folder.folders() if depth else ():
-        inside = folder.find(name)
-        found += _below(inside, f"{prefix}{name}/", depth - 1) if inside else []
+    try:
+        found = [f"{prefix}{name}" for name in folder.files()]
+        inside = {name: folder.find(name) for name in folder.folders()} if depth else {}
+    except Unreadable:
+        return []  # what can be read beside it is shown
+    for name, each in inside.items():
+        found += _below(each, f"{prefix}{name}/", depth - 1) if each else []
     return found

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from typing import Protocol
 
 from indexer.changes import Change, Found, Known
+from indexer.protocols import Folder
 
 DEEPEST = 32
 """Folders below this depth are not looked into."""
@@ -29,6 +30,9 @@ class Source(Protocol):
 
         `paths` are those to look at, where a source can tell them apart.
         """
+
+    def folder_at(self, ref: str | None, path: str) -> Folder | None:
+        """The folder at a path as it is now; None if there is none, or its place cannot be read."""
 
     def find(self, ref: str | None, path: str) -> Found | None:
         """The run folder at a path as it is now; None if there is none."""

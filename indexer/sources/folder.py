@@ -218,9 +218,15 @@ class FolderSource:
         if not same:
             raise SourceError(f"path {self.place} went while it was read")
 
-    def find(self, ref: str | None, path: str) -> Found | None:
+    def folder_at(self, ref: str | None, path: str) -> DiskFolder | None:
         try:
-            folder = self._root().find(path) if path else None
+            return self._root().find(path) if path else None
+        except Unreadable:
+            return None
+
+    def find(self, ref: str | None, path: str) -> Found | None:
+        folder = self.folder_at(ref, path)
+        try:
             return _found(folder) if folder is not None else None
         except Unreadable:
             return None

@@ -117,14 +117,18 @@ class GitSource:
             if ref not in published and commit is not None:
                 yield from self._draft(ref, commit, indexed.get(ref), known, moved, base)
 
-    def find(self, ref: str | None, path: str) -> Found | None:
+    def folder_at(self, ref: str | None, path: str) -> GitFolder | None:
         try:
             reference = self._repository.references[ref or ""]
             self._objects.require(bytes.fromhex(str(reference.target)))
-            commit = reference.peel(pygit2.Commit)
-            root = self._root(ref or "", commit)
-            folder = root.find(path)
-            return self._found(folder) if folder is not None and path else None
+            return self._root(ref or "", reference.peel(pygit2.Commit)).find(path) if path else None
+        except (KeyError, ValueError, pygit2.GitError, Unreadable):
+            return None
+
+    def find(self, ref: str | None, path: str) -> Found | None:
+        folder = self.folder_at(ref, path)
+        try:
+            return self._found(folder) if folder is not None else None
         except (KeyError, ValueError, pygit2.GitError, Unreadable):
             return None
 
