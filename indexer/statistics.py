@@ -1,6 +1,7 @@
 """The few formulas behind comparisons and boards, each with its source."""
 
 import math
+from typing import Any
 
 _Z = 1.959963984540054
 """The 97.5th percentile of the standard normal distribution: two-sided 95 %."""
@@ -22,6 +23,16 @@ def wilson(passed: int, executions: int) -> tuple[float, float] | None:
     half = _Z * math.sqrt(rate * (1 - rate) / executions + square / (4 * executions * executions))
     low, high = ((middle + side * half) / (1 + square / executions) for side in (-1, 1))
     return 0.0 if passed == 0 else low, 1.0 if passed == executions else high
+
+
+def rate(passed: int, executions: int) -> dict[str, Any]:
+    """Passed and all executions, the pass rate and its 95 % interval; both None without executions."""
+    return {
+        "passed": passed,
+        "executions": executions,
+        "pass_rate": passed / executions if executions else None,
+        "interval": wilson(passed, executions),
+    }
 
 
 def mcnemar(one_way: int, other_way: int) -> float:

@@ -10,13 +10,12 @@ from typing import Any
 
 from indexer.errors import QueryError, UnknownRunError
 from indexer.index.boards import ENDED
-from indexer.index.drift import rate
 from indexer.index.names import resolve
 from indexer.index.rows import stored_trials
 from indexer.index.select import Row, dicts
 from indexer.index.totals import COUNTED, mean, totals
 from indexer.records import Trial
-from indexer.statistics import SIGNIFICANT, mcnemar
+from indexer.statistics import SIGNIFICANT, mcnemar, rate
 
 _RUN = ("run_id", "key", "experiment", "target", "status", "timestamp")
 _TOTALS = (

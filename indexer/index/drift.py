@@ -16,7 +16,7 @@ from indexer.index.boards import COUNTED, ENDED
 from indexer.index.pages import require_limit
 from indexer.index.select import Row, distinct
 from indexer.records import span_seconds, utc_text
-from indexer.statistics import wilson
+from indexer.statistics import rate, wilson
 
 FEWEST = 5
 """Executions that both windows must have."""
@@ -114,16 +114,6 @@ def _fallen(name: Row, before: tuple[int, int], recent: tuple[int, int]) -> Iter
         return
     if recent[0] / recent[1] < before[0] / before[1]:
         yield name | {"before": rate(*before), "recent": rate(*recent), "gap": then[0] - now[1]}
-
-
-def rate(passed: int, executions: int) -> Row:
-    """Passed and all executions, the pass rate and its 95 % interval; both None without executions."""
-    return {
-        "passed": passed,
-        "executions": executions,
-        "pass_rate": passed / executions if executions else None,
-        "interval": wilson(passed, executions),
-    }
 
 
 def _widest_first(rows: list[Row]) -> list[Row]:

@@ -5,9 +5,9 @@ from typing import Any
 
 from indexer.errors import UnknownTestError
 from indexer.index.boards import COUNTED, ENDED, Part
-from indexer.index.drift import rate
 from indexer.index.pages import require_limit
 from indexer.index.select import Row, dicts, distinct
+from indexer.statistics import rate
 
 _CONDITIONS = ("task_checksum", "reasoning_effort", "agent_version", "code_sha")
 """What has to be equal for two outcomes of a test and target to contradict each other."""

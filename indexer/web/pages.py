@@ -65,13 +65,9 @@ def _rows(index: Index, runs: Sequence[Row], datasette: Datasette) -> Row:
 
 def _live(index: Index, request: Request, datasette: Datasette) -> Row:
     """What changed since a token, and those of it that the page's filters let through."""
-    values = arguments(
-        request, ("since", "sort", *(name for name in FILTERS if name != "since"), "from"), ("min_pass_rate",)
-    )
-    (token,) = required(values, "since")
+    values = arguments(request, ("token", "sort", *FILTERS), ("min_pass_rate",))
+    (token,) = required(values, "token")
     values.pop("sort", None)
-    if "from" in values:
-        values["since"] = values.pop("from")
     found = index.changes(token, limit=200)
     keys = [change["key"] for change in found.changes]
     return _rows(index, index.matching(keys, **values), datasette) | {"keys": keys, "token": found.next}

@@ -156,7 +156,7 @@ def test_no_request_is_an_error_of_ours(server: Server) -> None:
         *("/history", "/dashboards"),
     ]
     names = ["limit", "cursor", "sort", "experiment", "target", "model", "status", "source", "tag", "since", "until"]
-    names += ["min_pass_rate", "commit", "key", "a", "b", "test", "window", "k", "path", "run", "from", "days", "x\0y"]
+    names += ["min_pass_rate", "commit", "key", "a", "b", "test", "window", "k", "path", "run", "token", "days", "x\0y"]
     values = ["", "0", "1", "-1", "1e999", "nan", "inf", "9" * 30, "latest", "latest~1", "tag:baseline", "nightly", ODD]
     values += ["\0", "'", '"; --', "%", "../../etc/passwd", "7d", "99999w", "9999-12-31", "0001-01-01", "\ud7ff", "🦊"]
     values += [

@@ -218,7 +218,7 @@ def test_plain_datasette_has_the_pages_too(world: World, tmp_path: Path) -> None
 @pytest.mark.parametrize("metadata", [{"allow": {"id": "root"}}, {"databases": {"index": {"allow": False}}}])
 def test_permissions_of_datasette_hold_for_the_pages(world: World, tmp_path: Path, metadata: dict[str, Any]) -> None:
     with Plain(tmp_path, metadata, world.db) as server:
-        for path in ("/index", "/api/runs", "/api/health", "/runs", "/runs/live?since=x", "/run?key=x", "/dashboards"):
+        for path in ("/index", "/api/runs", "/api/health", "/runs", "/runs/live?token=x", "/run?key=x", "/dashboards"):
             assert server.get(path).status == 403, path
 
 

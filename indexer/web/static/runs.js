@@ -103,8 +103,7 @@ function change(rows) {
 
 async function look() {
   const url = new URL(table.dataset.live, location.href);
-  if (url.searchParams.has("since")) url.searchParams.set("from", url.searchParams.get("since"));
-  url.searchParams.set("since", table.dataset.token);
+  url.searchParams.set("token", table.dataset.token);
   const answer = await fetch(url, { cache: "no-store" });
   if (answer.status === 409) {
     news.textContent = "The index was made anew: reload to go on.";
