@@ -134,6 +134,19 @@ def test_a_torn_file_is_looked_at_again(watching: Watching) -> None:
     watching.sees("SELECT path FROM problems")
 
 
+def test_refs_are_followed_from_a_linked_work_tree(world: World) -> None:
+    world.repo.commit(at(A, bundle()))
+    tree = world.root / "tree"
+    world.repo.git("worktree", "add", "--quiet", "--detach", str(tree), "agentv/results/v1")
+    watching = Watching(world, SETTINGS.replace("{repo}", str(tree)))
+    try:
+        world.repo.commit(at(A.replace("2026", "2027"), bundle()))
+        watching.sees("SELECT count(*) FROM runs", 2)
+        assert watching.stop() == 0
+    finally:
+        watching.process.kill()
+
+
 def test_commits_that_name_runs_are_followed(world: World) -> None:
     code = Repo(world.root / "code.git")
     code.commit({}, ref="refs/heads/main")
