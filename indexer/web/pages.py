@@ -59,8 +59,8 @@ def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
 def _rows(index: Index, runs: Sequence[Row], datasette: Datasette) -> Row:
     rates = index.trends({run["experiment"] for run in runs})
     trends = {group: charts.trend(each) for group, each in rates.items()}
-    project = PROJECTS.get(datasette)
-    return {"runs": runs, "trends": trends, "stale_after": project.stale_after if project else STALE_AFTER}
+    settings = datasette.plugin_config("indexer") or {}
+    return {"runs": runs, "trends": trends, "stale_after": settings.get("stale_after", STALE_AFTER)}
 
 
 def _live(index: Index, request: Request, datasette: Datasette) -> Row:
@@ -182,7 +182,7 @@ async def _file(request: Request, datasette: Datasette) -> Response:
         run = await readers(datasette).ask(lambda index: run_by_key(index, key))
         project = PROJECTS.get(datasette)
         if project is None:
-            raise UnknownRunError("files of runs are shown by `indexer serve`, which knows where they are")
+            raise UnknownRunError("files of runs are only shown by `indexer serve` on loopback")
         data = await readers(datasette).ask(lambda _: files.content(project, run, path))
     except IndexerError as error:
         return await _rendered("error", {"error": str(error)}, STATUS.get(type(error), 503), request, datasette)

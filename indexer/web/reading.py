@@ -23,7 +23,7 @@ THREADS = 4
 Answer = TypeVar("Answer")
 _PATHS: "WeakKeyDictionary[Datasette, tuple[str, Path]]" = WeakKeyDictionary()
 PROJECTS: "WeakKeyDictionary[Datasette, Project]" = WeakKeyDictionary()
-"""The settings around the index of a Datasette that `indexer serve` started: they tell where files of runs are."""
+"""The settings around the index, which tell where files of runs are, for each Datasette that may show files."""
 _READERS: "WeakKeyDictionary[Datasette, Readers]" = WeakKeyDictionary()
 
 

@@ -64,8 +64,10 @@ async def _application(db: Path, project: Project, host: str) -> Any:
     from datasette import handle_exception  # which is only complete when datasette.app is
 
     handle_exception.rich = None  # else each wrong query of a client is printed with all local variables
-    datasette = Datasette([str(db)], settings=SETTINGS)
-    PROJECTS[datasette] = project
+    plugins = {"indexer": {"stale_after": project.stale_after}}
+    datasette = Datasette([str(db)], settings=SETTINGS, metadata={"plugins": plugins})
+    if is_loopback(host):  # files are shown as they are, with whatever secrets tools left in them
+        PROJECTS[datasette] = project
     await datasette.invoke_startup()
     return guarded(datasette.app(), host)
 

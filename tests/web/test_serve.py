@@ -150,6 +150,9 @@ def test_one_clear_line(world: World, tmp_path: Path) -> None:
 
 def test_it_warns_when_others_can_reach_it(world: World) -> None:
     with Server(COMMAND, "serve", "--config", configured(world), "--host", "0.0.0.0") as server:
+        key = quote(server.get("/api/runs").json["runs"][0]["key"])
+        assert "index.jsonl" not in server.get(f"/run?key={key}").text
+        assert server.get(f"/file?key={key}&path=index.jsonl").status == 404  # it may hold secrets
         code, complaints = server.stop()
     assert "everyone who can reach 0.0.0.0 can read this index" in complaints
     assert code == 0
