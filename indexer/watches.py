@@ -11,18 +11,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from watchdog.events import (
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
-    FileSystemEvent,
-    FileSystemEventHandler,
-)
+from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
@@ -30,20 +19,20 @@ MOST = 256
 """Watches at the same time: each is a thread."""
 
 # without opened and closed-no-write, which our own reading causes
-_EVENTS: list[type[FileSystemEvent]] = [
-    DirCreatedEvent,
-    DirDeletedEvent,
-    DirMovedEvent,
-    FileClosedEvent,
-    FileCreatedEvent,
-    FileDeletedEvent,
-    FileModifiedEvent,
-    FileMovedEvent,
+_EVENTS: list[type[events.FileSystemEvent]] = [
+    events.DirCreatedEvent,
+    events.DirDeletedEvent,
+    events.DirMovedEvent,
+    events.FileClosedEvent,
+    events.FileCreatedEvent,
+    events.FileDeletedEvent,
+    events.FileModifiedEvent,
+    events.FileMovedEvent,
 ]
 _LOGGER = logging.getLogger("watchdog.observers.inotify_c")
 
 
-class Watches(FileSystemEventHandler):
+class Watches(events.FileSystemEventHandler):
     """The watched folders; `happened` is called from another thread.
 
     It gets the path of what changed, and whether that is done: a file that was created or written to may be in
@@ -99,9 +88,9 @@ class Watches(FileSystemEventHandler):
                 self.refused = f"more than {MOST} folders" if len(there) > MOST else ""
         return new
 
-    def on_any_event(self, event: FileSystemEvent) -> None:
+    def on_any_event(self, event: events.FileSystemEvent) -> None:
         for path in {os.fsdecode(event.src_path), os.fsdecode(event.dest_path)} - {""}:
-            self._happened(path, not isinstance(event, FileCreatedEvent | FileModifiedEvent))
+            self._happened(path, not isinstance(event, events.FileCreatedEvent | events.FileModifiedEvent))
 
 
 class _Overflow(logging.Handler):

@@ -24,21 +24,10 @@ from indexer.watches import Watches
 from tests.bundles import at, bundle, row
 from tests.jobs import job, result, trial
 from tests.repos import Repo
-from tests.worlds import World
+from tests.worlds import SETTINGS, World
 
 LIMIT = 20.0  # seconds: far beyond what anything here takes
 A = "runs/with_skills/2026-01-05T09-00-00-123Z"
-SETTINGS = """
-db = "{db}"
-[[source]]
-name = "team"
-kind = "git"
-path = "{repo}"
-[[source]]
-name = "local"
-kind = "folder"
-path = "{local}"
-"""
 
 
 def until(what: Callable[[], Any]) -> None:

@@ -15,6 +15,18 @@ from indexer.sources.git import GitSource
 from tests.repos import Repo
 
 Row = dict[str, Any]
+SETTINGS = """
+db = "{db}"
+[[source]]
+name = "team"
+kind = "git"
+path = "{repo}"
+[[source]]
+name = "local"
+kind = "folder"
+path = "{local}"
+"""
+"""Settings for the sources of a world, to be filled in with `db`, `repo` and `local`."""
 
 
 class World:

@@ -103,15 +103,9 @@ def leaderboard(
     json: Json = False,
 ) -> None:
     """Show how experiments and targets did in the runs that ended, the best target first."""
-    part = {"experiment": experiment, "target": target, "since": since, "until": until}
     with open_index(find_project(config, db).db) as index:
-        board = index.leaderboard(k=k, **part)
-    if json:
-        for row in board:
-            render.document(row)
-        return
-    if not board:
-        print("no runs that ended match")
+        board = index.leaderboard(k=k, experiment=experiment, target=target, since=since, until=until)
+    if _told(board, "no runs that ended match", json=json):
         return
     render.table(
         ["EXPERIMENT", "TARGET", "RUNS", "TESTS", "RATE", "95 %", f"PASS@{k}", "QUALITY", "COST/PASS"],
@@ -139,15 +133,9 @@ def failures(
     json: Json = False,
 ) -> None:
     """Show which tests fail most often, with which error, for which target."""
-    part = {"experiment": experiment, "target": target, "since": since, "until": until}
     with open_index(find_project(config, db).db) as index:
-        rows = index.failures(limit=limit, **part)
-    if json:
-        for row in rows:
-            render.document(row)
-        return
-    if not rows:
-        print("no failures match")
+        rows = index.failures(limit=limit, experiment=experiment, target=target, since=since, until=until)
+    if _told(rows, "no failures match", json=json):
         return
     render.table(
         ["ERROR", "TEST", "TARGET", "TRIALS", "RUNS", "LAST"],
@@ -157,6 +145,16 @@ def failures(
         ],
         right=["TRIALS", "RUNS", "LAST"],
     )
+
+
+def _told(rows: Sequence[Row], nothing: str, *, json: bool) -> bool:
+    """Print a list as JSON, or that there is none; whether there is nothing left to print."""
+    if json:
+        for row in rows:
+            render.document(row)
+    elif not rows:
+        print(nothing)
+    return json or not rows
 
 
 def _print_comparison(found: Row) -> None:
@@ -195,7 +193,7 @@ def _side(run: Row) -> Row:
 
 
 def _print_history(found: Row, scores: bool) -> None:
-    print(render.visible(f"test {_test(found)}\n".rstrip()) + "\n")
+    print(render.visible(f"test {_test(found)}") + "\n")
     if not found["targets"]:
         print("no verdict in runs that ended matches")
         return

@@ -29,6 +29,8 @@ WHERE t.status IN ('failed', 'errored') AND r.status IN {ENDED} {{}}
 GROUP BY t.status, t.error_type, t.suite, t.test_id, t.target
 ORDER BY count(*) DESC, max(t.timestamp) DESC, t.status, t.error_type, t.suite, t.test_id, t.target LIMIT ?
 """
+OF_TRIALS = {"experiment": "r.experiment", "target": "t.target", "timestamp": "t.timestamp"}
+"""Where `Part.conditions` finds its columns in a query over `trials t` and `runs r`."""
 _OPERATORS = {"since": ">=", "until": "<"}
 
 
@@ -93,6 +95,5 @@ def failures(database: sqlite3.Connection, part: Part, limit: int = 50) -> list[
     `status` is `errored`, or `failed` where there was a verdict; `error_type` is None where nothing is told of it.
     """
     require_limit(limit)
-    columns = {"experiment": "r.experiment", "target": "t.target", "timestamp": "t.timestamp"}
-    where, values = part.conditions(columns)
+    where, values = part.conditions(OF_TRIALS)
     return dicts(database, _FAILURES.format(where), *values, limit)

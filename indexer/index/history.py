@@ -4,7 +4,7 @@ import sqlite3
 from typing import Any
 
 from indexer.errors import UnknownTestError
-from indexer.index.boards import COUNTED, ENDED, Part
+from indexer.index.boards import COUNTED, ENDED, OF_TRIALS, Part
 from indexer.index.pages import require_limit
 from indexer.index.select import Row, dicts, distinct
 from indexer.statistics import rate
@@ -29,8 +29,7 @@ def history(database: sqlite3.Connection, test: str, part: Part, *, suite: str |
     """
     require_limit(limit)
     suite, test_id = resolve_test(database, test, suite)
-    columns = {"experiment": "r.experiment", "target": "t.target", "timestamp": "t.timestamp"}
-    where, values = part.conditions(columns)
+    where, values = part.conditions(OF_TRIALS)
     statement = (
         f"SELECT {', '.join(_OUTCOME)} FROM trials t CROSS JOIN runs r ON r.id = t.run_pk "
         f"WHERE t.test_id = ? AND t.suite IS ? AND t.target IS ? AND t.status IN {COUNTED} "

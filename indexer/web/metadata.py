@@ -47,7 +47,7 @@ TABLES: dict[str, Row] = {
 """Metadata of each table, in Datasette's words."""
 
 _MONTH = "timestamp >= coalesce(nullif(:since, ''), date('now', '-30 days'))"
-_LATELY = "trials.timestamp >= coalesce(nullif(:since, ''), date('now', '-30 days'))"
+_LATELY = f"trials.{_MONTH}"
 CANNED: dict[str, Row] = {
     "leaderboard_since": {
         "title": "Leaderboard",
@@ -57,11 +57,11 @@ CANNED: dict[str, Row] = {
     "drift": {
         "title": "Drift",
         "description": "Pass rate of the newest 10 runs of an experiment x target against the 10 before.",
-        "sql": """WITH numbered AS (
+        "sql": f"""WITH numbered AS (
   SELECT experiment, target, passed, trial_count,
          (row_number() OVER (PARTITION BY experiment, target ORDER BY timestamp DESC) - 1) / 10 AS part
   FROM run_targets
-  WHERE run_status IN ('completed', 'failed') AND timestamp >= coalesce(nullif(:since, ''), date('now', '-30 days'))
+  WHERE run_status IN ('completed', 'failed') AND {_MONTH}
 )
 SELECT experiment, target,
        1.0 * sum(passed) FILTER (WHERE part = 1) / sum(trial_count) FILTER (WHERE part = 1) AS before,

@@ -127,22 +127,39 @@ def _dashboards(index: Index, request: Request, datasette: Datasette) -> Row:
     return dashboards(index, values.get("experiment"), values.get("days", 30)) | {"values": values}
 
 
-def _page(name: str, answer: Callable[[Index, Request, Datasette], Row]) -> Callable[..., Awaitable[Response]]:
-    async def page(request: Request, datasette: Datasette) -> Response:
+Wrong = Callable[[str, int, Request, Datasette], Awaitable[Response]]
+View = Callable[[Request, Datasette], Awaitable[Response]]
+
+
+async def _wrong_page(error: str, status: int, request: Request, datasette: Datasette) -> Response:
+    return await _rendered("error", {"error": error}, status, request, datasette)
+
+
+async def _wrong_document(error: str, status: int, request: Request, datasette: Datasette) -> Response:
+    return document({"error": error}, status, request)
+
+
+def _view(answer: View, wrong: Wrong = _wrong_page) -> View:
+    """Lets in who may read, and tells errors that a user can cause."""
+
+    async def view(request: Request, datasette: Datasette) -> Response:
         await permitted(datasette, request)
         try:
-            _require_reading(request)
-            context = await readers(datasette).ask(lambda index: answer(index, request, datasette))
+            if request.method not in READING:
+                raise QueryError("only GET is allowed")
+            return await answer(request, datasette)
         except IndexerError as error:
-            return await _rendered("error", {"error": str(error)}, STATUS.get(type(error), 503), request, datasette)
+            return await wrong(str(error), STATUS.get(type(error), 503), request, datasette)
+
+    return view
+
+
+def _page(name: str, answer: Callable[[Index, Request, Datasette], Row]) -> View:
+    async def page(request: Request, datasette: Datasette) -> Response:
+        context = await readers(datasette).ask(lambda index: answer(index, request, datasette))
         return await _rendered(name, context, 200, request, datasette)
 
-    return page
-
-
-def _require_reading(request: Request) -> None:
-    if request.method not in READING:
-        raise QueryError("only GET is allowed")
+    return _view(page)
 
 
 async def _rendered(name: str, context: Row, status: int, request: Request, datasette: Datasette) -> Response:
@@ -161,12 +178,7 @@ async def _html(name: str, context: Row, request: Request, datasette: Datasette)
 
 async def _live_rows(request: Request, datasette: Datasette) -> Response:
     """JSON: `next` token, and `rows` by key; None where the page does not show the run (any more)."""
-    await permitted(datasette, request)
-    try:
-        _require_reading(request)
-        context = await readers(datasette).ask(lambda index: _live(index, request, datasette))
-    except IndexerError as error:
-        return document({"error": str(error)}, STATUS.get(type(error), 503), request)
+    context = await readers(datasette).ask(lambda index: _live(index, request, datasette))
     rows: dict[str, str | None] = dict.fromkeys(context["keys"])
     for run in context["runs"]:
         rows[run["key"]] = await _html("rows", context | {"runs": [run]}, request, datasette)
@@ -175,25 +187,20 @@ async def _live_rows(request: Request, datasette: Datasette) -> Response:
 
 async def _file(request: Request, datasette: Datasette) -> Response:
     """One file of a run as plain text, whatever it is."""
-    await permitted(datasette, request)
-    try:
-        _require_reading(request)
-        key, path = required(arguments(request, ("key", "path")), "key", "path")
-        run = await readers(datasette).ask(lambda index: run_by_key(index, key))
-        project = PROJECTS.get(datasette)
-        if project is None:
-            raise UnknownRunError("files of runs are only shown by `indexer serve` on loopback")
-        data = await readers(datasette).ask(lambda _: files.content(project, run, path))
-    except IndexerError as error:
-        return await _rendered("error", {"error": str(error)}, STATUS.get(type(error), 503), request, datasette)
+    key, path = required(arguments(request, ("key", "path")), "key", "path")
+    run = await readers(datasette).ask(lambda index: run_by_key(index, key))
+    project = PROJECTS.get(datasette)
+    if project is None:
+        raise UnknownRunError("files of runs are only shown by `indexer serve` on loopback")
+    data = await readers(datasette).ask(lambda _: files.content(project, run, path))
     return tagged(data, 200, request, "text/plain; charset=utf-8", HEADERS)
 
 
-ROUTES: list[tuple[str, Callable[..., Awaitable[Response]]]] = [
+ROUTES: list[tuple[str, View]] = [
     (r"^/runs$", _page("runs", _runs)),
-    (r"^/runs/live$", _live_rows),
+    (r"^/runs/live$", _view(_live_rows, _wrong_document)),
     (r"^/run$", _page("run", _run)),
-    (r"^/file$", _file),
+    (r"^/file$", _view(_file)),
     (r"^/compare$", _page("compare", _compare)),
     (r"^/history$", _page("history", _history)),
     (r"^/dashboards$", _page("dashboards", _dashboards)),

@@ -12,19 +12,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.worlds import World
+from tests.worlds import SETTINGS, World
 
-SETTINGS = """
-db = "{db}"
-[[source]]
-name = "team"
-kind = "git"
-path = "{repo}"
-[[source]]
-name = "local"
-kind = "folder"
-path = "{local}"
-"""
 COMMAND = str(Path(sys.executable).with_name("indexer"))
 
 

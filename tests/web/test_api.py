@@ -1,7 +1,6 @@
 """`/api` gives what the Python interface gives, and a clear error for everything else."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -30,13 +29,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         world.repo.commit(at(f"runs/{'other' if number % 2 else 'nightly'}/{day}", files))
     world.sync()
     return world
-
-
-@pytest.fixture(scope="module")
-def server(world: World) -> Iterator[Server]:
-    with serving(world) as server:
-        yield server
-        assert server.stop()[0] == 0
 
 
 def test_it_gives_what_python_gives(world: World, server: Server) -> None:

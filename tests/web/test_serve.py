@@ -36,12 +36,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return world
 
 
-@pytest.fixture(scope="module")
-def server(world: World) -> Iterator[Server]:
-    with serving(world) as server:
-        yield server
-
-
 def every_page(server: Server) -> Iterator[str]:
     runs = server.get("/api/runs").json["runs"]
     keys = [run["key"] for run in runs]
