@@ -166,6 +166,7 @@ def create(path: Path) -> None:
         with open(path, "xb"):
             _sign(path, _holder(path))
         database = connect(path, write=True)
+        database.execute("PRAGMA journal_mode = MEMORY")  # a journal left on disk keeps readers out
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         database.execute("PRAGMA journal_mode = WAL")
         database.close()
@@ -189,10 +190,13 @@ def begin_anew(database: sqlite3.Connection, reader: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove an index with its WAL. Only under the lock."""
-    for suffix in ("-wal", "-shm", ""):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-    _sign(path, _holder(path))
+    """Remove an index with its WAL. Only under the lock. Raises IndexFileError."""
+    try:
+        for suffix in ("-journal", "-wal", "-shm", ""):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+        _sign(path, _holder(path))
+    except OSError as error:
+        raise IndexFileError(f"{path} cannot be removed: {error.strerror}") from error
 
 
 def lock_path(path: Path) -> Path:

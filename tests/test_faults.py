@@ -1,0 +1,163 @@
+"""Whatever a system call does, the index is as it was or as it has to be, and the next pass makes it right."""
+
+import errno
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from indexer.check import check
+from indexer.index import file
+from tests.bundles import at, bundle, row
+from tests.faults import Fault, Faults, faults
+from tests.jobs import job, trial
+from tests.observe import Named, Reader
+from tests.repos import RESULTS
+from tests.worlds import World
+
+Rows = list[list[tuple[object, ...]]]
+WIP = "refs/heads/agentv/wip/host/2026-01-09T09-00-00-000Z"
+
+
+@pytest.fixture(scope="module")
+def failing() -> Iterator[Faults]:
+    with faults() as each:
+        yield each
+
+
+@pytest.fixture
+def sources(world: World) -> list[Named]:
+    """Runs of two tools in git and on disk, and an index of the first of them."""
+    for number in range(3):
+        path = f"runs/e{number}/2026-01-0{number + 1}T09-00-00-000Z"
+        world.repo.commit(at(path, bundle(rows=[row(f"t{n}") for n in range(4)], experiment=f"e{number}")))
+    world.write(at("jobs/a", job({f"fizz__{n:07}": trial(second=n) for n in range(4)})))
+    world.write(at("jobs/b", job(id="23b29240-0000-4000-8000-000000000002")))
+    return [("git", "team", world.repo.path), ("folder", "local", world.local)]
+
+
+def go_on(world: World) -> None:
+    """Runs that come, change and go."""
+    world.repo.commit(at("runs/e3/2026-01-04T09-00-00-000Z", bundle(experiment="e3")))
+    world.repo.commit({"runs/e0": None, "runs/metadata/e1/2026-01-02T09-00-00-000Z/tags.json": '{"tags": {"a": "b"}}'})
+    world.repo.commit(at("runs/w/2026-01-09T09-00-00-000Z", bundle(summary={})), ref=WIP, parents=[world.repo.tip()])
+    world.write({"jobs/a/fizz__0000001/result.json": trial(reward=0.0)})
+    world.write(at("jobs/c", job(id="23b29240-0000-4000-8000-000000000003")))
+    shutil.rmtree(world.local / "jobs/b")
+
+
+def put_back(world: World, copy: Path) -> None:
+    shutil.rmtree(world.db.parent, ignore_errors=True)
+    if copy.exists():
+        shutil.copytree(copy, world.db.parent)
+
+
+def rows(world: World) -> Rows:
+    """What a reader sees, but for what differs between two passes that do the same."""
+    try:
+        with closing(Reader(world.db)) as reader:
+            assert reader.faults() == []
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error) or "unable to open" in str(error):
+            return []  # the first pass has not ended
+        raise
+    tables = {
+        "runs": "key, path, ref, status, tags, passed, failed, sha",
+        "trials": "trial, status, score",
+        "places": "path, ref, sha, status",
+        "problems": "path, kind",
+    }
+    return [
+        sorted(tuple(row.values()) for row in world.select(f"SELECT {columns} FROM {table}"))
+        for table, columns in tables.items()
+    ]
+
+
+def pass_to_break(world: World, state: str) -> tuple[str, Path, list[Rows]]:
+    """A command, a copy of the index before it, and what a reader may see when it was broken off: before, after."""
+    before: Rows = []
+    if state != "first":
+        world.sync()
+        before = rows(world)
+        go_on(world)
+    if state == "damaged":
+        with world.db.open("r+b") as damaged:
+            damaged.seek(100)
+            damaged.write(b"\xff" * 4000)
+        before = []
+    copy = world.root / "kept"
+    if world.db.exists():
+        shutil.copytree(world.db.parent, copy)
+    world.sync()
+    assert check(world.db, world.sources, world.options) == []
+    return "rebuild" if state == "rebuild" else "sync", copy, [before, rows(world)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("state", "how"),
+    [("first", "kill"), ("incremental", "kill"), ("rebuild", "kill"), ("damaged", "kill"), ("incremental", "tear")],
+)
+def test_killed_at_every_write(failing: Faults, world: World, sources: list[Named], state: str, how: str) -> None:
+    command, copy, (before, after) = pass_to_break(world, state)
+    seen: list[Rows] = []
+    killed = True
+    while killed:
+        put_back(world, copy)
+        at_call = len(seen) + 1
+        fault = Fault("write", how, world.db.parent, at_call, at_call)
+        outcome = failing.run(command, world.db, sources, fault, cache=8)
+        killed = outcome.killed
+        assert killed or not (outcome.error or outcome.traceback), outcome
+        seen.append(rows(world) if state != "damaged" else [])
+        world.sync()
+        assert rows(world) == after
+    assert check(world.db, world.sources, world.options) == []
+    print(state, how, len(seen))  # noqa
+    assert len(seen) > 100
+    assert all(each in (before, after) for each in seen)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("state", ["first", "incremental", "rebuild"])
+def test_a_disk_that_fails_from_some_write_on(
+    failing: Faults, world: World, sources: list[Named], state: str, error: int
+) -> None:
+    command, copy, (before, after) = pass_to_break(world, state)
+    at_call = failed = 0
+    while True:
+        at_call += 1
+        put_back(world, copy)
+        outcome = failing.run(command, world.db, sources, Fault("write", error, world.db.parent, at_call), cache=8)
+        assert not outcome.killed
+        assert not outcome.traceback, (at_call, outcome.traceback)
+        if outcome.calls < at_call:
+            break
+        seen = rows(world)
+        assert seen in (before, after)
+        if outcome.error:
+            failed += 1
+            assert "index.db" in outcome.error
+        else:
+            assert seen == after
+        world.sync()
+        assert rows(world) == after
+    print(state, error, at_call, failed)
+    assert failed > 10
+    assert outcome.error is None
+
+
+def test_a_full_disk_for_what_is_sorted(failing: Faults, world: World, sources: list[Named]) -> None:
+    world.write(at("jobs/many", job({f"fizz__{n:07}": trial(second=n % 60) for n in range(400)})))
+    command, copy, (before, after) = pass_to_break(world, "rebuild")
+    put_back(world, copy)
+    outcome = failing.run(command, world.db, sources, Fault("write", errno.ENOSPC, "etilqs", 1), cache=8)
+    assert outcome.calls > 0
+    assert "database or disk is full" in (outcome.error or "")
+    assert rows(world) == before
+    world.rebuild()
+    assert rows(world) == after
