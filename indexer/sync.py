@@ -41,6 +41,7 @@ _OUTSIDE = {
     sqlite3.SQLITE_READONLY,
 }
 """Errors of SQLite that have their cause outside this program."""
+_NO_ROOM = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL}
 
 Progress = Callable[[Source, Known], Iterator[Change]]
 """Yields the changes of a source and shows how far the pass is."""
@@ -352,6 +353,8 @@ def _clear_errors(db: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in _OUTSIDE:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code not in _OUTSIDE:
             raise
-        raise IndexFileError(f"{db} cannot be written: {error}") from error
+        sorted_there = "; what is sorted lies in SQLITE_TMPDIR, /var/tmp or /tmp" if code in _NO_ROOM else ""
+        raise IndexFileError(f"{db} cannot be written: {error}{sorted_there}") from error

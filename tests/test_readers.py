@@ -2,10 +2,15 @@
 
 import sqlite3
 import threading
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from indexer import open_index
+from indexer import open_index, sync
+from indexer.check import check
+from indexer.errors import IndexFileError
+from indexer.index import file
 from tests.bundles import at, bundle, row
 from tests.worlds import World
 
@@ -70,3 +75,47 @@ def test_an_open_reader_follows_a_rebuild_and_a_replaced_file(world: World) -> N
         world.repo.commit(at(day(3), bundle()))
         world.sync()
         assert len(index.runs().runs) == 3
+
+
+def test_a_reader_that_never_lets_go(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file, "LONGEST_LOG", 100_000)
+    world.repo.commit(at(day(0), bundle()))
+    world.sync()
+    log = Path(f"{world.db}-wal")
+    work = {"team": None}
+    with closing(sqlite3.connect(world.db)) as reader, closing(file.connect(world.db, write=True)) as watcher:
+        reader.execute("BEGIN")
+        (count,) = reader.execute("SELECT count(*) FROM runs").fetchone()
+        for number in range(1, 41):
+            world.repo.commit(at(day(number), bundle(rows=[row(f"t{n}") for n in range(20)])))
+            sync.look(watcher, world.sources, world.options, work)
+        assert reader.execute("SELECT count(*) FROM runs").fetchone() == (count,)
+        assert world.column("SELECT count(*) FROM runs") == [41]
+        longest = log.stat().st_size
+        assert longest > 1_000_000
+        reader.execute("COMMIT")
+        for number in range(41, 44):
+            world.repo.commit(at(day(number), bundle()))
+            sync.look(watcher, world.sources, world.options, work)
+        assert log.stat().st_size < longest / 2
+    assert check(world.db, world.sources, world.options) == []
+
+
+@pytest.mark.parametrize("mode", ["NORMAL", "EXCLUSIVE"])
+def test_an_index_that_another_program_locks(world: World, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    world.repo.commit(at(day(0), bundle()))
+    world.sync()
+    world.repo.commit(at(day(1), bundle()))
+    monkeypatch.setattr(file, "_PATIENCE", 0.1)
+    with closing(sqlite3.connect(world.db, isolation_level=None)) as other:
+        other.execute(f"PRAGMA locking_mode = {mode}")
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("CREATE TABLE theirs (a)")
+        for command in (world.sync, world.rebuild):
+            with pytest.raises(IndexFileError, match="database is locked"):
+                command()
+        if mode == "EXCLUSIVE":
+            with pytest.raises(IndexFileError, match="locked"), open_index(world.db) as index:
+                index.runs()
+        other.execute("ROLLBACK")
+    assert len(world.synced()) == 2

@@ -28,6 +28,10 @@ APPLICATION_ID = 0x69647872
 SCHEMA = 2
 """Shape of the tables, kept as `PRAGMA user_version`."""
 
+LONGEST_LOG = 64 << 20
+"""Bytes that the write-ahead log keeps on disk once nobody needs what is in it, however long it was before."""
+
+_PATIENCE = 10.0  # seconds to wait for others who write or lock the file
 _GLANCE = 0.1  # seconds in which `writer`, who looks whether the lock is held, is gone again
 
 _MAGIC = b"SQLite format 3\0"
@@ -78,13 +82,14 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
     try:
         uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
         database = sqlite3.connect(
-            uri, uri=True, isolation_level=None, timeout=10, check_same_thread=False, cached_statements=512
+            uri, uri=True, isolation_level=None, timeout=_PATIENCE, check_same_thread=False, cached_statements=512
         )
     except sqlite3.Error as error:
         raise IndexFileError(f"{path} cannot be opened: {error}") from None
     if write:
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA temp_store = FILE")
+        database.execute(f"PRAGMA journal_size_limit = {LONGEST_LOG}")
         database.execute("PRAGMA cache_size = -65536")
     else:
         database.execute("PRAGMA query_only = 1")

@@ -277,16 +277,16 @@ class Ledger:
 
         None stands for the whole source, which then fails no more.
         """
-        if self._failing:
-            return
-        self.problems.finish(paths)
+        if not self._failing:
+            self.problems.finish(paths)
         counts = self._runs.counts[self._source]
         query = "SELECT tip, runs, changed_at, failing_since, error, kind FROM sources WHERE name = ?"
         *old, kind = self._database.execute(query, (self._source,)).fetchone()
         refs = {} if kind == "repo" else self.tips()  # those of results: code has hundreds of branches
         tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in refs.items() if not tip.wip) or None
         changed_at = file.now() if self._changed or any(counts.values()) else old[2]
-        new = (tip, old[1] + self._run_count, changed_at, *((None, None) if paths is None else old[3:]))
+        trouble = (None, None) if paths is None and not self._failing else old[3:]
+        new = (tip, old[1] + self._run_count, changed_at, *trouble)
         if list(new) != old:
             update = "UPDATE sources SET tip = ?, runs = ?, changed_at = ?, failing_since = ?, error = ? WHERE name = ?"
             self._transaction.run(update, (*new, self._source))

@@ -257,7 +257,9 @@ class Index:
             self.close()
             if file.is_damage(error):
                 raise IndexFileError(f"{self.path} is damaged; `indexer sync` makes a new one") from None
-            raise IndexFileError(f"{self.path} cannot be read: {error}; `indexer sync` may mend it") from None
+            locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            advice = " by another program" if locked else "; `indexer sync` may mend it"
+            raise IndexFileError(f"{self.path} cannot be read: {error}{advice}") from None
 
     def _current(self) -> sqlite3.Connection:
         try:

@@ -71,13 +71,18 @@ static long fault_fd(const char *kind, int fd) {
   return fault(kind, path);
 }
 
-#define ERROR_OR(value, otherwise) if (f > 0) { errno = (int)f; return value; } otherwise
+#define FAIL(value)         \
+  if (f == TEAR) die();     \
+  if (f > 0) {              \
+    errno = (int)f;         \
+    return value;           \
+  }
 
 #define READS(name, ...)                                                                    \
   FIND(name)                                                                                \
   ssize_t name(int fd, void *data, size_t size __VA_OPT__(, off_t at)) {                    \
     long f = fault_fd("read", fd);                                                          \
-    ERROR_OR(-1, )                                                                          \
+    FAIL(-1)                                                                          \
     return REAL(name)(fd, data, f == SHORT && size > 1 ? size / 2 : size __VA_OPT__(, at)); \
   }
 READS(read)
@@ -88,10 +93,12 @@ READS(pread64, 1)
   FIND(name)                                                                                              \
   ssize_t name(int fd, const void *data, size_t size __VA_OPT__(, off_t at)) {                            \
     long f = fault_fd("write", fd);                                                                       \
-    ERROR_OR(-1, )                                                                                        \
-    ssize_t done = REAL(name)(fd, data, f != NONE && size > 1 ? size / 2 : size __VA_OPT__(, at));        \
-    if (f == TEAR) die();                                                                                 \
-    return done;                                                                                          \
+    if (f == TEAR) {                                                                                      \
+      REAL(name)(fd, data, size / 2 __VA_OPT__(, at));                                                    \
+      die();                                                                                              \
+    }                                                                                                     \
+    FAIL(-1)                                                                                              \
+    return REAL(name)(fd, data, f == SHORT && size > 1 ? size / 2 : size __VA_OPT__(, at));               \
   }
 WRITES(write)
 WRITES(pwrite, 1)
@@ -101,7 +108,7 @@ WRITES(pwrite64, 1)
   FIND(name)                               \
   int name parameters {                    \
     long f = fault_fd("write", fd);        \
-    ERROR_OR(-1, )                         \
+    FAIL(-1)                         \
     return REAL(name) arguments;           \
   }
 ON_FD(ftruncate, (int fd, off_t size), (fd, size))
@@ -113,7 +120,7 @@ ON_FD(fdatasync, (int fd), (fd))
   FIND(name)                                       \
   int name parameters {                            \
     long f = fault(kind, path);                    \
-    ERROR_OR(-1, )                                 \
+    FAIL(-1)                                 \
     return REAL(name) arguments;                   \
   }
 ON_PATH("write", unlink, (const char *path), (path))
@@ -132,7 +139,7 @@ ON_PATH("read", lstat64, (const char *path, struct stat64 *status), (path, statu
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(rest, mode_t) : 0; \
     va_end(rest);                                                          \
     long f = fault(flags & O_CREAT ? "write" : "read", path);              \
-    ERROR_OR(-1, )                                                         \
+    FAIL(-1)                                                         \
     return REAL(name) arguments;                                           \
   }
 #define FIRST int folder,
@@ -144,7 +151,7 @@ OPENS(openat64, FIRST, (folder, path, flags, mode))
 FIND(opendir)
 DIR *opendir(const char *path) {
   long f = fault("read", path);
-  ERROR_OR(NULL, )
+  FAIL(NULL)
   return REAL(opendir)(path);
 }
 
@@ -152,7 +159,7 @@ DIR *opendir(const char *path) {
   FIND(name)                                  \
   struct type *name(DIR *folder) {            \
     long f = fault_fd("read", dirfd(folder)); \
-    ERROR_OR(NULL, )                          \
+    FAIL(NULL)                          \
     return REAL(name)(folder);                \
   }
 LISTS(readdir, dirent)
@@ -162,7 +169,7 @@ LISTS(readdir64, dirent64)
   FIND(name)                                                                                      \
   void *name(void *address, size_t size, int protection, int flags, int fd, off_t at) {           \
     long f = fd < 0 ? NONE : fault_fd(protection & PROT_WRITE && flags & MAP_SHARED ? "write" : "read", fd); \
-    ERROR_OR(MAP_FAILED, )                                                                        \
+    FAIL(MAP_FAILED)                                                                        \
     return REAL(name)(address, size, protection, flags, fd, at);                                  \
   }
 MAPS(mmap)
