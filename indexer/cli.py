@@ -21,8 +21,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except UnicodeEncodeError as error:  # SQLite and JSON take no bytes that are no UTF-8
-        print(f"indexer: an argument or path is no valid UTF-8: {error.object!a}", file=sys.stderr)
+    except UnicodeEncodeError as error:
+        what = error.object[error.start : error.end]
+        why = "an argument or path is no valid UTF-8" if error.encoding == "utf-8" else "try PYTHONUTF8=1"
+        print(f"indexer: {what!a} cannot be written as {error.encoding}: {why}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         print(f"indexer: {render.visible(error)}", file=sys.stderr)

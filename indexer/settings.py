@@ -40,6 +40,15 @@ Pause = Annotated[str, AfterValidator(_pause)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,]*$")]
 
 
+def _no_url(path: Path) -> Path:
+    if re.match(r"\w+:/", str(path)):
+        raise ValueError("a folder on this machine is wanted; of a repository elsewhere name the url")
+    return path
+
+
+Place = Annotated[Path, AfterValidator(_no_url)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,7 +58,7 @@ class FolderSettings(_Strict):
 
     name: Name
     kind: Literal["folder"]
-    path: Path
+    path: Place
 
 
 class GitSettings(_Strict):
@@ -57,7 +66,7 @@ class GitSettings(_Strict):
 
     name: Name
     kind: Literal["git"]
-    path: Path | None = None
+    path: Place | None = None
     url: Annotated[str, Field(min_length=1, pattern=r"^[^-\s][^\n]*$")] | None = None
     fetch_every: Pause = "30s"
     refs: tuple[Annotated[str, Field(min_length=1)], ...] = Field(DEFAULT_REFS, min_length=1)
@@ -71,7 +80,7 @@ class GitSettings(_Strict):
 
 
 def _commit_page(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s@]*\{sha\}\S*", text):
+    if not re.fullmatch(r"https?://[^\s@]*\{sha\}[^\s@]*", text):
         raise ValueError("must start with http:// or https://, hold {sha} and no password")
     return text
 
@@ -79,7 +88,7 @@ def _commit_page(text: str) -> str:
 class RepoSettings(_Strict):
     """A code repository whose commits name runs."""
 
-    path: Path
+    path: Place
     web_url: Annotated[str, AfterValidator(_commit_page)] | None = None
 
 

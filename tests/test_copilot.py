@@ -106,6 +106,16 @@ def test_a_run_in_progress_has_only_the_files_of_its_trials(world: World) -> Non
     assert (run["target"], run["passed"], run["failed"]) == ("Alpha One", 1, 1)
 
 
+def test_an_error_waits_for_what_has_to_be_masked_in_it(world: World) -> None:
+    told = {"error": "RuntimeError: my-own-word lost", "status": "harness_error"}
+    world.write({f"{PLACE}/variants/v/trials/001/meta.json": json.dumps(meta() | told)})
+    world.synced()
+    assert world.column("SELECT error FROM trials") == [None]
+    world.write({f"{PLACE}/variants/v/variant.json": json.dumps({"name": "v", "env": {"A": "my-own-word"}})})
+    world.synced()
+    assert world.column("SELECT error FROM trials") == ["RuntimeError: *** lost"]
+
+
 def test_a_folder_of_a_trial_counts_once_it_has_a_file(world: World) -> None:
     trial = f"{PLACE}/variants/v/trials"
     world.write({f"{trial}/001/meta.json": json.dumps(meta())})

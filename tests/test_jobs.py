@@ -209,8 +209,9 @@ def test_a_job_without_a_lock_stays_what_its_trials_tell(world: World) -> None:
     assert one(world)["format"] == "harbor"
 
 
-def test_an_error_is_masked_again_when_the_jobs_secrets_become_known(world: World) -> None:
-    told = {"exception_type": "X", "exception_message": "cannot use my-very-secret-db"}
+@pytest.mark.parametrize("kind", ["X", "free text"])
+def test_an_error_is_masked_again_when_the_jobs_secrets_become_known(world: World, kind: str) -> None:
+    told = {"exception_type": kind, "exception_message": "cannot use my-very-secret-db"}
     files = job({"a__aaaaaaa": trial(error="X", exception_info=told)})
     del files["config.json"]
     world.write(at("jobs/j", files))

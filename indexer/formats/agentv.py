@@ -29,7 +29,7 @@ from indexer.formats.agentv_documents import (
     UsageSources,
 )
 from indexer.formats.documents import read_document
-from indexer.formats.masking import error_line, error_type
+from indexer.formats.masking import error_line, error_type, masked
 from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
 from indexer.records import Reported, Run, RunState, Score, Tags, Trial, TrialStatus, seconds_between, utc
 
@@ -264,7 +264,7 @@ def _read_tags(folder: Folder, torn: dict[str, str]) -> tuple[Tags | None, int]:
 
 
 def _authored(metadata: Metadata) -> list[str]:
-    return [f"{key}={value}" for key, value in (metadata.tags or {}).items() if key != "experiment" and value]
+    return [masked(f"{key}={value}") for key, value in (metadata.tags or {}).items() if key != "experiment" and value]
 
 
 def _reported(aggregate: Aggregate) -> dict[str, Reported]:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from indexer.formats.documents import Amount, Count, Document, Number, Text, Time
+from indexer.formats.documents import Amount, Count, Document, Number, Text, Time, Words
 
 SampleIndex = Annotated[int, Field(ge=0, lt=10**9)]
 
@@ -17,8 +17,8 @@ class Usage(Document):
 
 
 class Grader(Document):
-    name: Text | None = None
-    type: Text | None = None
+    name: Words | None = None
+    type: Words | None = None
     score: Number | None = None
     weight: Number | None = None
     verdict: Text | None = None
@@ -62,7 +62,7 @@ class Row(Execution):
     timestamp: Time = None
     test_id: Text
     suite: Text | None = None
-    category: Text | None = None
+    category: Words | None = None
     target: Text | None = None
     variant: Text | None = None
     samples: Samples | None = None
@@ -108,11 +108,11 @@ class Aggregate(Document):
     run_id: Text | None = None
     manifest_path: Text | None = None
     metadata: Metadata | None = None
-    run_summary: dict[str, TargetSummary | None] | None = None
+    run_summary: dict[Text, TargetSummary | None] | None = None
     timing: Timing | None = None
     metrics: Metrics | None = None
 
 
 class TagsDocument(Document):
-    tags: list[Text | None]
+    tags: list[Words | None]
     updated_at: Time = None

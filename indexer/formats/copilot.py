@@ -9,7 +9,7 @@ A variant stands in `run.json` with its secrets in clear; they are only ever use
 import re
 from collections.abc import Iterator
 
-from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, read_document, read_or_note
+from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Words, read_document, read_or_note
 from indexer.formats.masking import error_line, error_type, secrets_in
 from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, seconds_between, utc
@@ -56,13 +56,13 @@ class TaskRuns(Document):
 
 
 class Provider(Document):
-    type: Text | None = None
+    type: Words | None = None
 
 
 class Variant(Document):
     name: Text | None = None
     model: Text | None = None
-    reasoning_effort: Text | None = None
+    reasoning_effort: Words | None = None
     agent: Text | None = None
     provider: Provider | None = None
 
@@ -78,7 +78,7 @@ class RunDocument(Document):
     experiment_slug: Text | None = None
     started_at: Time = None
     finished_at: Time = None
-    git_base: Text | None = None
+    git_base: Words | None = None
     status: Text | None = None
     variants: list[VariantRuns | None]
 
@@ -200,7 +200,8 @@ def _live_trials(folder: Folder, options: Options, torn: dict[str, str]) -> Iter
     """The trials of a run without `run.json`, from the files that each writes as it ends."""
     for variant_name, task, place in _trial_places(folder):
         described = f"variants/{variant_name}/variant.json"
-        variant = read_or_note(folder, described, Variant, _FILE_LIMIT, torn) or Variant(name=variant_name)
+        variant = read_or_note(folder, described, Variant, _FILE_LIMIT, torn)
+        known, variant = variant is not None, variant or Variant(name=variant_name)
         number = place.rpartition("/")[2]
         meta = read_or_note(folder, f"{place}/meta.json", TrialDocument, _FILE_LIMIT, torn)
         if meta is None:
@@ -208,7 +209,10 @@ def _live_trials(folder: Folder, options: Options, torn: dict[str, str]) -> Iter
             continue
         metrics = read_or_note(folder, f"{place}/metrics.json", Metrics, _FILE_LIMIT, torn) or Metrics()
         secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error else []
-        yield _trial(variant, task, meta, metrics, options, secrets)
+        trial = _trial(variant, task, meta, metrics, options, secrets)
+        if not known:
+            trial.error = None  # what to mask in it is not known yet
+        yield trial
 
 
 def _trial_places(folder: Folder) -> Iterator[tuple[str, str | None, str]]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from indexer.formats.masking import masked, masked_name
 from indexer.protocols import MALFORMED, Folder, Unreadable
 from indexer.records import utc
 
@@ -28,7 +29,10 @@ Int = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Amount = Annotated[float, Field(allow_inf_nan=False, ge=0)]
-Text = Annotated[str, Field(max_length=10_000)]
+Text = Annotated[str, Field(max_length=10_000), AfterValidator(masked_name)]
+"""A name, by which things are told apart."""
+Words = Annotated[str, Field(max_length=10_000), AfterValidator(masked)]
+"""What people or tools wrote of something; it may hold a token."""
 Time = Annotated[str | None, AfterValidator(utc)]
 
 

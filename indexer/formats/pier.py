@@ -243,6 +243,8 @@ class _TrialReader:
         self._folder, self._options, self._earlier, self._torn = folder, options, earlier, torn
         self._unfinished: TrialStatus = unfinished
         self._argv: list[str] | None = None
+        # by what these files hold the texts of errors are masked
+        self._same_secrets = earlier.unchanged("config.json") and earlier.unchanged("lock.json")
         self.job_id: str | None = None
         self.saw_harbor = False
         self.lacks_trials = False
@@ -252,7 +254,7 @@ class _TrialReader:
         if file == "config.json":
             return self._unfinished_trial(name)
         known = self._earlier.trial(name)
-        if known is not None and self._earlier.unchanged(name) and self._same_secrets(known):
+        if known is not None and self._same_secrets and self._earlier.unchanged(name):
             return known
         readable = len(self._torn)
         trial = self._finished_trial(name)
@@ -262,12 +264,6 @@ class _TrialReader:
             return known
         self.lacks_trials = True  # what is known may only have stood in
         return trial or known or Trial(trial=name, status=self._unfinished)
-
-    def _same_secrets(self, known: Trial) -> bool:
-        """Whether the job's files, by which the text of an error is masked, are those of before."""
-        return known.error_type is None or (
-            self._earlier.unchanged("config.json") and self._earlier.unchanged("lock.json")
-        )
 
     def _unfinished_trial(self, name: str) -> Trial:
         path = f"{name}/config.json"

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import AliasChoices, Field
 
-from indexer.formats.documents import Amount, Count, Document, Number, Text, Time
+from indexer.formats.documents import Amount, Count, Document, Number, Text, Time, Words
 
 
 class Stats(Document):
@@ -73,12 +73,12 @@ class TrialConfig(Document):
 
 class ModelInfo(Document):
     name: Text | None = None
-    provider: Text | None = None
+    provider: Words | None = None
 
 
 class AgentInfo(Document):
     name: Text | None = None
-    version: Text | None = None
+    version: Words | None = None
     model_info: ModelInfo | None = None
 
 
@@ -92,7 +92,7 @@ class AgentContext(Document):
 
 
 class Verdict(Document):
-    rewards: dict[str, Number | None] | None = None
+    rewards: dict[Words, Number | None] | None = None
 
 
 class ExceptionInfo(Document):
@@ -108,7 +108,7 @@ class Step(Document):
 class TrialResult(Document):
     task_name: Text | None = None
     source: Text | None = None
-    task_checksum: Text | None = None
+    task_checksum: Words | None = None
     config: TrialConfig | None = None
     agent_info: AgentInfo | None = None
     agent_result: AgentContext | None = None

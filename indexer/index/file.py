@@ -34,6 +34,7 @@ LONGEST_LOG = 64 << 20
 _PATIENCE = 10.0  # seconds to wait for others who write or lock the file
 _GLANCE = 0.1  # seconds in which `writer`, who looks whether the lock is held, is gone again
 
+_SIGNED = b'{"command": "'  # how a lock file of ours begins
 _MAGIC = b"SQLite format 3\0"
 _COPILOT_TABLES = {"experiments", "variants", "pier_jobs"}
 
@@ -223,7 +224,7 @@ def locked(path: Path, command: str) -> Iterator[None]:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise IndexFileError(f"{lock_path(path)} is no regular file; name another index with --db")
         require_ours(path)  # another writer may have ended since
-        if os.fstat(handle).st_size and "pid" not in _holder(path):
+        if not _is_ours(path):
             raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
         me = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": now()}
         holder = me | {"looked": looked(path)}
@@ -303,6 +304,14 @@ def _holder(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return holder if isinstance(holder, dict) else {}
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a lock file is one of ours, even if it was written only in part, or is empty."""
+    if "pid" in _holder(path):
+        return True
+    beginning = lock_path(path).read_bytes()[: len(_SIGNED)]
+    return _SIGNED.startswith(beginning)
 
 
 def _named(holder: dict[str, Any]) -> str:

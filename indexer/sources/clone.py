@@ -20,7 +20,7 @@ import pygit2
 from indexer.changes import Found
 from indexer.errors import SourceError
 from indexer.formats import READER
-from indexer.formats.masking import error_line
+from indexer.formats.masking import error_line, masked
 from indexer.protocols import Unreadable
 from indexer.records import utc_text
 from indexer.sources.git import DEFAULT_REFS, WIP_REFS, GitSource, matches
@@ -43,7 +43,7 @@ class CloneSource(GitSource):
     def __init__(self, name: str, url: str, refs: Sequence[str] = DEFAULT_REFS, wip: bool = True):
         folder = cache_folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:20]}.git"
         super().__init__(name, folder, refs, wip)
-        self.place = error_line(url) or url
+        self.place = masked(url.partition("?")[0])
         self._url, self._wanted = url, (*refs, *(WIP_REFS if wip else ()))
         self.error: str | None = None
         self.fetched: str | None = None  # when it was last seen that the clone has everything, UTC text
@@ -62,7 +62,7 @@ class CloneSource(GitSource):
             with self._alone():
                 moved = self._fetch()
         except (SourceError, OSError, ValueError, pygit2.GitError, KeyError, Unreadable) as error:
-            self.error = f"{self.place} cannot be fetched: {error_line(str(error))}"
+            self.error = f"{self.place} cannot be fetched: {error_line(str(error).replace(self._url, self.place))}"
             raise SourceError(self.error) from None
         self.error, self.fetched = None, utc_text(began)
         return moved
@@ -126,8 +126,9 @@ class CloneSource(GitSource):
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         self._git(["init", "--quiet", "--bare", "."], cwd=new)
+        config = pygit2.Config(str(new / "config"))  # everybody sees the arguments of a command
         for name, value in {"url": self._url, "promisor": "true", "partialclonefilter": "blob:none"}.items():
-            self._git(["config", f"remote.origin.{name}", value], cwd=new)
+            config[f"remote.origin.{name}"] = value
         new.rename(self.folder)
 
     def _git(self, arguments: Sequence[str], lines: Collection[str] = (), cwd: Path | None = None) -> str:

@@ -41,7 +41,7 @@ from indexer.formats import recognise, run_of_overlay
 from indexer.formats.masking import error_line
 from indexer.protocols import Unreadable
 from indexer.sources import DEEPEST, walkable
-from indexer.sources.history import AddedFolders
+from indexer.sources.history import AddedFolders, signed
 from indexer.sources.objects import GitFolder, Objects, Tree, common_folder
 
 DEFAULT_REFS = ("agentv/results/*", "refs/agentv/runs/*")
@@ -295,9 +295,8 @@ class GitSource:
         commit, boundary = self._commit(sha), shallow_boundary(self._repository)
         while True:
             if not any(self._has_folder(parent, path) for parent in commit.parents):
-                author = commit.author.raw_name.decode("utf-8", "replace")
                 told = None if str(commit.id) in boundary else str(commit.id)
-                yield Added(path, told, commit.commit_time, author)
+                yield Added(path, told, *signed(commit))
                 return
             if not self._has_folder(commit.parents[0], path):
                 return

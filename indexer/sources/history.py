@@ -27,6 +27,7 @@ import pygit2
 from indexer.changes import Added
 from indexer.errors import SourceError
 from indexer.formats import ANCHORS
+from indexer.formats.masking import error_line, masked
 
 IDLE_LIMIT = 60.0
 """Seconds without output after which a git command counts as hanging."""
@@ -87,8 +88,9 @@ class AddedFolders:
         self._listing.close()
 
     def _told(self, path: str, sha: str) -> Added:
-        seconds, author = _signed(self._repository, sha)
-        return Added(path, None if sha in self._boundary else sha, seconds, author)
+        commit = self._repository[sha]
+        assert isinstance(commit, pygit2.Commit)
+        return Added(path, None if sha in self._boundary else sha, *signed(commit))
 
 
 class _Listing:
@@ -162,7 +164,8 @@ class _Listing:
         if any(process.returncode for process in self._processes):
             self._complaints.seek(0)
             said = self._complaints.read(10_000).decode("utf-8", "replace").strip()
-            raise SourceError(f"git cannot read the history: {said.splitlines()[-1] if said else 'it was ended'}")
+            why = error_line(said.splitlines()[-1]) if said else "it was ended"
+            raise SourceError(f"git cannot read the history: {why}")
 
 
 def _text(path: bytes) -> str:
@@ -184,8 +187,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _signed(repository: pygit2.Repository, sha: str) -> tuple[int, str]:
+def signed(commit: pygit2.Commit) -> tuple[int, str]:
     """Commit time in seconds since 1970, and the author's name."""
-    commit = repository[sha]
-    assert isinstance(commit, pygit2.Commit)
-    return commit.commit_time, commit.author.raw_name.decode("utf-8", "replace")
+    return commit.commit_time, masked(commit.author.raw_name.decode("utf-8", "replace"))

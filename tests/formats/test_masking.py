@@ -1,6 +1,8 @@
+import json
+
 import pytest
 
-from indexer.formats.masking import LENGTH, error_line
+from indexer.formats.masking import LENGTH, error_line, masked_name, secrets_in
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,21 @@ from indexer.formats.masking import LENGTH, error_line
         ("AWS_SECRET_ACCESS_KEY='abcd/1234'", "AWS_SECRET_ACCESS_KEY='***'"),
         ("Bearer  two-spaces1", "Bearer  ***"),
         ("token expired", "token expired"),
+        ("Authorization: Token abc.def-ghi", "Authorization: Token ***"),
+        (r"repr: 'a\nghp_0123456789abcdefABCDEF'", r"repr: 'a\n***'"),
+        (r"key_sk-abcdefghijklmnop, a\nsk-abcdefghijk", r"key_***, a\n***"),
+        ("glptt-0123456789abcdefABCD and gsk_0123456789abcdefABCD", "*** and ***"),
+        ("password='correct horse battery' x", "password='***' x"),
+        ('{"secret": ["abcd efgh"]}', '{"secret": ["***"]}'),
+        ("get /x?key=abcd1234&a=b", "get /x?key=***&a=b"),
+        ("DB_PASS=hunter22 run", "DB_PASS=*** run"),
+        ("curl -u bob:hunter22 x", "curl -u bob:*** x"),
+        ("sshpass -p hunter22 ssh", "sshpass -p *** ssh"),
+        ("bob:hunter22@db.example.org", "***@db.example.org"),
+        ("python:3.12@sha256:0123456789abcdef", "python:3.12@sha256:0123456789abcdef"),
+        ("task-specific-regression failed", "task-specific-regression failed"),
+        (" " * 30_000 + "late", "late"),
+        ("a " + "b" * 980 + " ghp_0123456789abcdefABCDEF", "a " + "b" * 198),
         ("x" * 500, "x" * 200),
     ],
 )
@@ -34,6 +51,34 @@ def test_credentials_are_masked(text: str, line: str | None) -> None:
 
 def test_the_runs_own_secrets_are_masked_longest_first_and_short_words_stay() -> None:
     assert error_line("hunter2hunter2 said hunter2 to a", ["hunter2", "hunter2hunter2", "a"]) == "*** said *** to a"
+
+
+def test_names_keep_what_may_be_a_name() -> None:
+    assert masked_name("sk-learn-regression") == "sk-learn-regression"
+    assert masked_name("https://u:pw@h/x and ghp_0123456789abcdefABCDEF") == "https://***@h/x and ***"
+
+
+@pytest.mark.parametrize(
+    ("given", "secret"),
+    [
+        ({"env": {"A": "hunter22"}}, "hunter22"),
+        ({"ENV": ["A=hunter22"]}, "hunter22"),
+        ({"argv": ["--ak=foo=hunter22"]}, "hunter22"),
+        ({"headers": {"X": "X-Auth: hunter22"}}, "hunter22"),
+        ({"kwargs": {"auth": "Bearer hunter22"}}, "hunter22"),
+        ({"env": {"KEY": "first line\nhunter22"}}, "hunter22"),
+        ({"env": {"JSON": '{"a": {"b": "hunter22"}}'}}, "hunter22"),
+        ({"kwargs": {"pin": 8172635405}}, "8172635405"),
+        ({"task": {"git_url": "https://bob:hunter22@h/x"}}, "hunter22"),
+    ],
+)
+def test_what_a_run_was_given_is_secret(given: object, secret: str) -> None:
+    assert secret in secrets_in(json.dumps(given).encode())
+    assert error_line(f"failed: {secret}!", secrets_in(json.dumps(given).encode())) == "failed: ***!"
+
+
+def test_an_encoded_secret_is_masked() -> None:
+    assert error_line("get /x?a=p%2Fw%20%C3%A9s!", ["p/w és"]) == "get /x?a=***!"
 
 
 def test_a_secret_across_the_cut_leaves_no_half() -> None:
