@@ -168,7 +168,7 @@ def _require_outside(db: Path, sources: Sequence[Source]) -> None:
         for place in (Path(source.place), Path(source.place) / ".git"):
             if (
                 isinstance(source, GitSource)
-                and (place / "objects").is_dir()
+                and os.path.isdir(place / "objects")
                 and db.is_relative_to(os.path.realpath(place))
             ):
                 raise SettingsError(

@@ -1,4 +1,4 @@
-"""Breaks the promise as long as it is given time: the machine, kills and mutations with new random seeds.
+"""Tries to break the promise as long as it is given time: the machine, and random files, texts and settings.
 
 Prints every failing example as it is found, then what was covered. Exits 1 if anything failed.
 """
@@ -6,11 +6,15 @@ Prints every failing example as it is found, then what was covered. Exits 1 if a
 import argparse
 import os
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.queues import Queue
+from pathlib import Path
 from queue import Empty
 
 from hypothesis import settings
@@ -18,12 +22,18 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.machine import machine
 from tests.mutations import read_mutated
+from tests.parsers import ask_mutated, load_mutated, small_index
 
 EXAMPLES = 20
 
 
 def soak(number: int, until: float, told: "Queue[tuple[dict[str, int], str]]") -> None:
     """One process: rounds with a seed each until the time is over, at least one."""
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
+        _rounds(number, until, told, small_index(Path(folder)))
+
+
+def _rounds(number: int, until: float, told: "Queue[tuple[dict[str, int], str]]", index: Path) -> None:
     while True:
         failures = []
         machine.done.clear()
@@ -33,11 +43,16 @@ def soak(number: int, until: float, told: "Queue[tuple[dict[str, int], str]]") -
             machine.done["examples"] += EXAMPLES
         except Exception as error:
             failures.append("\n".join([traceback.format_exc(limit=-3), *getattr(error, "__notes__", [])]))
-        try:
-            counts = read_mutated(number, 200)
-            machine.done.update({f"mutated file: {what}": count for what, count in counts.items()})
-        except Exception:
-            failures.append(traceback.format_exc())
+        fuzzers: dict[str, Callable[[], dict[str, int]]] = {
+            "mutated file": partial(read_mutated, number, 400),
+            "mutated text": partial(ask_mutated, index, number, 2000),
+            "mutated settings": partial(load_mutated, index.parent, number, 300),
+        }
+        for name, fuzz in fuzzers.items():
+            try:
+                machine.done.update({f"{name}: {what}": count for what, count in fuzz().items()})
+            except Exception:
+                failures.append(traceback.format_exc())
         told.put((dict(machine.done), "\n".join(f"seed {number}: {failure}" for failure in failures)))
         number += 1
         if time.time() > until:
