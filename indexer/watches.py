@@ -43,6 +43,7 @@ class Watches(events.FileSystemEventHandler):
         self._happened = happened
         self._observer: BaseObserver | None = None
         self._watched: dict[str, tuple[ObservedWatch, tuple[int, int]]] = {}
+        self._gone: set[str] = set()
         self._overflow = _Overflow(lost)
         self.refused = ""
 
@@ -68,8 +69,9 @@ class Watches(events.FileSystemEventHandler):
         """
         there = {folder: identity for folder in dict.fromkeys(folders) if (identity := _identity(folder))}
         identities = dict(list(there.items())[:MOST])
+        gone = {self._gone.pop() for _ in range(len(self._gone))}
         for folder, (watch, identity) in list(self._watched.items()):
-            if identities.get(folder) != identity:
+            if identities.get(folder) != identity or folder in gone:
                 del self._watched[folder]
                 if self._observer is not None:
                     self._observer.unschedule(watch)
@@ -89,6 +91,8 @@ class Watches(events.FileSystemEventHandler):
         return new
 
     def on_any_event(self, event: events.FileSystemEvent) -> None:
+        if isinstance(event, events.DirDeletedEvent | events.FileDeletedEvent):
+            self._gone.add(os.fsdecode(event.src_path))  # the kernel forgets it, and may give its number to another
         for path in {os.fsdecode(event.src_path), os.fsdecode(event.dest_path)} - {""}:
             self._happened(path, not isinstance(event, events.FileCreatedEvent | events.FileModifiedEvent))
 

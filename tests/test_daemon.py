@@ -373,3 +373,23 @@ def test_dropped_events_are_heard_of() -> None:
     with Watches(lambda path, done: None, lambda: lost.append(True)):
         logging.getLogger("watchdog.observers.inotify_c").warning("Inotify queue overflowed: events were lost")
     assert lost == [True]
+
+
+def test_a_folder_made_again_with_the_same_number_is_watched_again(tmp_path: Path) -> None:
+    folder, heard = tmp_path / "folder", list[str]()
+    folder.mkdir()
+    with Watches(lambda path, done: heard.append(path), lambda: None) as watches:
+        watches.follow([str(folder)])
+        for _ in range(100):
+            number = folder.stat().st_ino
+            folder.rmdir()
+            until(lambda: str(folder) in heard)
+            folder.mkdir()
+            heard.clear()
+            watches.follow([str(folder)])
+            (folder / "file").touch()
+            until(lambda: str(folder / "file") in heard)
+            (folder / "file").unlink()
+            if folder.stat().st_ino == number:
+                return
+    pytest.skip("this file system gives no number twice")
