@@ -1,7 +1,7 @@
 """What a source tells of a pass, and what it may ask: the words between sources and the index."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -157,6 +157,12 @@ class Known(Protocol):
 
     def stamps(self, path: str) -> Mapping[str, Stamp]:
         """The stamps of the files and folders on disk that the run at `path` was read from."""
+
+    def fingerprints(self) -> Iterator[tuple[str, str]]:
+        """Path and fingerprint of each run outside of refs, sorted by path."""
+
+    def unfinished(self) -> Sequence[str]:
+        """The paths of the runs outside of refs that have not ended."""
 
     def inside(self, path: str) -> bool:
         """Whether anything that is indexed lies below the run at `path` on disk: a run, or one that cannot be read."""

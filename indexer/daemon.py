@@ -30,6 +30,7 @@ from indexer.formats import run_of_overlay
 from indexer.index import file
 from indexer.protocols import Options
 from indexer.sources import Source
+from indexer.sources.agentevals import AgentevalsSource
 from indexer.sources.clone import CloneSource
 from indexer.sources.folder import FolderSource, stamp_of
 from indexer.sources.git import GitSource
@@ -48,6 +49,8 @@ LONGEST_PAUSE = 600.0
 """Seconds at most between two fetches from a remote that fails."""
 POLL = 5.0
 """Seconds between two looks at the refs of a repository, where no event tells that they moved."""
+SHORT = ""
+"""Where to look in a database for what is new, live or just ended; None is everything there, too."""
 _FIRST_RETRY, _LAST_RETRY = 0.1, 60.0
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -144,7 +147,7 @@ class Daemon:
         for name, place in self._places.items():
             due = [path for path, when in place.due.items() if when <= now]
             if due:
-                whole = None in due or place.failing is not None or not isinstance(place.source, FolderSource)
+                whole = None in due or place.failing is not None or isinstance(place.source, GitSource)
                 work[name] = None if whole else [path for path in due if path]
                 for path in list(place.due) if whole else due:
                     del place.due[path]
@@ -189,8 +192,8 @@ class Daemon:
         place.looked = {path: when for path, when in place.looked.items() if ended - when < AGAIN}
         if rest:
             place.looked.update(dict.fromkeys([None] if paths is None else paths, ended))
-        if place.failing is not None or not isinstance(place.source, FolderSource):
-            self._later(place, None, ended + POLL)
+        if not isinstance(place.source, FolderSource) or place.failing is not None:
+            self._later(place, *self._poll(place, ended))
             return
         unreadable = self._unreadable(place) | self._young(place, paths or [])
         for path in list(place.retries):
@@ -199,6 +202,16 @@ class Daemon:
         for path in unreadable if paths is None else unreadable & set(paths):
             pause = place.retries[path] = min(2 * place.retries.get(path, _FIRST_RETRY / 2), _LAST_RETRY)
             self._later(place, path, ended + pause)
+
+    def _poll(self, place: _Place, now: float) -> tuple[str | None, float]:
+        """Where and when to look next, for a source that no event tells of."""
+        if not isinstance(place.source, AgentevalsSource):
+            return None, now + POLL
+        if place.failing is None:
+            place.retries.clear()
+            return SHORT, now + POLL
+        pause = place.retries[SHORT] = min(2 * place.retries.get(SHORT, POLL / 2), _LAST_RETRY)
+        return None, now + pause  # one that does not answer keeps everybody waiting
 
     def _young(self, place: _Place, paths: Sequence[str]) -> set[str]:
         """Those of the paths that look like a run but do not tell yet what they are."""
@@ -334,7 +347,7 @@ class Daemon:
         for place in self._places.values():
             if readable and isinstance(place.source, FolderSource) and os.path.isdir(place.root):
                 self._sweep_folder(place, place.source)
-            else:
+            elif not isinstance(place.source, AgentevalsSource) or self._sweeps % PARTS == 0:
                 self._soon(place, None)
 
     def _note_sweep(self) -> None:

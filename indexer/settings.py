@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pygit2
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentVariableError
 
@@ -20,6 +20,7 @@ from indexer.project import DB, Project, expanded, read_toml
 from indexer.protocols import Options
 from indexer.records import span_seconds
 from indexer.sources import Source
+from indexer.sources.agentevals import SCHEMA, AgentevalsSource
 from indexer.sources.clone import CloneSource
 from indexer.sources.commits import CommitSource
 from indexer.sources.folder import FolderSource
@@ -79,6 +80,25 @@ class GitSettings(_Strict):
         return self
 
 
+class AgentevalsSettings(_Strict):
+    """The PostgreSQL database of agentevals: its connection string, or the environment variable that holds it."""
+
+    name: Name
+    kind: Literal["agentevals"]
+    dsn_env: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    dsn: SecretStr | None = None
+    database_schema: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_]\w{0,62}$")] = SCHEMA
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "AgentevalsSettings":
+        if (self.dsn_env is None) == (self.dsn is None):
+            raise ValueError("name either dsn_env or dsn")
+        return self
+
+
+SourceSettings = FolderSettings | GitSettings | AgentevalsSettings
+
+
 def _commit_page(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s@]*\{sha\}[^\s@]*", text):
         raise ValueError("must start with http:// or https://, hold {sha} and no password")
@@ -110,7 +130,7 @@ class Settings(BaseSettings):
     stale_after: Span = "1h"
     errors: bool = True
     threshold: Threshold = Threshold()
-    source: tuple[Annotated[FolderSettings | GitSettings, Field(discriminator="kind")], ...] = ()
+    source: tuple[Annotated[SourceSettings, Field(discriminator="kind")], ...] = ()
     repo: tuple[RepoSettings, ...] = ()
 
     @classmethod
@@ -209,7 +229,9 @@ def _toml(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _source(root: Path, settings: FolderSettings | GitSettings) -> Source:
+def _source(root: Path, settings: SourceSettings) -> Source:
+    if isinstance(settings, AgentevalsSettings):
+        return _agentevals_source(settings)
     if isinstance(settings, GitSettings) and settings.url is not None:
         return CloneSource(settings.name, settings.url, settings.refs, settings.wip)
     assert settings.path is not None
@@ -217,6 +239,14 @@ def _source(root: Path, settings: FolderSettings | GitSettings) -> Source:
     if isinstance(settings, GitSettings):
         return GitSource(settings.name, place, settings.refs, settings.wip)
     return FolderSource(settings.name, place)
+
+
+def _agentevals_source(settings: AgentevalsSettings) -> Source:
+    if settings.dsn is not None:
+        return AgentevalsSource(settings.name, settings.dsn.get_secret_value(), settings.database_schema)
+    variable = settings.dsn_env or ""
+    missing = f"the environment variable {variable} is not set"
+    return AgentevalsSource(settings.name, os.environ.get(variable) or None, settings.database_schema, missing)
 
 
 def _place(root: Path, path: Path) -> Path:
@@ -235,7 +265,9 @@ def _read(project: Project) -> Settings:
         raise SettingsError("environment: an INDEXER_ variable is nested too deep") from None
     except ValidationError as wrong:
         error = wrong.errors(include_url=False, include_context=False)[0]
-        where = ".".join(str(step) for step in error["loc"] if step not in ("folder", "git")) or "settings"
+        where = (
+            ".".join(str(step) for step in error["loc"] if step not in ("folder", "git", "agentevals")) or "settings"
+        )
         raise SettingsError(f"{project.config or 'environment'}: {where}: {_message(error)}") from None
 
 

@@ -5,14 +5,14 @@ and directories both offer, so every format can be read from every place. A run 
 its anchor file and never by its depth, so layouts of different ages live side by side in one tree.
 """
 
-from indexer.formats import agentv, copilot, pier
+from indexer.formats import agentevals, agentv, copilot, pier
 from indexer.protocols import Folder, Format
 
 READER = 2
 """What the formats make of the same bytes; a change of it makes every index be rebuilt."""
 
 
-FORMATS: tuple[Format, ...] = (agentv, pier, copilot)
+FORMATS: tuple[Format, ...] = (agentv, pier, copilot, agentevals)
 ANCHORS = {anchor: form for form in FORMATS for anchor in form.ANCHORS}
 
 

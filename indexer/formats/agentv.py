@@ -28,7 +28,7 @@ from indexer.formats.agentv_documents import (
     Usage,
     UsageSources,
 )
-from indexer.formats.documents import read_document
+from indexer.formats.documents import read_document, shares
 from indexer.formats.masking import error_line, error_type, masked
 from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
 from indexer.records import Reported, Run, RunState, Score, Tags, Trial, TrialStatus, seconds_between, utc
@@ -330,8 +330,8 @@ def _executions(row: Row, unavailable: _Unavailable, options: Options) -> Iterat
     if usage.input == 0 and usage.output == 0 and unavailable.tokens():
         usage = Usage()
     cost = None if row.cost_usd == 0 and unavailable.cost() else row.cost_usd
-    inputs_, outputs = _shares(usage.input, len(samples)), _shares(usage.output, len(samples))
-    reasoning, cached = _shares(usage.reasoning, len(samples)), _shares(usage.cached, len(samples))
+    inputs_, outputs = shares(usage.input, len(samples)), shares(usage.output, len(samples))
+    reasoning, cached = shares(usage.reasoning, len(samples)), shares(usage.cached, len(samples))
     for at, sample in enumerate(samples):
         attempt = _attempt(sample, at)
         own = sample.token_usage if sample is not row else None
@@ -375,14 +375,6 @@ def _share(own: float | None, together: float | None, samples: int) -> float | N
     if own is not None:
         return own
     return None if together is None else together / samples
-
-
-def _shares(together: int | None, samples: int) -> list[int | None]:
-    """A count split evenly so that the parts add up to it."""
-    if together is None or samples == 1:
-        return [together] * samples
-    each, rest = divmod(together, samples)
-    return [each + (at < rest) for at in range(samples)]
 
 
 def _verdict(execution: Execution, threshold: float) -> TrialStatus:

@@ -99,3 +99,11 @@ def read_or_note(folder: Folder, path: str, model: type[D], limit: int, torn: di
             raise
         torn[path] = error.message
         return None
+
+
+def shares(together: int | None, samples: int) -> list[int | None]:
+    """A count split evenly so that the parts add up to it."""
+    if together is None or samples <= 1:
+        return [together] * samples
+    each, rest = divmod(together, samples)
+    return [each + (at < rest) for at in range(samples)]

@@ -3,7 +3,7 @@
 It answers the source's questions while it is walked (`sources.Known`), and takes in what it tells.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from indexer.changes import UNSETTLED, Found, History, Naming, Stamp, Tip, Trouble, plain_name
@@ -85,6 +85,14 @@ class Ledger:
         if place is None:
             return {}
         return self._stamps_of(place.pk)
+
+    def fingerprints(self) -> Iterator[tuple[str, str]]:
+        query = "SELECT path, fingerprint FROM places WHERE source = ? AND ref IS NULL ORDER BY path"
+        return self._database.execute(query, (self._source,))
+
+    def unfinished(self) -> Sequence[str]:
+        query = "SELECT path FROM places WHERE source = ? AND ended = 0 AND ref IS NULL"
+        return [path for (path,) in self._database.execute(query, (self._source,))]
 
     def inside(self, path: str) -> bool:
         below = "SELECT 1 FROM places WHERE source = ? AND path > ? AND path < ? AND ref IS NULL"

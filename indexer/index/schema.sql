@@ -185,7 +185,7 @@ CREATE TABLE sources (
   -- the sources of the settings, in their order
   id            INTEGER PRIMARY KEY,
   name          TEXT NOT NULL UNIQUE,
-  kind          TEXT NOT NULL,         -- git, folder, or repo: commits of code that name runs
+  kind          TEXT NOT NULL,         -- git, folder, agentevals, or repo: commits of code that name runs
   place         TEXT NOT NULL,
   tip           TEXT,                  -- git: what its refs were when it was read
   runs          INTEGER NOT NULL,      -- runs found in it
