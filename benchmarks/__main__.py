@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pygit2
 
-from benchmarks import freshness, million, peers, serving, trees
+from benchmarks import agentevals, freshness, million, peers, serving, trees
 from benchmarks.floors import stat_jobs
 from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task
 from indexer.protocols import Options
@@ -180,6 +180,10 @@ class Bench:
         """A million runs with ten trials each."""
         yield from million.lines(self.place / "million.db", 10_000 if self.quick else 1_000_000)
 
+    def agentevals(self) -> Iterator[Line]:
+        """A database of agentevals, in a PostgreSQL of its own."""
+        yield from agentevals.lines(self.db, 2_000 if self.quick else 100_000)
+
     def peers(self) -> Iterator[Line]:
         """`/api/runs?limit=50` against the lists of other tools; `indexer runs` pays for a whole process."""
         if not peers.installed():
@@ -265,6 +269,7 @@ LINES = (
     "freshness",
     "idle",
     "million",
+    "agentevals",
     "peers",
 )
 

@@ -19,6 +19,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from indexer.formats.agentevals import RESULTS, RUN
+
 TABLES = """
 CREATE SCHEMA {schema};
 SET search_path TO {schema};
@@ -155,13 +157,34 @@ SPEC = {
     "context": {"headers": {"Authorization": CANARY}},
     "sinks": [{"kind": "http_webhook", "url": f"https://u:{CANARY}@h/x", "headers": {"X-Auth": CANARY}}],
 }
-SUMMARY = {
+SUMMARY: dict[str, Any] = {
     "trace_count": 2, "agents": ["k8s_agent"], "errors": [CANARY],
     "performance_metrics": {
         "models": ["gpt-4.1-mini"],
         "tokens": {"total_prompt": 2203, "total_output": 139, "cache_read_tokens": 5, "cache_creation_tokens": 0},
     },
 }  # fmt: skip
+
+
+PATH = "evals/23b29240-0000-4000-8000-000000000001"
+
+
+def documents() -> dict[str, bytes]:
+    """A run with the results of two items, as the source hands it over, by path."""
+    run = {
+        "run_id": PATH.rpartition("/")[2], "status": "succeeded", "attempt": 1, "eval_set_id": "k8s", "trace_count": 2,
+        "created_at": "2026-01-05T09:00:00.250Z", "started_at": "2026-01-05T09:00:01.000Z",
+        "finished_at": "2026-01-05T09:00:09.000Z", "error": "a line",
+        "summary": {"trace_count": 2, "agents": ["k8s_agent"]} | SUMMARY["performance_metrics"],
+    }  # fmt: skip
+    results = [
+        {"eval_set_item_id": item, "evaluator_name": name, "evaluator_type": "builtin", "status": status,
+         "score": score, "created_at": "2026-01-05T09:00:08.000Z", "error_text": error}
+        for item, name, status, score, error in (
+            ("item-1", "trajectory", "passed", 1.0, None), ("item-1", "judge", "failed", 0.5, None),
+            ("item-2", "judge", "errored", None, "a line"))
+    ]  # fmt: skip
+    return {f"{PATH}/{RUN}": json.dumps(run).encode(), f"{PATH}/{RESULTS}": json.dumps(results).encode()}
 
 
 @contextmanager

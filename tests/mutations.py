@@ -14,6 +14,7 @@ from indexer.formats import recognise
 from indexer.index import file, rows
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.sources.folder import DiskFolder, Look
+from tests import agentevals
 from tests.formats.memory import MemoryFolder
 
 RealRun = tuple[str, dict[str, bytes], list[str]]
@@ -160,6 +161,8 @@ def read_mutated(number: int, count: int, fixtures: Path = OWN) -> dict[str, int
     for script in ("schema.sql", "lookups.sql", "indexes.sql"):
         file.run_script(database, script)
     runs = real_runs(fixtures)
+    if fixtures == OWN:
+        runs.append((agentevals.PATH, agentevals.documents(), list(agentevals.documents())))
     told = {"read": 0, "unreadable": 0}
     for _ in range(count):
         path, tree, inputs = random.choice(runs)

@@ -41,11 +41,13 @@ def until(what: Callable[[], Any]) -> None:
 class Watching:
     """A running watcher."""
 
-    def __init__(self, world: World, settings: str = SETTINGS, sweep: float = 60.0, **environment: str):
+    def __init__(
+        self, world: World, settings: str = SETTINGS, sweep: float = 60.0, poll: float = 5.0, **environment: str
+    ):
         self.world = world
         config = world.root / "indexer.toml"
         config.write_text(settings.format(db=world.db, repo=world.repo.path, local=world.local))
-        code = f"from indexer import cli, daemon; daemon.SWEEP = {sweep}; cli.main()"
+        code = f"from indexer import cli, daemon; daemon.SWEEP, daemon.POLL = {sweep}, {poll}; cli.main()"
         command = [sys.executable, "-c", code, "watch", "--config", str(config)]
         command += ["--log-format", "json"]
         with (world.root / "log").open("w") as log:

@@ -1,7 +1,7 @@
 """No secret reaches the index: which fields are kept is a list, and what is kept is masked."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +13,7 @@ from indexer.formats import recognise
 from indexer.project import find_project
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.settings import load
+from tests import agentevals
 from tests.bundles import at, bundle, row
 from tests.formats.memory import MemoryFolder
 from tests.jobs import config, job, trial
@@ -29,6 +30,16 @@ URL = f"https://user:{CANARY}pw@example.org/x"
 
 # of every text in every JSON file of a run: those that are kept
 KEPT = {
+    "agentevals": """
+        agentevals-results.json: *.error_text
+        agentevals-results.json: *.eval_set_item_id
+        agentevals-results.json: *.evaluator_name
+        agentevals-results.json: *.evaluator_type
+        agentevals-run.json: eval_set_id
+        agentevals-run.json: run_id
+        agentevals-run.json: summary.agents.*
+        agentevals-run.json: summary.models.*
+        """,
     "agentv": """
         benchmark.json: metadata.experiment
         index.jsonl: category
@@ -128,14 +139,16 @@ def runs(tool: str) -> Iterator[tuple[str, dict[str, bytes]]]:
         form = recognise(MemoryFolder(tree, path))
         if form is not None and tool == form.NAME:
             yield path, tree
-    failed = {
+    failed: dict[str, Mapping[str, str | bytes]] = {
+        "agentevals": agentevals.documents(),
         "agentv": at(
             "runs/e", bundle(name="e", rows=[row(status="execution_error", error="x", failure_reason_code="x")])
         ),
         "pier": at("jobs/e", job({"fizz__aaaaaaa": trial(reward=None, error="AgentError")})),
     }
     if tool in failed:
-        yield next(iter(failed[tool])).rpartition("/")[0], {name: text.encode() for name, text in failed[tool].items()}
+        files = {name: text if isinstance(text, bytes) else text.encode() for name, text in failed[tool].items()}
+        yield next(iter(files)).rpartition("/")[0], files
 
 
 @pytest.mark.slow
@@ -183,7 +196,7 @@ def plant(world: World) -> None:
     world.repo.commit({"a": "a"}, ref="refs/heads/main", message=f"fix {TOKEN} {URL}\n\n{trailers}", author=TOKEN)
 
 
-def test_secrets_are_nowhere(world: World, tmp_path: Path) -> None:
+def test_secrets_are_nowhere(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(world)
     remote = URL.replace("https:", "http:").replace("example.org", "127.0.0.1:9") + f"?private_token={OWN}"
     settings = SETTINGS + f"""
@@ -197,14 +210,15 @@ path = "{{repo}}"
 """  # fmt: skip
     config_file = world.root / "indexer.toml"
     config_file.write_text(settings.format(db=world.db, repo=world.repo.path, local=world.local))
-    environment = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "DATABASE_URL": URL, "API_KEY": OWN}
+    for name, value in {"XDG_CACHE_HOME": str(tmp_path / "cache"), "DATABASE_URL": URL, "API_KEY": OWN}.items():
+        monkeypatch.setenv(name, value)
     said = []
     commands = "sync", "status", "runs", "failures", "check", "leaderboard", "show latest", "show latest~1", "rebuild"
     for command in [*commands, "runs --json --all", "status --json", "failures --json", "changes", "history t1"]:
-        process = indexer(world.root, *command.split(), "--config", config_file, **environment)
+        process = indexer(world.root, *command.split(), "--config", config_file)
         assert "Traceback" not in process.stderr
         said.append(f"{command}: {process.stdout}{process.stderr}")
-    watching = Watching(world, settings, sweep=0.5, **environment)
+    watching = Watching(world, settings, sweep=0.5)
     try:
         world.write({"jobs/a/fizz__aaaaaaa/result.json": trial(reward=None, error="OtherError")})
         with serving(world) as server:

@@ -15,6 +15,8 @@ from indexer.settings import load
 from indexer.sources.agentevals import AgentevalsSource
 from tests.agentevals import CANARY, SUMMARY, Database, Server, server
 from tests.bundles import at, bundle
+from tests.jobs import job
+from tests.test_daemon import Watching
 from tests.worlds import World
 
 
@@ -285,6 +287,13 @@ def test_a_server_that_is_restarted(evals: World, postgres: Server, database: Da
     assert evals.column("SELECT error FROM sources WHERE name = 'evals'") == [None]
 
 
+LOCAL = """
+db = "{db}"
+[[source]]
+name = "local"
+kind = "folder"
+path = "{local}"
+"""
 SETTINGS = """
 [[source]]
 name = "evals"
@@ -318,6 +327,30 @@ def test_settings(world: World, database: Database, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(SourceError, match=r"pip install 'indexer\[postgres\]'"):
         source("dsn = 'host=/x'").open()
+
+
+def test_it_is_watched(world: World, postgres: Server, database: Database) -> None:
+    first = database.run("queued", created_at="now")
+    settings = LOCAL + SETTINGS + "dsn_env = 'EVALS'\n"
+    watching = Watching(world, settings, poll=0.1, EVALS=f"{database.dsn} password={CANARY}")
+    try:
+        watching.sees("SELECT status FROM runs", "queued")
+        for status in ("running", "succeeded"):
+            database.execute(f"UPDATE run SET status = '{status}', finished_at = now()")
+            watching.sees("SELECT status FROM runs", {"succeeded": "completed"}.get(status, status))
+        postgres.stop()
+        try:
+            watching.sees("SELECT error LIKE '%No such file%' FROM sources WHERE name = 'evals'", 1)
+            world.write(at("jobs/a", job()))
+            watching.sees("SELECT path FROM runs ORDER BY path = 'jobs/a'", first, "jobs/a")
+        finally:
+            postgres.start()
+        watching.sees("SELECT error FROM sources WHERE name = 'evals'", None)
+        second = database.run("running", created_at="now")
+        watching.sees(f"SELECT status FROM runs WHERE path = '{second}'", "running")
+    finally:
+        assert watching.stop() == 0
+    assert CANARY not in world.content() + (world.root / "log").read_text()
 
 
 def test_a_schema_of_another_name(world: World, postgres: Server) -> None:
