@@ -125,12 +125,14 @@ class Hang(BaseException):
 
 
 @contextmanager
-def no_hang() -> Iterator[None]:
+def no_hang(limit: float = CPU_LIMIT) -> Iterator[None]:
+    """Raises Hang when more seconds of processor time are spent inside."""
+
     def stop(*_: object) -> None:
-        raise Hang(f"more than {CPU_LIMIT:.0f} s of processor time")
+        raise Hang(f"more than {limit:.0f} s of processor time")
 
     old = signal.signal(signal.SIGVTALRM, stop)
-    signal.setitimer(signal.ITIMER_VIRTUAL, CPU_LIMIT)
+    signal.setitimer(signal.ITIMER_VIRTUAL, limit)
     try:
         yield
     finally:

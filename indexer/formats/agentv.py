@@ -29,7 +29,7 @@ from indexer.formats.agentv_documents import (
     UsageSources,
 )
 from indexer.formats.documents import read_document, shares
-from indexer.formats.masking import error_line, error_type, masked
+from indexer.formats.masking import error_line, error_type, masked_tag
 from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
 from indexer.records import Reported, Run, RunState, Score, Tags, Trial, TrialStatus, seconds_between, utc
 
@@ -259,12 +259,14 @@ def _read_tags(folder: Folder, torn: dict[str, str]) -> tuple[Tags | None, int]:
         except Unreadable as error:
             torn[TAGS] = error.message
             return None, len(data)
-        return Tags(tags=[tag for tag in document.tags if tag], updated_at=document.updated_at), len(data)
+        return Tags(tags=[masked_tag(tag) for tag in document.tags if tag], updated_at=document.updated_at), len(data)
     return None, 0
 
 
 def _authored(metadata: Metadata) -> list[str]:
-    return [masked(f"{key}={value}") for key, value in (metadata.tags or {}).items() if key != "experiment" and value]
+    return [
+        masked_tag(f"{key}={value}") for key, value in (metadata.tags or {}).items() if key != "experiment" and value
+    ]
 
 
 def _reported(aggregate: Aggregate) -> dict[str, Reported]:

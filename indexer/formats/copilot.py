@@ -208,7 +208,7 @@ def _live_trials(folder: Folder, options: Options, torn: dict[str, str]) -> Iter
             yield Trial(trial="", status="running", target=variant.name, test_id=task, attempt=int(number))
             continue
         metrics = read_or_note(folder, f"{place}/metrics.json", Metrics, _FILE_LIMIT, torn) or Metrics()
-        secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error else []
+        secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error and known else []
         trial = _trial(variant, task, meta, metrics, options, secrets)
         if not known:
             trial.error = None  # what to mask in it is not known yet

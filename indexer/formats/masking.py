@@ -7,6 +7,7 @@ only what can be nothing else: a test may well be called `sk-learn-regression`.
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -16,53 +17,64 @@ MASK = "***"
 LENGTH = 200
 SHORTEST_SECRET = 6
 _READ, _LINE = 20_000, 1_000  # characters of a message, and of its first line, that are looked at
+_LONG_VALUE = 10_000  # characters of an argument of whose lines each may be a secret
 
-_URL_CREDENTIALS = re.compile(r"(?<=//)(?:[^\s:/]*:\S*(?=@)|[^\s/@]+(?=@))")
-_CREDENTIALS = re.compile(r"(?<![\w@./-])[\w.+-]+:[^\s@:/]{3,}(?=@[A-Za-z0-9])(?!@sha256:)")  # user:password@host
-# nothing else looks like these
-_SURE_TOKENS = re.compile(
-    r"""
-      sk-(?:ant|proj|svcacct|or-v1)-[A-Za-z0-9_-]{16,}  # Anthropic, OpenAI, OpenRouter
-    | gh[oprsu]_[A-Za-z0-9]{16,} | github_pat_\w{16,}  # GitHub
-    | gl[a-z]{2,8}-[\w-]{16,} | hf_[A-Za-z0-9]{16,} | npm_[A-Za-z0-9]{16,} | pypi-[\w-]{16,}  # GitLab, Hugging Face
-    | xox[abeoprs]-[\w-]{8,} | xapp-[\w-]{8,} | hooks\.slack\.com/services/[\w/]+  # Slack
-    | \bA(?:KI|SI)A[A-Z0-9]{16}\b | AIza[\w-]{30,} | ya29\.[\w-]{16,}  # AWS, Google
-    | \b(?:gsk_|xai-|tvly-|sntrys_|SG\.)[\w.-]{16,} | ATATT[\w-]{16,}  # Groq, xAI, Tavily, Sentry, SendGrid, Atlassian
-    | eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*)?  # JSON web token
-    """,
+# every repetition has a limit, so that no text takes long
+_URL_CREDENTIALS = re.compile(r"(?<=//)(?:[^\s:/]{0,200}:\S{0,500}(?=@)|[^\s/@]{1,200}(?=@))")
+_PASSWORD = re.compile(r"//[^\s:/@]{0,200}:([^\s/@]{1,500})@")
+_LOGIN = re.compile(  # user:password@host
+    r"(?<![\w@./+:-])[\w.+-]{1,100}:(?=[^\s@]{0,100}\d|[^\s@]{8})[^\s@:/]{3,200}(?=@[A-Za-z])(?!@sha256:)"
+)
+_AT = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"  # where a token begins, also after an escaped line break
+_UNMISTAKABLE = re.compile(
+    rf"""{_AT}(?:
+      sk-(?:ant|proj|svcacct|or-v1)-(?=[\w-]{{0,100}}\d)[\w-]{{16,400}}  # Anthropic, OpenAI, OpenRouter
+    | gh[oprsu]_[A-Za-z0-9]{{16,400}} | github_pat_\w{{16,400}}  # GitHub
+    | glpat-(?=[\w-]{{0,100}}\d)[\w-]{{16,400}} | xox[abeoprs]-\d[\w-]{{8,400}}  # GitLab, Slack
+    | A(?:KI|SI)A[A-Z0-9]{{16}}(?![A-Za-z0-9]) | AIza[\w-]{{30,400}}  # AWS, Google
+    | eyJ[\w-]{{8,2000}}\.[\w-]{{8,2000}}(?:\.[\w-]{{0,2000}})?  # JSON web token
+    )""",
     re.VERBOSE,
 )
-_TOKENS = re.compile(r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))(?:sk|pk|rk)[-_][A-Za-z0-9_-]{8,}")  # OpenAI, Stripe and others
-_SHORTEST_TOKEN = 12
+_LIKELY = re.compile(
+    rf"""{_AT}(?:
+      (?:sk|pk|rk)[-_][\w-]{{8,400}}  # OpenAI, Stripe and others
+    | (?=[\w.-]{{0,100}}\d)(?:
+        gl(?:pat|dt|rt|ptt|cbt|ft|soat|imt|agent|oas)-[\w-]{{16,400}}  # GitLab
+      | (?:hf_|npm_|gsk_|pypi-|xai-|tvly-|sntrys_|SG\.|ATATT|ya29\.|xox[abeoprs]-|xapp-)[\w.-]{{8,2000}} )
+    | hooks\.slack\.com/services/[\w/]{{1,200}}
+    )""",
+    re.VERBOSE,
+)
+_QUOTED = r"""(?: (?<=")(?:\\.|[^"\\]){4,1000} | (?<=')(?:\\.|[^'\\]){4,1000} | [^\s"'&;,]{4,1000} )"""
 _NAMED = re.compile(
-    r"""
+    rf"""
     ( (?:api[-_]?key|token|secret|passw(?:or)?d|passwd|passphrase|pwd|credentials?|authorization|cookie
-        |(?:access|private|account)[-_]?key|signature)[\w-]*
-      ["']? (?: \s*[:=]\s* | \s+(?=\S*\d) ) \[?
-      ["']? (?:(?:bearer|basic|token|apikey|digest|negotiate|aws4-hmac-sha256)\s+)? ["']?
-    | \b(?:bearer|basic)\s+ ["']?
-    | [?&](?:key|sig|code)= | \b\w*(?:pass|_pw)=["']? | \bsshpass\s+-p\s* | \s-u\s+[^\s:]+: )
-    (?: (?<=")[^"]{4,} | (?<=')[^']{4,} | [^\s"'&;,]{4,} )
+        |(?:access|private|account)[-_]?key|signature)[\w-]{{0,40}}
+      ["']? (?: \s{{0,20}}[:=]\s{{0,20}} | \s{{1,20}}(?=\S{{0,100}}\d) ) \[?
+      ["']? (?:(?:bearer|basic|token|apikey|digest|negotiate|aws4-hmac-sha256)\s{{1,20}})? ["']?
+    | \bbearer\s{{1,20}}["']? | \bbasic\s{{1,20}}(?=\S{{0,100}}[\d=]) | [?&](?:key|sig|code)=
+    | (?<!\w)(?:\w{{1,40}}_)?(?:pass|pw)=["']? | \bsshpass\s{{1,20}}-p\s{{0,20}} | \s-u\s{{1,20}}[^\s:]{{1,100}}: )
+    {_QUOTED}
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_NAMED_TAG = re.compile(r"((?:api|access|private)[-_]?key|passw(?:or)?d|secret|token)=(?=.{0,100}\D).{6,1000}", re.I)
+_SHORTEST_TOKEN = 12
 _TYPE = re.compile(r"[A-Za-z_][\w.:-]{0,99}")
 
 _SECRET_KEYS = frozenset(
     {"kwargs", "env", "headers", "invocation", "argv", "args", "extra_args", "command", "api_key", "bearer_token"}
 )
-_PASSWORD = re.compile(r"//[^\s:/@]*:(\S+)@")
 
 
 def secrets_in(data: bytes | None) -> list[str]:
-    """The texts that a document holds as arguments and environment of what was run; empty if it is no JSON.
+    """The texts that a document holds as arguments and environment of what was run; empty without a document.
 
-    Of NAME=secret, `Header: secret` and URLs with a password it is also the secret alone.
+    Of NAME=secret, `Header: secret` and URLs with a password it is also the secret alone. Raises ValueError for what
+    is no JSON: nobody knows then what has to be masked.
     """
-    try:
-        return list(_texts(from_json(data or b"null"), within=False))
-    except ValueError:
-        return []
+    return list(_texts(from_json(data or b"null"), within=False))
 
 
 def _texts(value: Any, within: bool) -> Iterator[str]:
@@ -73,29 +85,56 @@ def _texts(value: Any, within: bool) -> Iterator[str]:
         for inside in value:
             yield from _texts(inside, within)
     elif isinstance(value, str):
-        yield from _PASSWORD.findall(value)
-        if within:
-            yield value
-            for line in value.splitlines():
-                yield from (line, line.partition("=")[2], line.rpartition("=")[2], line.partition(":")[2].strip())
-                yield line.partition(" ")[2] if line.startswith(("Bearer ", "Basic ", "Token ")) else ""
+        if "@" in value:
+            yield from _PASSWORD.findall(value[:_LONG_VALUE])
+        if within and len(value) <= _READ:
+            yield from _forms(value)
             if value[:1] in ("{", "["):
-                yield from secrets_in(b'{"env": %s}' % value.encode("utf-8", "surrogatepass"))
-    elif within and not isinstance(value, bool) and value is not None:
+                yield from _texts_in_text(value)
+    elif within and value is not None and not isinstance(value, bool):
         yield str(value)
 
 
+def _forms(value: str) -> Iterator[str]:
+    """How a value may be told in an error: whole, one of its lines, or the secret in `NAME=secret` and the like."""
+    yield value
+    for line in value.splitlines() if len(value) <= _LONG_VALUE else ():
+        yield from (line, line.partition("=")[2], line.rpartition("=")[2], line.partition(":")[2].strip())
+        yield line.partition(" ")[2] if line.startswith(("Bearer ", "Basic ", "Token ")) else ""
+
+
+def _texts_in_text(value: str) -> Iterator[str]:
+    """The texts of JSON inside a value."""
+    try:
+        waiting = [from_json(value.encode("utf-8", "surrogatepass"))]
+    except ValueError:
+        return
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict | list):
+            waiting.extend(each.values() if isinstance(each, dict) else each)
+        elif isinstance(each, str):
+            yield from _forms(each)
+
+
+@lru_cache(8192)
 def masked_name(text: str) -> str:
     """A name without the user and password of a URL, and without what can be nothing but a token."""
-    if len(text) < _SHORTEST_TOKEN:
-        return text
-    return _SURE_TOKENS.sub(MASK, _URL_CREDENTIALS.sub(MASK, text) if "@" in text else text)
+    if "@" in text:
+        text = _URL_CREDENTIALS.sub(MASK, text)
+    return text if len(text) < _SHORTEST_TOKEN else _UNMISTAKABLE.sub(MASK, text)
 
 
+@lru_cache(8192)
 def masked(text: str) -> str:
-    """Words of people or tools, without credentials and what looks like a token."""
+    """Words of people or tools, without credentials of URLs and what looks like a token."""
     text = masked_name(text)
-    return _NAMED.sub(rf"\1{MASK}", _TOKENS.sub(MASK, _CREDENTIALS.sub(MASK, text)))
+    return text if len(text) < _SHORTEST_TOKEN else _LIKELY.sub(MASK, text)
+
+
+def masked_tag(tag: str) -> str:
+    """A tag, without a token, and without the value that it is given as a secret's."""
+    return _NAMED_TAG.sub(rf"\1={MASK}", masked(tag))
 
 
 def error_line(text: str | None, secrets: Iterable[str] = ()) -> str | None:
@@ -113,7 +152,8 @@ def error_line(text: str | None, secrets: Iterable[str] = ()) -> str | None:
     line = next(iter(text.strip().splitlines()), "")
     if len(line) > _LINE:
         line = line[:_LINE].rpartition(" ")[0] or line[:LENGTH]  # the last word is not whole
-    return masked(line).rstrip()[:LENGTH] or None
+    line = _NAMED.sub(rf"\1{MASK}", _LOGIN.sub(MASK, masked(line)))
+    return line.rstrip()[:LENGTH] or None
 
 
 def error_type(text: str | None) -> str | None:

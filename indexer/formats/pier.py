@@ -243,7 +243,7 @@ class _TrialReader:
         self._folder, self._options, self._earlier, self._torn = folder, options, earlier, torn
         self._unfinished: TrialStatus = unfinished
         self._argv: list[str] | None = None
-        # by what these files hold the texts of errors are masked
+        # what these files hold is masked in the errors of all trials
         self._same_secrets = earlier.unchanged("config.json") and earlier.unchanged("lock.json")
         self.job_id: str | None = None
         self.saw_harbor = False
@@ -326,10 +326,13 @@ class _TrialReader:
             return None
         if not self._torn.keys().isdisjoint(("config.json", "lock.json")):
             return None  # what to mask is not known
-        if self._argv is None:
-            files = ("config.json", "lock.json")
-            self._argv = [text for file in files for text in secrets_in(self._folder.read(file, _CONFIG_LIMIT))]
-        own = secrets_in(self._folder.read(path, _TRIAL_LIMIT))
+        try:
+            if self._argv is None:
+                files = ("config.json", "lock.json")
+                self._argv = [text for file in files for text in secrets_in(self._folder.read(file, _CONFIG_LIMIT))]
+            own = secrets_in(self._folder.read(path, _TRIAL_LIMIT))
+        except ValueError:
+            return None
         return error_line(exception.exception_message, [*self._argv, *own])
 
 

@@ -137,11 +137,12 @@ class AgentevalsSource:
         self.place = self._describe()
 
     def open(self) -> None:
+        was_open = self._connection is not None
         try:
             with self._errors():
                 self._require_known()
         except SourceError:
-            if self._connection is not None:
+            if not was_open or self._connection is not None:
                 raise
             with self._errors():  # the server may have been restarted since
                 self._require_known()
@@ -178,12 +179,12 @@ class AgentevalsSource:
         path, fingerprint = next(indexed, (None, ""))
         with cursor.connection.cursor("indexer") as rows:
             rows.itersize = 5000
-            for run, now in rows.execute(_ALL):
+            for run, new in rows.execute(_ALL):
                 while path is not None and path < run:
                     yield Gone(None, path)
                     path, fingerprint = next(indexed, (None, ""))
-                if path != run or fingerprint != now:
-                    waiting.append((run, now))
+                if path != run or fingerprint != new:
+                    waiting.append((run, new))
                 if path == run:
                     path, fingerprint = next(indexed, (None, ""))
                 if len(waiting) == _BATCH:
@@ -198,7 +199,7 @@ class AgentevalsSource:
         live = set(known.unfinished())
         rows = cursor.execute(_SOME, {"live": sorted(live), "since": since}).fetchall()
         yield from (Gone(None, path) for path in sorted(live - {run for run, _ in rows}))
-        changed = [(run, now) for run, now in rows if known.fingerprint(None, run) != now]
+        changed = [(run, new) for run, new in rows if known.fingerprint(None, run) != new]
         for at in range(0, len(changed), _BATCH):
             yield from self._found(cursor, changed[at : at + _BATCH])
 

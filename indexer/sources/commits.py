@@ -15,7 +15,7 @@ from typing import IO
 
 from indexer.changes import Advance, Change, Known, Missing, NamedCommit, Naming, Tip, Trouble
 from indexer.errors import SourceError
-from indexer.formats.masking import error_line, masked
+from indexer.formats.masking import error_line, masked_name
 from indexer.sources.git import GitSource, history_id, shallow_boundary
 from indexer.sources.history import git_environment
 
@@ -105,7 +105,7 @@ def _commits(listed: IO[bytes]) -> Iterator[NamedCommit]:
     for sha, seconds, subject, *trailers in _records(listed):
         for prefix, values in zip(_TRAILERS.values(), trailers, strict=True):
             for name in dict.fromkeys(values.split("\n")):
-                if name and len(name) <= LONGEST_NAME and name.isprintable() and masked(name) == name:
+                if name and len(name) <= LONGEST_NAME and name.isprintable() and masked_name(name) == name:
                     when = int(seconds) if _SECONDS.fullmatch(seconds) else None
                     yield NamedCommit(prefix + name, sha, when, error_line(subject))
 

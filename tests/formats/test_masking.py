@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from indexer.formats.masking import LENGTH, error_line, masked_name, secrets_in
+from indexer.formats.masking import LENGTH, error_line, masked, masked_name, masked_tag, secrets_in
+from tests.mutations import no_hang
 
 
 @pytest.mark.parametrize(
@@ -53,9 +54,56 @@ def test_the_runs_own_secrets_are_masked_longest_first_and_short_words_stay() ->
     assert error_line("hunter2hunter2 said hunter2 to a", ["hunter2", "hunter2hunter2", "a"]) == "*** said *** to a"
 
 
-def test_names_keep_what_may_be_a_name() -> None:
-    assert masked_name("sk-learn-regression") == "sk-learn-regression"
+NAMES = (
+    "sk-learn-regression", "english-grammar-correction-a", "wrangling-csv-files-with-pandas", "SG.engine-comparison-10",
+    "glossary-lookup-with-context", "pypi-package-installation-1", "xai-grok-4-fast-reasoning", "npm:react@18.2.0",
+    "npm_installdependencies", "task-proj-alpha-beta-gamma-delta", "model:large@high", "claude-code@1.2.3",
+    "git@github.com:a/b",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_keep_what_may_be_a_name(name: str) -> None:
+    assert masked_name(name) == name
+    if ":" in name:
+        assert error_line(name) == name
+
+
+def test_names_lose_what_can_be_nothing_else() -> None:
     assert masked_name("https://u:pw@h/x and ghp_0123456789abcdefABCDEF") == "https://***@h/x and ***"
+    assert masked_name("db://u:p@h") == "db://***@h"
+
+
+@pytest.mark.parametrize("tag", ["tokens=4000", "pass=always", "team=support", "token=128000", "sk=1"])
+def test_tags_keep_what_is_no_secret(tag: str) -> None:
+    assert masked_tag(tag) == tag
+
+
+@pytest.mark.parametrize("tag", ["api_key=hunter22", "password=correct horse", "key=sk-abcdefghijk1"])
+def test_tags_lose_secrets(tag: str) -> None:
+    assert masked_tag(tag).endswith("=***")
+
+
+PARTS = (
+    "a", ":", "//", "x@", "//a:", "'", '"', "@//:", "+", "a+:", "api-key", "token-", "token ", "signature", "eyJ",
+    "eyJ-a.", "gh", "sk-", " -u ", "pass=", "basic ", "\\n", "[", "secret=\"", "https://a:b", "[[", "\n", "=",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_text_takes_long(part: str) -> None:
+    text = part * (20_000 // len(part))
+    with no_hang(2.0):
+        for mask in (masked_name, masked, masked_tag, error_line):
+            mask(text)
+        list(secrets_in(json.dumps({"env": {"A": text, "B": [text, text[:9000]]}}).encode()))
+
+
+def test_json_in_arguments_may_be_nested_deep() -> None:
+    value: object = "hunter22"
+    for _ in range(8):
+        value = json.dumps([[[[[[[[[[value]]]]]]]]]])
+    assert isinstance(secrets_in(json.dumps({"env": {"A": value}}).encode()), list)
 
 
 @pytest.mark.parametrize(
