@@ -49,8 +49,8 @@ LONGEST_PAUSE = 600.0
 """Seconds at most between two fetches from a remote that fails."""
 POLL = 5.0
 """Seconds between two looks at the refs of a repository, where no event tells that they moved."""
-SHORT = ""
-"""Where to look in a database for what is new, live or just ended; None is everything there, too."""
+_NEW = ""
+"""Stands among the paths of a database for what is new, live or just ended there."""
 _FIRST_RETRY, _LAST_RETRY = 0.1, 60.0
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -102,14 +102,20 @@ class Daemon:
         with file.locked(self._db, "watch"), self._signals() as busy:
             with Watches(self._happened.add, self._happened.lose) as watches, suppress(_Stop):
                 self._follow(watches)  # before the first look, so that nothing falls between
+                for source in self._sources:
+                    if isinstance(source, AgentevalsSource):
+                        with suppress(SourceError):
+                            source.fetch()  # from now on nobody but a thread waits for it
+                        source.kept = True
                 with busy():
                     self._catch_up()
                 self._follow(watches)
                 self._next_sweep = time.monotonic()
                 for source in self._sources:
                     if isinstance(source, CloneSource) and source.name in self._fetch_pauses:
-                        pause = self._fetch_pauses[source.name]
-                        threading.Thread(target=self._keep_fetching, args=(source, pause), daemon=True).start()
+                        self._start(self._keep_fetching, source, self._fetch_pauses[source.name], LONGEST_PAUSE)
+                    elif isinstance(source, AgentevalsSource):
+                        self._start(self._keep_fetching, source, POLL, _LAST_RETRY)
                 _notify("READY=1")
                 while not self._happened.stopped:
                     self._turn(watches, busy)
@@ -192,8 +198,10 @@ class Daemon:
         place.looked = {path: when for path, when in place.looked.items() if ended - when < AGAIN}
         if rest:
             place.looked.update(dict.fromkeys([None] if paths is None else paths, ended))
-        if not isinstance(place.source, FolderSource) or place.failing is not None:
-            self._later(place, *self._poll(place, ended))
+        if isinstance(place.source, AgentevalsSource):
+            return  # a thread tells when to look again
+        if place.failing is not None or not isinstance(place.source, FolderSource):
+            self._later(place, None, ended + POLL)
             return
         unreadable = self._unreadable(place) | self._young(place, paths or [])
         for path in list(place.retries):
@@ -202,16 +210,6 @@ class Daemon:
         for path in unreadable if paths is None else unreadable & set(paths):
             pause = place.retries[path] = min(2 * place.retries.get(path, _FIRST_RETRY / 2), _LAST_RETRY)
             self._later(place, path, ended + pause)
-
-    def _poll(self, place: _Place, now: float) -> tuple[str | None, float]:
-        """Where and when to look next, for a source that no event tells of."""
-        if not isinstance(place.source, AgentevalsSource):
-            return None, now + POLL
-        if place.failing is None:
-            place.retries.clear()
-            return SHORT, now + POLL
-        pause = place.retries[SHORT] = min(2 * place.retries.get(SHORT, POLL / 2), _LAST_RETRY)
-        return None, now + pause  # one that does not answer keeps everybody waiting
 
     def _young(self, place: _Place, paths: Sequence[str]) -> set[str]:
         """Those of the paths that look like a run but do not tell yet what they are."""
@@ -278,6 +276,9 @@ class Daemon:
             return
         for place in self._places.values():
             if not is_within(path, place.root):
+                continue
+            if isinstance(place.source, AgentevalsSource):
+                self._soon(place, _NEW)
                 continue
             if not isinstance(place.source, FolderSource):
                 if not path.endswith(".lock"):
@@ -378,7 +379,10 @@ class Daemon:
             for path in new if inside else [folder]:
                 self._soon(place, path or None)
 
-    def _keep_fetching(self, source: CloneSource, pause: float) -> None:
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=work, args=arguments, daemon=True).start()
+
+    def _keep_fetching(self, source: CloneSource | AgentevalsSource, pause: float, longest: float) -> None:
         """In a thread of its own: fetch now and then, more seldom while it fails."""
         failed, wait = 0, 0.0
         while not self._happened.stopped:
@@ -389,7 +393,7 @@ class Daemon:
                 failed = 0
             except SourceError:
                 failed = min(failed + 1, 16)
-            wait = min(pause * 2**failed, max(pause, LONGEST_PAUSE)) * random.uniform(0.9, 1.1)
+            wait = min(pause * 2**failed, max(pause, longest)) * random.uniform(0.9, 1.1)
             if moved or source.error != before:
                 self._happened.add(self._places[source.name].root, True)
 

@@ -174,7 +174,7 @@ def documents() -> dict[str, bytes]:
     run = {
         "run_id": PATH.rpartition("/")[2], "status": "succeeded", "attempt": 1, "eval_set_id": "k8s", "trace_count": 2,
         "created_at": "2026-01-05T09:00:00.250Z", "started_at": "2026-01-05T09:00:01.000Z",
-        "finished_at": "2026-01-05T09:00:09.000Z", "error": "a line",
+        "finished_at": "2026-01-05T09:00:09.000Z",
         "summary": {"trace_count": 2, "agents": ["k8s_agent"]} | SUMMARY["performance_metrics"],
     }  # fmt: skip
     results = [
@@ -184,7 +184,10 @@ def documents() -> dict[str, bytes]:
             ("item-1", "trajectory", "passed", 1.0, None), ("item-1", "judge", "failed", 0.5, None),
             ("item-2", "judge", "errored", None, "a line"))
     ]  # fmt: skip
-    return {f"{PATH}/{RUN}": json.dumps(run).encode(), f"{PATH}/{RESULTS}": json.dumps(results).encode()}
+    return {
+        f"{PATH}/{RUN}": json.dumps(run).encode(),
+        f"{PATH}/{RESULTS}": json.dumps({"error": "a line", "results": results}).encode(),
+    }
 
 
 @contextmanager

@@ -31,10 +31,10 @@ URL = f"https://user:{CANARY}pw@example.org/x"
 # of every text in every JSON file of a run: those that are kept
 KEPT = {
     "agentevals": """
-        agentevals-results.json: *.error_text
-        agentevals-results.json: *.eval_set_item_id
-        agentevals-results.json: *.evaluator_name
-        agentevals-results.json: *.evaluator_type
+        agentevals-results.json: results.*.error_text
+        agentevals-results.json: results.*.eval_set_item_id
+        agentevals-results.json: results.*.evaluator_name
+        agentevals-results.json: results.*.evaluator_type
         agentevals-run.json: eval_set_id
         agentevals-run.json: run_id
         agentevals-run.json: summary.agents.*

@@ -1,19 +1,20 @@
 """Runs of agentevals, as `sources.agentevals` takes them from its database: a document of the run, one of its results.
 
 `agentevals-run.json` holds columns of the table `run` with some paths of its `spec` and `summary`,
-`agentevals-results.json` a list of rows of `result`. An item of the eval set is a trial, an evaluator's result a score.
-The summary tells agents, models and tokens for all items together: the names stand in each trial, tokens are split.
+`agentevals-results.json` the run's error and rows of `result`. An item of the eval set is a trial, an evaluator's
+result a score. The summary tells agents, models and tokens for all items together: the names stand in each trial,
+tokens are split.
 """
 
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
 from indexer.formats.documents import Count, Document, Number, Text, Time, Words, read_document, shares
-from indexer.formats.masking import error_line
+from indexer.formats.masking import error_line, masked_name
 from indexer.protocols import Earlier, Folder, Options, Unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between
 
@@ -56,7 +57,7 @@ class RunDocument(Document):
 
 
 class Result(Document):
-    eval_set_item_id: Text
+    eval_set_item_id: Annotated[str, Field(max_length=10_000)] | None = None
     evaluator_name: Words | None = None
     evaluator_type: Words | None = None
     status: Text | None = None
@@ -66,7 +67,8 @@ class Result(Document):
 
 
 class Results(Document):
-    results: Annotated[list[Result | None], Field(max_length=1_000_000)]
+    error: str | None = None
+    results: Annotated[list[Result | None], Field(max_length=1_000_000)] | None = None
 
 
 def recognises(folder: Folder) -> bool:
@@ -113,8 +115,8 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     if data is None:
         return None
     run = read_document(RunDocument, RUN, data)
-    rows = folder.read(RESULTS, _RESULTS_LIMIT) or b"[]"
-    results = read_document(Results, RESULTS, b'{"results": %s}' % rows).results
+    rows = folder.read(RESULTS, _RESULTS_LIMIT) or b"{}"
+    results = read_document(Results, RESULTS, rows).results or []
     if run.created_at is None:
         raise Unreadable(RUN, "no-time", "nothing tells when this run began")
     state = _STATES.get(run.status, "running")
@@ -144,16 +146,18 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
 def _trials(run: RunDocument, summary: Summary, results: Sequence[Result], options: Options) -> list[Trial]:
     items: dict[str, list[Result]] = {}
     for result in results:
-        items.setdefault(result.eval_set_item_id, []).append(result)
+        if result.eval_set_item_id is not None:
+            items.setdefault(result.eval_set_item_id, []).append(result)
+    names = _named_apart(items)
     tokens = summary.tokens or Tokens()
     prompt, output = shares(tokens.total_prompt, len(items)), shares(tokens.total_output, len(items))
     read, written = shares(tokens.cache_read_tokens, len(items)), shares(tokens.cache_creation_tokens, len(items))
     agents, models = joined(summary.agents or ()), joined(summary.models or ())
     return [
         Trial(
-            trial=item,
+            trial=names[item],
             suite=run.eval_set_id,
-            test_id=item,
+            test_id=names[item],
             target=agents,
             agent=agents,
             model=models,
@@ -170,6 +174,17 @@ def _trials(run: RunDocument, summary: Summary, results: Sequence[Result], optio
         )
         for at, (item, of_item) in enumerate(items.items())
     ]
+
+
+def _named_apart(items: Iterable[str]) -> dict[str, str]:
+    """The names of items as they may be kept; a second one that is masked to the same gets `#2`."""
+    names: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for item in items:
+        name = masked_name(item)
+        seen[name] = seen.get(name, 0) + 1
+        names[item] = name if seen[name] == 1 else f"{name}#{seen[name]}"
+    return names
 
 
 def _verdict(results: Sequence[Result]) -> TrialStatus:

@@ -1,21 +1,24 @@
 """Runs in the PostgreSQL database of agentevals (tables `run` and `result` of its schema, migrations 1 and 2).
 
 No column there is written with every change, and `created_at` comes from the clocks of several hosts. But PostgreSQL
-gives each version of a row the number of the transaction that wrote it (`xmin`), so the fingerprint of a run is that of
-its row with the count and the sum of those of its results: every insert and update makes the sum greater. A whole look
-compares the fingerprints of all runs, sorted by id, with those of the index; a short one those of new, live and
+gives each version of a row the number of the transaction that wrote it (`xmin`), so the fingerprint of a run hashes
+that of its row and those of its results, beside the identity of the server, since each begins anew to count. A whole
+look compares the fingerprints of all runs, sorted by id, with those of the index; a short one those of new, live and
 just-ended runs. Only runs that differ are read.
 
 Each look is one read-only transaction with one snapshot, on the source's only connection. Columns and JSON paths are
 taken by name, never a whole `spec`, which holds traces and secrets; texts of errors are masked before they leave here.
 """
 
+import itertools
 import json
+import logging
+import re
+import threading
 import uuid
 import weakref
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -33,18 +36,24 @@ MIGRATIONS = range(1, 3)
 """Versions of agentevals' tables that are known."""
 OVERLAP = 600
 """Seconds before the last look in which a short one searches for runs that came or ended."""
+PATIENCE = 5.0
+"""Seconds to wait for a server to take a connection, or for another thread to be done with it."""
 
 _BATCH = 200
-_SETTINGS = """
-SELECT set_config('search_path', quote_ident(%s), true), set_config('statement_timeout', '300s', true),
-       set_config('lock_timeout', '10s', true), set_config('idle_in_transaction_session_timeout', '600s', true)
-"""
+_ERROR_LENGTH = 4000
 _CONNECTION = {
-    "application_name": "indexer", "connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000,
-    "prepare_threshold": None, "autocommit": True,
+    "application_name": "indexer", "client_encoding": "utf8", "connect_timeout": int(PATIENCE), "keepalives_idle": 30,
+    "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
 }  # fmt: skip
+_SETTINGS = """
+SELECT set_config('search_path', quote_ident(%s), true), set_config('datestyle', 'ISO', true),
+       set_config('statement_timeout', '300s', true), set_config('lock_timeout', '2s', true),
+       set_config('idle_in_transaction_session_timeout', '600s', true)
+"""
 
-_TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+_TIME = """
+CASE WHEN {0} >= '0001-01-01Z' AND {0} < '9999-12-31Z'
+THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END"""
 # what is large is cut off first, since each expression unpacks the whole document
 _RUNS = f"""
 SELECT run_id::text, jsonb_build_object(
@@ -59,10 +68,14 @@ SELECT run_id::text, jsonb_build_object(
             'total_output', summary #> '{{performance_metrics,tokens,total_output}}',
             'cache_read_tokens', summary #> '{{performance_metrics,tokens,cache_read_tokens}}',
             'cache_creation_tokens', summary #> '{{performance_metrics,tokens,cache_creation_tokens}}'))
-), left(error, 20000), jsonb_build_array(spec -> 'context', spec -> 'sinks', spec -> 'target')::text
+)::text, left(error, {_ERROR_LENGTH}), jsonb_build_object(
+    'env', jsonb_build_array(spec -> 'context', spec -> 'sinks', spec -> 'credential_refs'),
+    'eval_config', spec -> 'eval_config', 'target', spec -> 'target')::text
 FROM (
     SELECT run_id, status, attempt, created_at, started_at, finished_at, error, summary,
-           spec #- '{{target,inline}}' AS spec
+           CASE WHEN jsonb_typeof(spec) <> 'object' THEN NULL
+                WHEN jsonb_typeof(spec -> 'target') <> 'object' THEN spec - 'target'
+                ELSE spec #- '{{target,inline}}' END AS spec
     FROM run WHERE run_id = ANY(%s::uuid[]) OFFSET 0
 ) AS run
 """
@@ -70,23 +83,40 @@ _RESULT = ("eval_set_item_id", "evaluator_name", "evaluator_type", "status", "sc
 _RESULTS = f"""
 SELECT run_id::text, eval_set_item_id, evaluator_name, evaluator_type, status,
        CASE WHEN score NOT IN ('NaN', 'Infinity', '-Infinity') THEN score END, {_TIME.format("created_at")},
-       left(error_text, 20000)
+       left(error_text, {_ERROR_LENGTH})
 FROM result WHERE run_id = ANY(%s::uuid[]) ORDER BY run_id, eval_set_item_id, evaluator_name, result_id
 """
-_SINCE = "SELECT now(), %s::timestamptz - %s * interval '1 second'"
-_FINGERPRINT = "run.run_id::text, concat_ws(' ', run.xmin, written.results, written.sum)"
-_WRITTEN = "count(*) AS results, sum(xmin::text::bigint) AS sum FROM result"
+
+_NOW = """
+SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+       %s::timestamptz - %s * interval '1 second'
+"""
+_SERVER = """
+SELECT concat_ws('.', (SELECT oid FROM pg_database WHERE datname = current_database()),
+    CASE WHEN has_function_privilege('pg_control_system()', 'execute')
+         THEN (SELECT system_identifier FROM pg_control_system()) END,
+    CASE WHEN has_function_privilege('pg_control_checkpoint()', 'execute')
+         THEN (SELECT timeline_id FROM pg_control_checkpoint()) END)
+"""
+_FINGERPRINT = """
+SELECT run.run_id::text, concat_ws(' ', %(server)s::text,
+    hashtextextended(concat_ws(' ', status, attempt, error), run.xmin::text::bigint), written.results, written.hash)
+"""
+_WRITTEN = """
+SELECT count(*) AS results,
+       sum(hashtextextended(concat_ws(' ', result_id, status, score), xmin::text::bigint)) AS hash FROM result
+"""
 _ALL = f"""
-SELECT {_FINGERPRINT}
-FROM run LEFT JOIN (SELECT run_id, {_WRITTEN} GROUP BY run_id) AS written USING (run_id) ORDER BY run.run_id
+{_FINGERPRINT} FROM run LEFT JOIN (
+    SELECT run_id, {_WRITTEN.strip().removeprefix("SELECT")} GROUP BY run_id) AS written USING (run_id)
+ORDER BY run.run_id
 """
+_EACH = f"{_FINGERPRINT} FROM run CROSS JOIN LATERAL ({_WRITTEN} WHERE result.run_id = run.run_id) AS written"
 _SOME = f"""
-SELECT {_FINGERPRINT}
-FROM run CROSS JOIN LATERAL (SELECT {_WRITTEN} WHERE result.run_id = run.run_id) AS written
-WHERE run.status IN ('queued', 'running') OR run.run_id = ANY(%(live)s::uuid[])
-   OR run.created_at >= %(since)s OR run.finished_at >= %(since)s
+{_EACH} WHERE run.status IN ('queued', 'running') OR run.run_id = ANY(%(live)s::uuid[])
+           OR run.created_at >= %(since)s OR run.finished_at >= %(since)s
 """
-_ONE = f"{_SOME.partition('WHERE run.')[0]} WHERE run.run_id = %s"
+_ONE = f"{_EACH} WHERE run.run_id = %(run)s"
 
 
 class _RunFolder:
@@ -122,7 +152,8 @@ class _RunFolder:
 class AgentevalsSource:
     """The runs in one schema of a PostgreSQL database. `dsn` is a connection string or URI; None if it is not known.
 
-    `missing` says in that case why. Neither is ever shown.
+    `missing` says in that case why. Neither is ever shown. Where a thread keeps calling `fetch`, `kept` has to be set:
+    nobody else waits for the server then.
     """
 
     kind = "agentevals"
@@ -130,31 +161,54 @@ class AgentevalsSource:
 
     def __init__(self, name: str, dsn: str | None, schema: str = SCHEMA, missing: str = ""):
         self.name = name
+        self.kept = False
+        self.error: str | None = None
         self._dsn, self._schema, self._missing = dsn, schema, missing
         self._secrets: list[str] = []
         self._connection: psycopg.Connection[Any] | None = None
-        self._looked: datetime | None = None
+        self._closing: weakref.finalize[Any, Any] | None = None
+        self._using = threading.RLock()
+        self._looked: str | None = None
         self.place = self._describe()
 
     def open(self) -> None:
-        was_open = self._connection is not None
+        if not self.kept:
+            self.fetch()
+        if self.error is not None:
+            raise SourceError(self.error)
+
+    def fetch(self) -> bool:
+        """Connect, or see that the server still answers; whether it does. A failure is kept for `open`.
+
+        False while a look is under way, which knows better. Raises SourceError.
+        """
+        if not self._using.acquire(blocking=False):
+            return False
         try:
-            with self._errors():
+            was_open = self._connection is not None
+            try:
                 self._require_known()
-        except SourceError:
-            if not was_open or self._connection is not None:
-                raise
-            with self._errors():  # the server may have been restarted since
-                self._require_known()
+            except SourceError:
+                if not was_open or self._connection is not None:
+                    raise
+                self._require_known()  # the server was restarted since
+        except SourceError as error:
+            self.error = str(error)
+            raise
+        finally:
+            self._using.release()
+        self.error = None
+        return True
 
     def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
-        """All that differs; with `paths`, whichever, only what new, live and just-ended runs show."""
-        with self._errors(), self._transaction() as cursor:
-            ((now, since),) = cursor.execute(_SINCE, (self._looked, OVERLAP))
+        """All that differs; with `paths`, be they none, only what new, live and just-ended runs show."""
+        with self._transaction() as cursor:
+            ((now, since),) = cursor.execute(_NOW, (self._looked, OVERLAP))
+            ((server,),) = cursor.execute(_SERVER)
             if paths is None or since is None:
-                yield from self._all(cursor, known)
+                yield from self._all(cursor, known, server)
             else:
-                yield from self._some(cursor, known, since)
+                yield from self._some(cursor, known, server, since)
         self._looked = now
 
     def folder_at(self, ref: str | None, path: str) -> Folder | None:
@@ -166,20 +220,21 @@ class AgentevalsSource:
             run = str(uuid.UUID(path))
         except ValueError:
             return None
-        with self._errors(), self._transaction() as cursor:
-            rows = cursor.execute(_ONE, (run,)).fetchall()
+        with self._transaction() as cursor:
+            ((server,),) = cursor.execute(_SERVER)
+            rows = cursor.execute(_ONE, {"server": server, "run": run}).fetchall()
             return next(self._found(cursor, rows), None)
 
     # what differs
 
-    def _all(self, cursor: "psycopg.Cursor[Any]", known: Known) -> Iterator[Change]:
+    def _all(self, cursor: "psycopg.Cursor[Any]", known: Known, server: str) -> Iterator[Change]:
         """Compare two lists, both sorted by id: of the database and of the index."""
         indexed = known.fingerprints()
         waiting: list[tuple[str, str]] = []
         path, fingerprint = next(indexed, (None, ""))
-        with cursor.connection.cursor("indexer") as rows:
+        with cursor.connection.cursor("indexer_runs") as rows:
             rows.itersize = 5000
-            for run, new in rows.execute(_ALL):
+            for run, new in rows.execute(_ALL, {"server": server}):
                 while path is not None and path < run:
                     yield Gone(None, path)
                     path, fingerprint = next(indexed, (None, ""))
@@ -195,35 +250,51 @@ class AgentevalsSource:
             path, fingerprint = next(indexed, (None, ""))
         yield from self._found(cursor, waiting)
 
-    def _some(self, cursor: "psycopg.Cursor[Any]", known: Known, since: datetime) -> Iterator[Change]:
+    def _some(self, cursor: "psycopg.Cursor[Any]", known: Known, server: str, since: Any) -> Iterator[Change]:
         live = set(known.unfinished())
-        rows = cursor.execute(_SOME, {"live": sorted(live), "since": since}).fetchall()
+        parameters = {"server": server, "live": sorted(live), "since": since}
+        rows = cursor.execute(_SOME, parameters).fetchall()
         yield from (Gone(None, path) for path in sorted(live - {run for run, _ in rows}))
         changed = [(run, new) for run, new in rows if known.fingerprint(None, run) != new]
         for at in range(0, len(changed), _BATCH):
             yield from self._found(cursor, changed[at : at + _BATCH])
 
     def _found(self, cursor: "psycopg.Cursor[Any]", runs: Sequence[tuple[str, str]]) -> Iterator[Found]:
-        ids = [run for run, _ in runs]
+        """These runs, the results of one after the other."""
+        ids = sorted(run for run, _ in runs)
+        fingerprints = dict(runs)
         told = {run: rest for run, *rest in cursor.execute(_RUNS, (ids,))}
-        secrets = {run: secrets_in(spec.encode()) for run, (_, _, spec) in told.items()}
-        results: dict[str, list[dict[str, Any]]] = {run: [] for run in ids}
-        for run, *row in cursor.execute(_RESULTS, (ids,)):
-            result = dict(zip(_RESULT, row, strict=True))
-            result["error_text"] = error_line(result["error_text"], secrets[run])
-            results[run].append(result)
-        for run, fingerprint in runs:
-            document, error, _ = told[run]
-            document["error"] = error_line(error, secrets[run])
-            files = {agentevals.RUN: document, agentevals.RESULTS: results[run]}
-            folder = _RunFolder(run, {name: json.dumps(content).encode() for name, content in files.items()})
-            yield Found(None, run, fingerprint, folder, agentevals, {})
+        with cursor.connection.cursor("indexer_results") as rows:
+            rows.itersize = 1000
+            results = itertools.groupby(rows.execute(_RESULTS, (ids,)), lambda row: row[0])
+            of, group = next(results, (None, iter(())))
+            for run in ids:
+                document, error, spec = told[run]
+                mask = _Mask(spec)
+                found = []
+                if of == run:
+                    found = [dict(zip(_RESULT, row[1:], strict=True)) for row in group]
+                    of, group = next(results, (None, iter(())))
+                for result in found:
+                    result["error_text"] = mask.line(result["error_text"])
+                content = json.dumps({"error": mask.line(error), "results": found})
+                files = {agentevals.RUN: document.encode(), agentevals.RESULTS: content.encode()}
+                yield Found(None, run, fingerprints[run], _RunFolder(run, files), agentevals, {})
 
     # the connection
 
     def _require_known(self) -> None:
         """Raises SourceError unless the tables are there as this program knows them."""
         with self._transaction() as cursor:
+            ((schema, usable),) = cursor.execute(
+                "SELECT count(*), coalesce(bool_and(has_schema_privilege(oid, 'usage')), true) "
+                "FROM pg_namespace WHERE nspname = %s",
+                (self._schema,),
+            )
+            if not schema:
+                raise SourceError(f"{self.place} cannot be read: there is no schema {self._schema}")
+            if not usable:
+                raise SourceError(f"{self.place} cannot be read: the role may not use the schema {self._schema}")
             migrations = cursor.execute("SELECT version, dirty FROM schema_migrations").fetchall()
         if len(migrations) != 1:
             raise SourceError(f"{self.place} has no version of its tables; run agentevals migrate up")
@@ -236,55 +307,90 @@ class AgentevalsSource:
 
     @contextmanager
     def _transaction(self) -> "Iterator[psycopg.Cursor[Any]]":
-        """A cursor in a read-only transaction, in which names stand for what is in the schema."""
-        connection = self._connected()
-        with connection.transaction(), connection.cursor() as cursor:
-            cursor.execute(_SETTINGS, (self._schema,))
-            yield cursor
+        """A cursor in a read-only transaction, in which names stand for what is in the schema. Raises SourceError."""
+        if not self._using.acquire(timeout=PATIENCE):
+            raise SourceError(f"{self.place} does not answer")
+        try:
+            with self._errors():
+                connection = self._connected()
+                with connection.transaction(), connection.cursor() as cursor:
+                    cursor.execute(_SETTINGS, (self._schema,))
+                    yield cursor
+        finally:
+            self._using.release()
 
     def _connected(self) -> "psycopg.Connection[Any]":
+        if self._dsn is None:
+            raise SourceError(self._missing)
         psycopg = _driver()
         if self._connection is None or self._connection.closed or self._connection.broken:
             connection = psycopg.connect(self._dsn, **_CONNECTION)
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             self._connection = connection
-            weakref.finalize(self, connection.close)
+            self._closing = weakref.finalize(self, connection.close)
         return self._connection
+
+    def _disconnect(self) -> None:
+        self._connection = None
+        if self._closing is not None:
+            self._closing()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """What PostgreSQL says, as a SourceError of one line without secrets."""
-        if self._dsn is None:
-            raise SourceError(self._missing)
+        """What PostgreSQL or its driver says, as a SourceError of one line without secrets."""
         psycopg = _driver()
         try:
             yield
-        except psycopg.Error as error:
-            if self._connection is not None and not isinstance(error, psycopg.ProgrammingError):
-                self._connection.close()
-                self._connection = None
+        except (psycopg.Error, ValueError, NotImplementedError) as error:  # names and texts that are none, odd settings
+            if not isinstance(error, psycopg.ProgrammingError):
+                self._disconnect()
             if isinstance(error, psycopg.errors.UndefinedTable):
-                why = "there are no tables of agentevals; run agentevals migrate up, or name the schema"
+                why = "there are no tables of agentevals; run agentevals migrate up"
             else:
                 why = error_line(str(error), self._secrets) or type(error).__name__
             raise SourceError(f"{self.place} cannot be read: {why}") from None
 
     def _describe(self) -> str:
-        """Host, port, database and schema, for people."""
+        """Host, port and database, for people; nothing of a connection string that was not understood."""
         parts: dict[str, Any] = {}
         if self._dsn is not None:
             try:
                 psycopg = _driver()
-                parts = psycopg.conninfo.conninfo_to_dict(self._dsn)
+                parts = _understood(psycopg.conninfo.conninfo_to_dict(self._dsn))
             except SourceError as error:
                 self._dsn, self._missing = None, str(error)
-            except psycopg.Error:
-                self._dsn, self._missing = None, "dsn is no connection string or URI of PostgreSQL"
+            except (psycopg.Error, UnicodeError):
+                pass
+        if self._dsn is not None and not parts:
+            self._dsn = None
+            self._missing = (
+                "what it is connected by is no connection string of PostgreSQL; in a URI, special characters of a "
+                "password are written as %2F, %40 and so on"
+            )
         self._secrets = [text for text in (self._dsn, parts.get("password")) if text]
         where = parts.get("host", "") + (f":{parts['port']}" if "port" in parts else "")
-        database = parts.get("dbname", "")
-        return "/".join(filter(None, (f"postgresql://{where}", database, self._schema)))
+        schema = "" if self._schema == SCHEMA else f", schema {self._schema}"
+        return (f"postgresql://{where}/{parts.get('dbname', '')}" if parts else "a database") + schema
+
+
+def _understood(parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a connection string; none if one looks as if a password had got into it."""
+    plain = {"host": r"[^@]*", "port": r"[\d,]*", "dbname": r"[^@:/]*"}
+    return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else {}
+
+
+class _Mask:
+    """Masks texts of errors by what the run was given; nothing is kept of them where that cannot be told."""
+
+    def __init__(self, spec: str):
+        try:
+            self._secrets: list[str] | None = secrets_in(spec.encode())
+        except ValueError:
+            self._secrets = None
+
+    def line(self, text: str | None) -> str | None:
+        return None if self._secrets is None else error_line(text, self._secrets)
 
 
 def _driver() -> ModuleType:
@@ -292,4 +398,5 @@ def _driver() -> ModuleType:
         import psycopg
     except ImportError:
         raise SourceError("psycopg is missing: pip install 'indexer[postgres]'") from None
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells whom it connects as
     return psycopg

@@ -1,10 +1,16 @@
 """Runs in a real PostgreSQL with the tables of agentevals."""
 
 import json
+import os
+import signal
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 
 from indexer import sync as passes
@@ -207,7 +213,8 @@ WRONG = {
     "dirty": ("UPDATE schema_migrations SET dirty = true", "is dirty: its migration 2 failed"),
     "newer": ("UPDATE schema_migrations SET version = 3", "tables of version 3; this program knows 1 to 2"),
     "no version": ("DELETE FROM schema_migrations", "run agentevals migrate up"),
-    "no tables": ("DROP SCHEMA agentevals CASCADE", "there are no tables of agentevals"),
+    "no tables": ("DROP SCHEMA agentevals CASCADE", "there is no schema agentevals"),
+    "no table": ("DROP TABLE schema_migrations", "there are no tables of agentevals"),
     "another table": ("ALTER TABLE run RENAME COLUMN spec TO other; UPDATE run SET attempt = 7", "spec"),
 }
 
@@ -237,7 +244,7 @@ def test_a_role_without_rights(evals: World, database: Database) -> None:
     try:
         evals.sources[-1] = AgentevalsSource("evals", database.dsn.replace("user=postgres", "user=reader"))
         assert evals.sources[-1].place == place
-        assert "no tables of agentevals" in failed(evals)  # what a role may not use, it does not see
+        assert "the role may not use the schema agentevals" in failed(evals)
         database.execute("GRANT USAGE ON SCHEMA agentevals TO reader")
         assert "permission denied for table schema_migrations" in failed(evals)
         database.execute("GRANT SELECT ON run, result, schema_migrations TO reader")
@@ -247,6 +254,7 @@ def test_a_role_without_rights(evals: World, database: Database) -> None:
         database.execute("DROP ROLE reader")
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of cursors that it takes with it
 def test_a_connection_that_is_lost(evals: World, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(10):
         database.run(number=number)
@@ -314,7 +322,7 @@ def test_settings(world: World, database: Database, monkeypatch: pytest.MonkeyPa
     source(f"dsn = '{database.dsn}'").open()
     monkeypatch.setenv("EVALS", f"postgresql://u:{CANARY}@127.0.0.1:1/evals")
     away = source("dsn_env = 'EVALS'\nschema = 'other'")
-    assert away.place == "postgresql://127.0.0.1:1/evals/other"
+    assert away.place == "postgresql://127.0.0.1:1/evals, schema other"
     with pytest.raises(SourceError, match="Connection refused"):
         away.open()
     monkeypatch.delenv("EVALS")
@@ -358,3 +366,125 @@ def test_a_schema_of_another_name(world: World, postgres: Server) -> None:
     database.run()
     world.sources = [AgentevalsSource("evals", database.dsn, 'odd "name')]
     assert len(world.synced()) == 1
+
+
+# what nobody expects
+
+
+def test_a_server_that_counts_anew(world: World, postgres: Server) -> None:
+    with server() as other:
+        databases = [each.new() for each in (postgres, other)]
+        for database, status in zip(databases, ("passed", "failed"), strict=True):
+            database.result(database.run(number=1), status=status)
+        for database in databases:
+            world.sources = [AgentevalsSource("evals", database.dsn)]
+            world.sources[0].place = "the same"
+            world.synced()
+        assert world.column("SELECT status FROM trials") == ["failed"]
+
+
+def test_transactions_that_end_in_another_order(evals: World, database: Database) -> None:
+    run = database.run()
+    for item in "abc":
+        database.result(run, item)
+    update = "UPDATE result SET status = 'failed' WHERE eval_set_item_id = %s"
+    with psycopg.connect(database.dsn, options="-c search_path=agentevals") as late:
+        late.execute("SELECT txid_current()")
+        database.execute(update, "a")
+        evals.synced()
+        late.execute(update, ["a"])
+        late.execute(update, ["b"])
+        late.execute(update, ["c"])
+        late.commit()
+        evals.synced()
+    assert evals.column("SELECT count(*) FROM trials WHERE status = 'failed'") == [3]
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "spec text": {"spec": '"x"'},
+    "spec null": {"spec": "null"},
+    "spec list": {"spec": "[1]"},
+    "target list": {"spec": '{"target": [1], "eval_set": [1]}'},
+    "target text": {"spec": '{"target": "x", "context": "x"}'},
+    "digits": {"summary": '{"trace_count": %s}' % ("9" * 5000)},
+    "fraction": {"summary": '{"trace_count": %s.5, "performance_metrics": 1}' % ("9" * 400)},
+    "deep": {"summary": '{"agents": %s}' % ("[" * 3000 + "]" * 3000)},
+    "deep context": {"spec": '{"context": %s}' % ("[" * 3000 + "]" * 3000), "error": "x"},
+    "names": {"summary": '{"agents": [1, null, "", "\\u001b[31m"], "performance_metrics": {"models": "m"}}'},
+    "long": {"summary": json.dumps({"agents": ["x" * 20_000]})},
+    "infinity": {"started_at": "infinity", "finished_at": "-infinity"},
+    "before Christ": {"started_at": "0044-03-15 BC"},
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_what_is_odd_costs_its_own_run(evals: World, database: Database, what: str) -> None:
+    good = database.run()
+    database.result(good)
+    odd = database.run(**ODD[what])
+    database.result(odd, "x" * 12_000)
+    database.result(odd, "", score=float("nan"), evaluator_name="")
+    runs = {row["run_id"]: row for row in evals.synced()}
+    assert (runs[good]["passed"], runs[good]["status"]) == (1, "completed")
+    if odd in runs:
+        assert runs[odd]["duration_s"] in (None, 8.0)
+        assert evals.column("SELECT score FROM trials t JOIN runs ON runs.id = run_pk WHERE run_id = ?", odd) == [None]
+    else:
+        assert evals.column("SELECT kind FROM problems") == ["malformed"]
+
+
+def test_items_that_are_masked_alike_stay_apart(evals: World, database: Database) -> None:
+    run = database.run()
+    for letter, status in (("A", "failed"), ("B", "passed")):
+        database.result(run, f"ghp_{letter * 30}", status)
+    evals.synced()
+    assert evals.select("SELECT trial, status FROM trials ORDER BY trial") == [
+        {"trial": "***", "status": "failed"},
+        {"trial": "***#2", "status": "passed"},
+    ]
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        f"postgresql://user:a/{CANARY}@127.0.0.1:5/db",
+        f"postgresql://user:a@{CANARY}@127.0.0.1:5/db",
+        f"dbname=postgresql://u:{CANARY}@h/db host=x",
+        f"postgresql://127.0.0.1:{CANARY}/db",
+        f"{CANARY}",
+        f"postgresql+asyncpg://u:{CANARY}@h/db",
+        "host=" + "x" * 70 + f" password={CANARY}",
+        f"host=x\udcff password={CANARY}",
+    ],
+)
+def test_a_connection_string_that_is_wrong_is_not_shown(dsn: str) -> None:
+    source = AgentevalsSource("evals", dsn)
+    with pytest.raises(SourceError) as error:
+        source.open()
+    assert CANARY not in source.place + str(error.value)
+
+
+def test_a_server_that_stops_answering_holds_nobody_up(world: World, postgres: Server, database: Database) -> None:
+    database.run("running")
+    watching = Watching(world, LOCAL + SETTINGS + f"dsn = '{database.dsn}'\n", poll=0.2)
+    stopped: list[int] = []
+    try:
+        watching.sees("SELECT status FROM runs", "running")
+        with psycopg.connect(database.dsn) as connection:
+            name = "SELECT pid FROM pg_stat_activity WHERE application_name = 'indexer'"
+            stopped += [pid for (pid,) in connection.execute(name)]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(1)  # so that the thread that asks it hangs
+        world.write(at("jobs/a", job()))
+        watching.sees("SELECT path FROM runs WHERE source = 'local'", "jobs/a")
+        for pid in stopped:
+            os.kill(pid, signal.SIGCONT)
+        database.execute("UPDATE run SET status = 'succeeded', finished_at = now()")
+        watching.sees("SELECT status FROM runs WHERE source = 'evals'", "completed")
+        assert watching.stop() == 0
+    finally:
+        for pid in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        watching.process.kill()
