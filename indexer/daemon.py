@@ -117,6 +117,7 @@ class Daemon:
                     elif isinstance(source, AgentevalsSource):
                         self._start(self._keep_fetching, source, POLL, _LAST_RETRY)
                 _notify("READY=1")
+                self._tell("ready", {"sources": len(self._sources)})
                 while not self._happened.stopped:
                     self._turn(watches, busy)
             _notify("STOPPING=1")

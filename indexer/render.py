@@ -155,13 +155,14 @@ def writer(holder: Row | None) -> str:
 def log(stream: TextIO, form: str) -> Iterator[Callable[[str, Row], None]]:
     """A way to tell what happens: a line each, or on a terminal one line that is kept current."""
 
-    def line(event: str, facts: Row) -> None:
+    def told(event: str, facts: Row) -> str:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if form == "json":
-            text = json.dumps({"time": time, "event": event, **facts}, ensure_ascii=False)
-        else:
-            text = f"{time} {event} " + " ".join(f"{name}={visible(value)}" for name, value in facts.items())
-        print(text, file=stream, flush=True)
+            return json.dumps({"time": time, "event": event, **facts}, ensure_ascii=False)
+        return f"{time} {event} " + " ".join(f"{name}={visible(value)}" for name, value in facts.items())
+
+    def line(event: str, facts: Row) -> None:
+        print(told(event, facts), file=stream, flush=True)
 
     if form == "json" or not stream.isatty():
         yield line
@@ -174,7 +175,7 @@ def log(stream: TextIO, form: str) -> Iterator[Callable[[str, Row], None]]:
 
         def current(event: str, facts: Row) -> None:
             if event == "error":
-                line(event, facts)
+                console.print(Text(told(event, facts)))
             said = " ".join(
                 visible(value) if name == "source" else f"{name}={visible(value)}" for name, value in facts.items()
             )

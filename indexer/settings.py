@@ -42,8 +42,8 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,
 
 
 def _no_url(path: Path) -> Path:
-    if re.match(r"\w+:/", str(path)):
-        raise ValueError("a folder on this machine is wanted; of a repository elsewhere name the url")
+    if re.match(r"[\w+.-]+:/", str(path)):
+        raise ValueError('a folder on this machine is wanted; a repository elsewhere is of kind "git" with its url')
     return path
 
 
@@ -80,19 +80,25 @@ class GitSettings(_Strict):
         return self
 
 
+def _variable(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError("the name of an environment variable is wanted; a connection string itself is dsn")
+    return name
+
+
 class AgentevalsSettings(_Strict):
     """The PostgreSQL database of agentevals: its connection string, or the environment variable that holds it."""
 
     name: Name
     kind: Literal["agentevals"]
-    dsn_env: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$")] | None = None
+    dsn_env: Annotated[str, AfterValidator(_variable)] | None = None
     dsn: SecretStr | None = None
     database_schema: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_]\w{0,62}$")] = SCHEMA
 
     @model_validator(mode="after")
     def _one_place(self) -> "AgentevalsSettings":
         if (self.dsn_env is None) == (self.dsn is None):
-            raise ValueError("name either dsn_env or dsn")
+            raise ValueError("name one of dsn_env and dsn")
         return self
 
 
@@ -264,15 +270,18 @@ def _read(project: Project) -> Settings:
     except RecursionError:
         raise SettingsError("environment: an INDEXER_ variable is nested too deep") from None
     except ValidationError as wrong:
-        error = wrong.errors(include_url=False, include_context=False)[0]
-        where = (
-            ".".join(str(step) for step in error["loc"] if step not in ("folder", "git", "agentevals")) or "settings"
-        )
+        error = wrong.errors(include_url=False)[0]
+        steps = list(error["loc"])
+        if steps[:1] == ["source"]:
+            del steps[2:3]  # its kind
+        where = ".".join(map(str, steps)) or "settings"
         raise SettingsError(f"{project.config or 'environment'}: {where}: {_message(error)}") from None
 
 
 def _message(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return "there is no such key"
+    if error["type"] == "union_tag_invalid":
+        return f"kind {error['ctx']['tag']!r} is none of {error['ctx']['expected_tags']}"
     text = str(error["msg"]).removeprefix("Value error, ")
     return text[:1].lower() + text[1:]

@@ -91,7 +91,8 @@ class Watches(events.FileSystemEventHandler):
         return new
 
     def on_any_event(self, event: events.FileSystemEvent) -> None:
-        if isinstance(event, events.DirDeletedEvent | events.FileDeletedEvent):
+        gone = isinstance(event, events.DirDeletedEvent | events.FileDeletedEvent)
+        if gone and os.fsdecode(event.src_path) in self._watched:
             self._gone.add(os.fsdecode(event.src_path))  # the kernel forgets it, and may give its number to another
         for path in {os.fsdecode(event.src_path), os.fsdecode(event.dest_path)} - {""}:
             self._happened(path, not isinstance(event, events.FileCreatedEvent | events.FileModifiedEvent))

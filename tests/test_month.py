@@ -16,4 +16,4 @@ def test_a_month_of_events(tmp_path: Path) -> None:
     assert samples[-1].log <= file.LONGEST_LOG
     assert max(grown["memory"], grown["serve_memory"]) < 1.5
     assert max(grown["handles"], grown["serve_handles"]) < 1.3
-    assert max(sample.threads for sample in samples) < 100  # one for each folder that lives
+    assert max(sample.threads for sample in samples) < 60  # one for each folder that lives

@@ -9,6 +9,7 @@ from indexer.settings import config_text, load
 from indexer.sources.folder import FolderSource
 from tests.repos import git
 
+EVALS = '[[source]]\nname = "evals"\nkind = "agentevals"\n'
 FOLDER = '[[source]]\nname = "local"\nkind = "folder"\npath = "."\n'
 
 
@@ -23,7 +24,7 @@ WRONG = [
     (FOLDER + "depth = 3\n", "source.0.depth: there is no such key"),
     (FOLDER.replace('path = "."\n', ""), "source.0.path: field required"),
     (FOLDER.replace('"."', "7"), "source.0.path: input is not a valid path"),
-    (FOLDER.replace('"folder"', '"svn"'), "source.0: input tag 'svn'"),
+    (FOLDER.replace('"folder"', '"svn"'), "source.0: kind 'svn' is none of 'folder', 'git', 'agentevals'"),
     (FOLDER.replace('name = "local"\n', ""), "source.0.name: field required"),
     (FOLDER.replace('"local"', '""'), "source.0.name"),
     (FOLDER + FOLDER, "source.name: two sources are called 'local'"),
@@ -45,6 +46,11 @@ WRONG = [
     ('[threshold]\nagentv = "high"\n' + FOLDER, "threshold.agentv"),
     ("[threshold]\nagentv = 2\n" + FOLDER, "threshold.agentv"),
     ("[threshold]\nother = 1\n" + FOLDER, "threshold.other: there is no such key"),
+    ("[threshold]\nagentevals = 1\n" + FOLDER, "threshold.agentevals: there is no such key"),
+    (EVALS, "source.0: name one of dsn_env and dsn"),
+    (EVALS + 'dsn = "x"\ndsn_env = "X"\n', "source.0: name one of dsn_env and dsn"),
+    (EVALS + 'dsn_env = "postgresql://u:p@h"\n', "source.0.dsn_env: the name of an environment variable is wanted"),
+    (EVALS + 'dsn = "x"\nschema = "a b"\n', "source.0.schema"),
     ("source = 3\n", "source"),
     ("", "source: name at least one"),
     ("db = \n", "Invalid value (at line 1"),

@@ -295,7 +295,11 @@ def _sign(path: Path, holder: dict[str, Any]) -> None:
     if "pid" not in holder:
         return
     inode = path.stat().st_ino if path.exists() else None
-    lock_path(path).write_text(json.dumps(holder | {"inode": inode}))
+    handle = os.open(lock_path(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:  # at once and never shorter, so that who reads meanwhile finds the old or the new
+        os.pwrite(handle, json.dumps(holder | {"inode": inode}).encode().ljust(os.fstat(handle).st_size), 0)
+    finally:
+        os.close(handle)
 
 
 def _holder(path: Path) -> dict[str, Any]:
@@ -308,10 +312,10 @@ def _holder(path: Path) -> dict[str, Any]:
 
 def _is_ours(path: Path) -> bool:
     """Whether a lock file is one of ours, even if it was written only in part, or is empty."""
-    if "pid" in _holder(path):
-        return True
-    beginning = lock_path(path).read_bytes()[: len(_SIGNED)]
-    return _SIGNED.startswith(beginning)
+    holder = _holder(path)
+    with lock_path(path).open("rb") as lock:
+        beginning = lock.read(len(_SIGNED))
+    return "pid" in holder or (not holder and _SIGNED.startswith(beginning))
 
 
 def _named(holder: dict[str, Any]) -> str:

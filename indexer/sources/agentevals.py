@@ -13,12 +13,15 @@ taken by name, never a whole `spec`, which holds traces and secrets; texts of er
 import itertools
 import json
 import logging
+import os
 import re
+import socket
 import threading
+import time
 import uuid
 import weakref
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -39,15 +42,18 @@ OVERLAP = 600
 PATIENCE = 5.0
 """Seconds to wait for a server to take a connection, or for another thread to be done with it."""
 
+LONGEST = 300.0
+"""Seconds that one statement may take."""
+
 _BATCH = 200
 _ERROR_LENGTH = 4000
 _CONNECTION = {
     "application_name": "indexer", "client_encoding": "utf8", "connect_timeout": int(PATIENCE), "keepalives_idle": 30,
     "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
 }  # fmt: skip
-_SETTINGS = """
+_SETTINGS = f"""
 SELECT set_config('search_path', quote_ident(%s), true), set_config('datestyle', 'ISO', true),
-       set_config('statement_timeout', '300s', true), set_config('lock_timeout', '2s', true),
+       set_config('statement_timeout', '{LONGEST:.0f}s', true), set_config('lock_timeout', '2s', true),
        set_config('idle_in_transaction_session_timeout', '600s', true)
 """
 
@@ -169,6 +175,7 @@ class AgentevalsSource:
         self._closing: weakref.finalize[Any, Any] | None = None
         self._using = threading.RLock()
         self._looked: str | None = None
+        self._silence, self._deadline = PATIENCE, 0.0
         self.place = self._describe()
 
     def open(self) -> None:
@@ -183,6 +190,7 @@ class AgentevalsSource:
         False while a look is under way, which knows better. Raises SourceError.
         """
         if not self._using.acquire(blocking=False):
+            self._end_silence()
             return False
         try:
             was_open = self._connection is not None
@@ -202,7 +210,7 @@ class AgentevalsSource:
 
     def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
         """All that differs; with `paths`, be they none, only what new, live and just-ended runs show."""
-        with self._transaction() as cursor:
+        with self._transaction(PATIENCE if paths is not None else LONGEST) as cursor:
             ((now, since),) = cursor.execute(_NOW, (self._looked, OVERLAP))
             ((server,),) = cursor.execute(_SERVER)
             if paths is None or since is None:
@@ -243,6 +251,7 @@ class AgentevalsSource:
                 if path == run:
                     path, fingerprint = next(indexed, (None, ""))
                 if len(waiting) == _BATCH:
+                    self._heard()
                     yield from self._found(cursor, waiting)
                     waiting.clear()
         while path is not None:
@@ -257,6 +266,7 @@ class AgentevalsSource:
         yield from (Gone(None, path) for path in sorted(live - {run for run, _ in rows}))
         changed = [(run, new) for run, new in rows if known.fingerprint(None, run) != new]
         for at in range(0, len(changed), _BATCH):
+            self._heard()
             yield from self._found(cursor, changed[at : at + _BATCH])
 
     def _found(self, cursor: "psycopg.Cursor[Any]", runs: Sequence[tuple[str, str]]) -> Iterator[Found]:
@@ -306,11 +316,16 @@ class AgentevalsSource:
             raise SourceError(f"{self.place} has tables of version {version}; this program knows {known}")
 
     @contextmanager
-    def _transaction(self) -> "Iterator[psycopg.Cursor[Any]]":
-        """A cursor in a read-only transaction, in which names stand for what is in the schema. Raises SourceError."""
+    def _transaction(self, silence: float = PATIENCE) -> "Iterator[psycopg.Cursor[Any]]":
+        """A cursor in a read-only transaction, in which names stand for what is in the schema. Raises SourceError.
+
+        Where another thread calls `fetch`, it ends when nothing is heard of the server for `silence` seconds.
+        """
         if not self._using.acquire(timeout=PATIENCE):
             raise SourceError(f"{self.place} does not answer")
         try:
+            self._silence = silence
+            self._heard()
             with self._errors():
                 connection = self._connected()
                 with connection.transaction(), connection.cursor() as cursor:
@@ -318,6 +333,16 @@ class AgentevalsSource:
                     yield cursor
         finally:
             self._using.release()
+
+    def _heard(self) -> None:
+        self._deadline = time.monotonic() + self._silence
+
+    def _end_silence(self) -> None:
+        """Cut the connection of a look that waits for a server which is there but does not answer."""
+        connection = self._connection
+        if connection is not None and time.monotonic() > self._deadline:
+            with suppress(OSError, _driver().Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                wire.shutdown(socket.SHUT_RDWR)
 
     def _connected(self) -> "psycopg.Connection[Any]":
         if self._dsn is None:

@@ -126,7 +126,7 @@ class CloneSource(GitSource):
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
         self._git(["init", "--quiet", "--bare", "."], cwd=new)
-        config = pygit2.Config(str(new / "config"))  # everybody sees the arguments of a command
+        config = pygit2.Config(str(new / "config"))  # other users see the arguments of a command
         for name, value in {"url": self._url, "promisor": "true", "partialclonefilter": "blob:none"}.items():
             config[f"remote.origin.{name}"] = value
         new.rename(self.folder)
