@@ -106,6 +106,7 @@ class Run:
     code_sha: str | None = None
     host: str | None = None
     attempt: int | None = None
+    error: str | None = None
     authored_tags: list[str] = field(default_factory=list)
     tags: Tags | None = None
     reported: Mapping[str, Reported] = field(default_factory=dict)

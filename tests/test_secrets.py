@@ -31,6 +31,7 @@ URL = f"https://user:{CANARY}pw@example.org/x"
 # of every text in every JSON file of a run: those that are kept
 KEPT = {
     "agentevals": """
+        agentevals-results.json: error
         agentevals-results.json: results.*.error_text
         agentevals-results.json: results.*.eval_set_item_id
         agentevals-results.json: results.*.evaluator_name

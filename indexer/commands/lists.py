@@ -176,6 +176,8 @@ def _print_run(run: dict[str, Any], failing: list[dict[str, Any]], stale_after: 
         "key": run["key"],
         "experiment": run["experiment"],
         "status": render.status(run, stale_after),
+        "error": run["error"],
+        "attempt": run["attempt"] if (run["attempt"] or 1) > 1 else "",
         "began": run["timestamp"],
         "took": render.duration(run["duration_s"]),
         "passed": f"{render.passed(run)} {render.percent(run['pass_rate'])}",

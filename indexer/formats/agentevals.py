@@ -116,12 +116,12 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         return None
     run = read_document(RunDocument, RUN, data)
     rows = folder.read(RESULTS, _RESULTS_LIMIT) or b"{}"
-    results = read_document(Results, RESULTS, rows).results or []
+    document = read_document(Results, RESULTS, rows)
     if run.created_at is None:
         raise Unreadable(RUN, "no-time", "nothing tells when this run began")
     state = _STATES.get(run.status, "running")
     summary = run.summary or Summary()
-    trials = _trials(run, summary, [result for result in results if result], options)
+    trials = _trials(run, summary, [result for result in document.results or [] if result], options)
     planned = summary.trace_count if summary.trace_count is not None else run.trace_count
     return Run(
         key=f"agentevals:{run.run_id}",
@@ -139,6 +139,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         running_count=None if state == "running" else 0,
         size_bytes=len(data) + len(rows),
         attempt=run.attempt,
+        error=error_line(document.error) if options.errors else None,
         trials=trials,
     )
 

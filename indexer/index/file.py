@@ -25,7 +25,7 @@ from indexer.errors import IndexFileError, LockedError
 from indexer.records import utc, utc_text
 
 APPLICATION_ID = 0x69647872
-SCHEMA = 2
+SCHEMA = 3
 """Shape of the tables, kept as `PRAGMA user_version`."""
 
 LONGEST_LOG = 64 << 20

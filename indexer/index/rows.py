@@ -24,6 +24,7 @@ RUN = (
     "key", "run_id", "source", "path", "ref", "format", "layout", "experiment", "target", "agent", "model", "status",
     "timestamp", "started_at", "finished_at", "updated_at", "duration_s", "planned_count", "running_count", *_TOTALS,
     "size_bytes", "tags", "sha", "added_at", "author", "code_sha", "host", "attempt",
+    "error",
 )  # fmt: skip
 TARGET = (
     "run_key", "timestamp", "experiment", "run_status", "target", "agent", "model", "suite", *_TOTALS, "scored",

@@ -49,6 +49,7 @@ CREATE TABLE runs (
   code_sha       TEXT,                 -- commit of the evaluated code, where the files tell
   host           TEXT,
   attempt        INTEGER,              -- execution attempt, where the files tell
+  error          TEXT,                 -- why the run itself failed, where the tool says so; as in trials
   rev            INTEGER NOT NULL      -- grows with every change of the run: see deletions and meta
 );
 

@@ -181,6 +181,7 @@ def test_no_secret_of_a_spec_or_an_error_is_kept(evals: World, database: Databas
     database.result(run, status="errored", score=None, error_text=error, details=json.dumps({"a": CANARY}))
     evals.synced()
     assert evals.column("SELECT error FROM trials") == ["401 for https://***@h/x with ***"]
+    assert evals.column("SELECT error FROM runs") == ["401 for https://***@h/x with ***"]
     assert "CANARY" not in evals.content()
     folder = evals.sources[-1].folder_at(None, run)
     assert folder is not None
