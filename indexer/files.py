@@ -1,6 +1,6 @@
 """The files of an indexed run, read from where it lies."""
 
-from indexer.errors import SettingsError, UnknownRunError
+from indexer.errors import SettingsError, SourceError, UnknownRunError
 from indexer.index.select import Row
 from indexer.project import Project
 from indexer.protocols import Folder, Unreadable
@@ -36,7 +36,10 @@ def _folder(project: Project, run: Row) -> Folder:
     source = next((source for source in sources if source.name == run["source"]), None)
     if source is None:
         raise SettingsError(f"the settings name no source {run['source']!r} any more; run indexer sync")
-    source.open()
+    try:
+        source.open()
+    except SourceError as error:
+        raise SourceError(f"source {source.name}: {error}; its files are read from there") from None
     folder = source.folder_at(run["ref"], run["path"])
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is no more at {run['path']}, or cannot be read")

@@ -202,8 +202,9 @@ def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] 
     with Progress(*columns, console=Console(file=stream), transient=True) as shown:
 
         def changes(source: Source, known: Known) -> Iterator[Change]:
-            # walking is far cheaper than reading, so the runs to be read are counted first
-            total = sum(isinstance(change, Found) for change in source.changes(known))
+            # walking is far cheaper than reading, so the runs to be read are counted first; but not in a database
+            counted = source.kind != "agentevals"
+            total = sum(isinstance(change, Found) for change in source.changes(known)) if counted else None
             task = shown.add_task(visible(source.name), total=total, rate="-")
             for change in source.changes(known):
                 yield change

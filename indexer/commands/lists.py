@@ -38,10 +38,9 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
         if source["tip"]:
             print(f"\n{render.visible(source['name'])} is read up to {render.visible(source['tip'])}")
         if source["error"]:
-            since = render.age(source["failing_since"])
-            print(
-                f"\n{render.visible(source['name'])} has been failing since {since}: {render.visible(source['error'])}"
-            )
+            how_long = render.lag(source["failing_since"])
+            error = render.visible(source["error"])
+            print(f"\n{render.visible(source['name'])} has been failing for {how_long}: {error}")
     if problems:
         print(f"\n{len(problems)} not read:")
         for problem in problems:
