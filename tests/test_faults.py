@@ -18,8 +18,6 @@ from tests.observe import Named, Reader
 from tests.worlds import World
 
 Rows = list[list[tuple[object, ...]]]
-EVERY = {("incremental", "kill"), ("rebuild", "kill")}
-"""The passes that are killed at each of their calls, the others at every third."""
 WIP = "refs/heads/agentv/wip/host/2026-01-09T09-00-00-000Z"
 
 
@@ -108,7 +106,7 @@ def test_killed_at_every_write(failing: Faults, world: World, sources: list[Name
     killed, at_call = True, 0
     while killed:
         put_back(world, copy)
-        at_call += 1 if (state, how) in EVERY else 3
+        at_call += 1 if (state, how) == ("incremental", "kill") else 3
         fault = Fault("write", how, world.db.parent, at_call, at_call)
         outcome = failing.run(command, world.db, sources, fault, cache=8)
         killed = outcome.killed
@@ -176,7 +174,7 @@ def test_a_read_that_fails(
     read = world.root / place
     at_call = 0
     while True:
-        at_call += 4 if lasting else 1
+        at_call += 6 if lasting else 2
         put_back(world, copy)
         fault = Fault("read", how, read, at_call, 1 << 40 if lasting else at_call)
         outcome = failing.run(command, world.db, sources, fault)
