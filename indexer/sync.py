@@ -13,10 +13,11 @@ changed again without a new stamp, so it is read once more after that time.
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from indexer.changes import Advance, Change, Found, Gone, History, Known, Missing, Naming, Same, Swept, Trouble
 from indexer.errors import IndexFileError, SourceError
@@ -281,9 +282,15 @@ def _walk(
     return current
 
 
-def _take_in(changes: Iterable[Change], ledger: Ledger, options: Options) -> list[tuple[str, list[str]]]:
+def _take_in(changes: Iterator[Change], ledger: Ledger, options: Options) -> list[tuple[str, list[str]]]:
     """Index what differs in one source. Returns run folders with files that had just changed when they were read."""
     racy: list[tuple[str, list[str]]] = []
+    with closing(cast("Generator[Change]", changes)):  # an error would keep it, and what it has open
+        _index_all(changes, ledger, options, racy)
+    return racy
+
+
+def _index_all(changes: Iterator[Change], ledger: Ledger, options: Options, racy: list[tuple[str, list[str]]]) -> None:
     for change in changes:
         match change:
             case Found():
@@ -305,7 +312,6 @@ def _take_in(changes: Iterable[Change], ledger: Ledger, options: Options) -> lis
                 ledger.naming(change)
             case Advance(ref, tip):
                 ledger.advance(ref, tip)
-    return racy
 
 
 def _settle_racy(source: Source, ledger: Ledger, options: Options, racy: list[tuple[str, list[str]]]) -> Iterator[str]:

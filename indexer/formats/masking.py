@@ -5,11 +5,12 @@ masked before the text is cut, so that no half of one is left at the edge. Names
 only what can be nothing else: a test may well be called `sk-learn-regression`.
 """
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 from pydantic_core import from_json
 
@@ -20,6 +21,7 @@ _READ, _LINE = 20_000, 1_000  # characters of a message, and of its first line, 
 _LONG_VALUE = 10_000  # characters of an argument of whose lines each may be a secret
 
 # every repetition has a limit, so that no text takes long
+_URL_OF_NAME = re.compile(r"(?<=://)[^\s/@]{1,300}(?=@)")
 _URL_CREDENTIALS = re.compile(r"(?<=//)(?:[^\s:/]{0,200}:\S{0,500}(?=@)|[^\s/@]{1,200}(?=@))")
 _PASSWORD = re.compile(r"//[^\s:/@]{0,200}:([^\s/@]{1,500})@")
 _LOGIN = re.compile(  # user:password@host
@@ -28,9 +30,9 @@ _LOGIN = re.compile(  # user:password@host
 _AT = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"  # where a token begins, also after an escaped line break
 _UNMISTAKABLE = re.compile(
     rf"""{_AT}(?:
-      sk-(?:ant|proj|svcacct|or-v1)-(?=[\w-]{{0,100}}\d)[\w-]{{16,400}}  # Anthropic, OpenAI, OpenRouter
-    | gh[oprsu]_[A-Za-z0-9]{{16,400}} | github_pat_\w{{16,400}}  # GitHub
-    | glpat-(?=[\w-]{{0,100}}\d)[\w-]{{16,400}} | xox[abeoprs]-\d[\w-]{{8,400}}  # GitLab, Slack
+      (?:sk-(?:ant|proj|svcacct|or-v1)-|github_pat_|glpat-)  # Anthropic, OpenAI, OpenRouter, GitHub, GitLab
+      (?=[\w-]{{0,100}}\d)(?=[\w-]{{0,100}}[A-Z])[\w-]{{16,400}}
+    | gh[oprsu]_[A-Za-z0-9]{{16,400}} | xox[abeoprs]-\d{{6}}[\w-]{{4,400}}  # GitHub, Slack
     | A(?:KI|SI)A[A-Z0-9]{{16}}(?![A-Za-z0-9]) | AIza[\w-]{{30,400}}  # AWS, Google
     | eyJ[\w-]{{8,2000}}\.[\w-]{{8,2000}}(?:\.[\w-]{{0,2000}})?  # JSON web token
     )""",
@@ -41,7 +43,8 @@ _LIKELY = re.compile(
       (?:sk|pk|rk)[-_][\w-]{{8,400}}  # OpenAI, Stripe and others
     | (?=[\w.-]{{0,100}}\d)(?:
         gl(?:pat|dt|rt|ptt|cbt|ft|soat|imt|agent|oas)-[\w-]{{16,400}}  # GitLab
-      | (?:hf_|npm_|gsk_|pypi-|xai-|tvly-|sntrys_|SG\.|ATATT|ya29\.|xox[abeoprs]-|xapp-)[\w.-]{{8,2000}} )
+      | (?:github_pat_|dapi|r8_|dckr_pat_|hvs\.|nvapi-|shpat_|whsec_|pplx-|hf_|npm_|gsk_|pypi-|xai-|tvly-|sntrys_
+          |SG\.|ATATT|ya29\.|xox[abeoprs]-|xapp-)[\w.-]{{8,2000}} )
     | hooks\.slack\.com/services/[\w/]{{1,200}}
     )""",
     re.VERBOSE,
@@ -49,12 +52,15 @@ _LIKELY = re.compile(
 _QUOTED = r"""(?: (?<=")(?:\\.|[^"\\]){4,1000} | (?<=')(?:\\.|[^'\\]){4,1000} | [^\s"'&;,]{4,1000} )"""
 _NAMED = re.compile(
     rf"""
-    ( (?:api[-_]?key|token|secret|passw(?:or)?d|passwd|passphrase|pwd|credentials?|authorization|cookie
+    ( (?:api[-_\s]?key|token|secret|passw(?:or)?d|passwd|passphrase|pwd|credentials?|authorization|cookie
         |(?:access|private|account)[-_]?key|signature)[\w-]{{0,40}}
-      ["']? (?: \s{{0,20}}[:=]\s{{0,20}} | \s{{1,20}}(?=\S{{0,100}}\d) ) \[?
+      \\?["']? (?: \s{{0,20}}(?:[:=]|=>|==|:=)\s{{0,20}} | \s{{1,20}}(?:is|provided:)\s{{1,20}} | ,\s{{1,20}}(?=["'])
+        | \s{{1,20}}(?=\S{{0,100}}\d) ) [\[(]{{0,2}} (?:[brf](?=["'])|\\)?
       ["']? (?:(?:bearer|basic|token|apikey|digest|negotiate|aws4-hmac-sha256)\s{{1,20}})? ["']?
-    | \bbearer\s{{1,20}}["']? | \bbasic\s{{1,20}}(?=\S{{0,100}}[\d=]) | [?&](?:key|sig|code)=
-    | (?<!\w)(?:\w{{1,40}}_)?(?:pass|pw)=["']? | \bsshpass\s{{1,20}}-p\s{{0,20}} | \s-u\s{{1,20}}[^\s:]{{1,100}}: )
+    | \bbearer\s{{1,20}}(?:token\s{{1,20}})?["']? | \bbasic\s{{1,20}}(?=\S{{0,100}}[\d=])
+    | (?<!\w)(?-i:[A-Z][A-Z0-9_]{{0,60}}_(?:KEY|PAT|SK))=["']? | (?<!\w)(?:\w{{1,40}}_)?(?:pass|pw)=["']?
+    | [?&](?:key|sig|code)= | \bsshpass\s{{1,20}}-p\s{{0,20}}
+    | \s(?:-u\s{{0,20}}|--user[\s=]{{1,20}})[^\s:]{{1,100}}: )
     {_QUOTED}
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -121,14 +127,14 @@ def _texts_in_text(value: str) -> Iterator[str]:
 def masked_name(text: str) -> str:
     """A name without the user and password of a URL, and without what can be nothing but a token."""
     if "@" in text:
-        text = _URL_CREDENTIALS.sub(MASK, text)
+        text = _URL_OF_NAME.sub(MASK, text)
     return text if len(text) < _SHORTEST_TOKEN else _UNMISTAKABLE.sub(MASK, text)
 
 
 @lru_cache(8192)
 def masked(text: str) -> str:
     """Words of people or tools, without credentials of URLs and what looks like a token."""
-    text = masked_name(text)
+    text = masked_name(_URL_CREDENTIALS.sub(MASK, text) if "@" in text else text)
     return text if len(text) < _SHORTEST_TOKEN else _LIKELY.sub(MASK, text)
 
 
@@ -146,14 +152,28 @@ def error_line(text: str | None, secrets: Iterable[str] = ()) -> str | None:
     if not text:
         return None
     text = text.lstrip()[:_READ]
-    known = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
-    for secret in sorted(known | {quote(secret, safe="") for secret in known}, key=len, reverse=True):
-        text = text.replace(secret, MASK)
-    line = next(iter(text.strip().splitlines()), "")
-    if len(line) > _LINE:
-        line = line[:_LINE].rpartition(" ")[0] or line[:LENGTH]  # the last word is not whole
-    line = _NAMED.sub(rf"\1{MASK}", _LOGIN.sub(MASK, masked(line)))
+    forms = {form for secret in set(secrets) if len(secret) >= SHORTEST_SECRET for form in _written(secret)}
+    for form in sorted(forms, key=len, reverse=True):
+        text = text.replace(form, MASK)
+    whole = next(iter(text.strip().splitlines()), "")
+    line = _NAMED.sub(rf"\1{MASK}", _LOGIN.sub(MASK, masked(whole[:_LINE])))
+    if len(whole) > _LINE and len(line) <= LENGTH:
+        line = line.rpartition(" ")[0]  # the last word is not whole
     return line.rstrip()[:LENGTH] or None
+
+
+def _written(secret: str) -> set[str]:
+    """How programs write a text: as it is, escaped, in a URL, and of a URL what follows the host."""
+    host, _, path = secret.partition("://")[2].partition("/")
+    forms = {
+        secret,
+        json.dumps(secret)[1:-1],
+        repr(secret)[1:-1],
+        quote(secret, safe=""),
+        quote(secret),
+        quote_plus(secret),
+    }
+    return forms | ({f"/{path}"} if host and len(path) >= 2 * SHORTEST_SECRET else set())
 
 
 def error_type(text: str | None) -> str | None:

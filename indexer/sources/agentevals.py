@@ -13,6 +13,7 @@ taken by name, never a whole `spec`, which holds traces and secrets; texts of er
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -46,7 +47,7 @@ LONGEST = 300.0
 """Seconds that one statement may take."""
 
 _BATCH = 200
-_ERROR_LENGTH = 4000
+_MOST_SECRETS = 1000  # each is looked for in each error
 _CONNECTION = {
     "application_name": "indexer", "client_encoding": "utf8", "connect_timeout": int(PATIENCE), "keepalives_idle": 30,
     "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
@@ -60,6 +61,8 @@ SELECT set_config('search_path', quote_ident(%s), true), set_config('datestyle',
 _TIME = """
 CASE WHEN {0} >= '0001-01-01Z' AND {0} < '9999-12-31Z'
 THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END"""
+# where the encoding of a database is none, a cut may leave half a character, which is an error
+_TEXT = "CASE WHEN octet_length({0}) < 100000 THEN {0} ELSE left({0}, 4000) END"
 # what is large is cut off first, since each expression unpacks the whole document
 _RUNS = f"""
 SELECT run_id::text, jsonb_build_object(
@@ -74,7 +77,7 @@ SELECT run_id::text, jsonb_build_object(
             'total_output', summary #> '{{performance_metrics,tokens,total_output}}',
             'cache_read_tokens', summary #> '{{performance_metrics,tokens,cache_read_tokens}}',
             'cache_creation_tokens', summary #> '{{performance_metrics,tokens,cache_creation_tokens}}'))
-)::text, left(error, {_ERROR_LENGTH}), jsonb_build_object(
+)::text, {_TEXT.format("error")}, jsonb_build_object(
     'env', jsonb_build_array(spec -> 'context', spec -> 'sinks', spec -> 'credential_refs'),
     'eval_config', spec -> 'eval_config', 'target', spec -> 'target')::text
 FROM (
@@ -89,7 +92,7 @@ _RESULT = ("eval_set_item_id", "evaluator_name", "evaluator_type", "status", "sc
 _RESULTS = f"""
 SELECT run_id::text, eval_set_item_id, evaluator_name, evaluator_type, status,
        CASE WHEN score NOT IN ('NaN', 'Infinity', '-Infinity') THEN score END, {_TIME.format("created_at")},
-       left(error_text, {_ERROR_LENGTH})
+       {_TEXT.format("error_text")}
 FROM result WHERE run_id = ANY(%s::uuid[]) ORDER BY run_id, eval_set_item_id, evaluator_name, result_id
 """
 
@@ -106,11 +109,11 @@ SELECT concat_ws('.', (SELECT oid FROM pg_database WHERE datname = current_datab
 """
 _FINGERPRINT = """
 SELECT run.run_id::text, concat_ws(' ', %(server)s::text,
-    hashtextextended(concat_ws(' ', status, attempt, error), run.xmin::text::bigint), written.results, written.hash)
+    hashtextextended(concat_ws(' ', status, attempt, error), run.xmin::text::bigint),
+    coalesce(written.results, 0), coalesce(written.hash, 0))
 """
 _WRITTEN = """
-SELECT count(*) AS results,
-       sum(hashtextextended(concat_ws(' ', result_id, status, score), xmin::text::bigint)) AS hash FROM result
+SELECT count(*) AS results, bit_xor(hashtextextended(result_id, xmin::text::bigint)) AS hash FROM result
 """
 _ALL = f"""
 {_FINGERPRINT} FROM run LEFT JOIN (
@@ -190,7 +193,6 @@ class AgentevalsSource:
         False while a look is under way, which knows better. Raises SourceError.
         """
         if not self._using.acquire(blocking=False):
-            self._end_silence()
             return False
         try:
             was_open = self._connection is not None
@@ -251,7 +253,6 @@ class AgentevalsSource:
                 if path == run:
                     path, fingerprint = next(indexed, (None, ""))
                 if len(waiting) == _BATCH:
-                    self._heard()
                     yield from self._found(cursor, waiting)
                     waiting.clear()
         while path is not None:
@@ -266,7 +267,6 @@ class AgentevalsSource:
         yield from (Gone(None, path) for path in sorted(live - {run for run, _ in rows}))
         changed = [(run, new) for run, new in rows if known.fingerprint(None, run) != new]
         for at in range(0, len(changed), _BATCH):
-            self._heard()
             yield from self._found(cursor, changed[at : at + _BATCH])
 
     def _found(self, cursor: "psycopg.Cursor[Any]", runs: Sequence[tuple[str, str]]) -> Iterator[Found]:
@@ -289,7 +289,9 @@ class AgentevalsSource:
                     result["error_text"] = mask.line(result["error_text"])
                 content = json.dumps({"error": mask.line(error), "results": found})
                 files = {agentevals.RUN: document.encode(), agentevals.RESULTS: content.encode()}
+                self._deadline = math.inf  # what is done with it takes the time that it takes
                 yield Found(None, run, fingerprints[run], _RunFolder(run, files), agentevals, {})
+                self._heard()
 
     # the connection
 
@@ -319,30 +321,35 @@ class AgentevalsSource:
     def _transaction(self, silence: float = PATIENCE) -> "Iterator[psycopg.Cursor[Any]]":
         """A cursor in a read-only transaction, in which names stand for what is in the schema. Raises SourceError.
 
-        Where another thread calls `fetch`, it ends when nothing is heard of the server for `silence` seconds.
+        The connection is cut when nothing is heard of the server for `silence` seconds.
         """
-        if not self._using.acquire(timeout=PATIENCE):
+        if not self._using.acquire(timeout=2 * PATIENCE):
             raise SourceError(f"{self.place} does not answer")
+        ended = threading.Event()
         try:
             self._silence = silence
             self._heard()
+            threading.Thread(target=self._end_silence, args=(ended,), daemon=True).start()
             with self._errors():
                 connection = self._connected()
                 with connection.transaction(), connection.cursor() as cursor:
                     cursor.execute(_SETTINGS, (self._schema,))
                     yield cursor
         finally:
+            ended.set()
             self._using.release()
 
     def _heard(self) -> None:
         self._deadline = time.monotonic() + self._silence
 
-    def _end_silence(self) -> None:
-        """Cut the connection of a look that waits for a server which is there but does not answer."""
-        connection = self._connection
-        if connection is not None and time.monotonic() > self._deadline:
-            with suppress(OSError, _driver().Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
-                wire.shutdown(socket.SHUT_RDWR)
+    def _end_silence(self, ended: threading.Event) -> None:
+        """In a thread: cut the connection to a server which is there but does not answer."""
+        while not ended.wait(1.0):
+            connection = self._connection
+            if connection is not None and time.monotonic() > self._deadline:
+                with suppress(OSError, _driver().Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                    wire.shutdown(socket.SHUT_RDWR)
+                return
 
     def _connected(self) -> "psycopg.Connection[Any]":
         if self._dsn is None:
@@ -401,7 +408,7 @@ class AgentevalsSource:
 
 def _understood(parts: dict[str, Any]) -> dict[str, Any]:
     """The parts of a connection string; none if one looks as if a password had got into it."""
-    plain = {"host": r"[^@]*", "port": r"[\d,]*", "dbname": r"[^@:/]*"}
+    plain = {"host": r"[^@:]*|[0-9a-fA-F:,]*", "port": r"[\d,]*", "dbname": r"[^@:/]*"}
     return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else {}
 
 
@@ -409,10 +416,10 @@ class _Mask:
     """Masks texts of errors by what the run was given; nothing is kept of them where that cannot be told."""
 
     def __init__(self, spec: str):
-        try:
-            self._secrets: list[str] | None = secrets_in(spec.encode())
-        except ValueError:
-            self._secrets = None
+        self._secrets: list[str] | None = None
+        with suppress(ValueError):
+            secrets = set(secrets_in(spec.encode()))
+            self._secrets = list(secrets) if len(secrets) <= _MOST_SECRETS else None
 
     def line(self, text: str | None) -> str | None:
         return None if self._secrets is None else error_line(text, self._secrets)
