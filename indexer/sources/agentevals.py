@@ -55,7 +55,7 @@ _CONNECTION = {
 _SETTINGS = f"""
 SELECT set_config('search_path', quote_ident(%s), true), set_config('datestyle', 'ISO', true),
        set_config('statement_timeout', '{LONGEST:.0f}s', true), set_config('lock_timeout', '2s', true),
-       set_config('idle_in_transaction_session_timeout', '600s', true)
+       set_config('idle_in_transaction_session_timeout', '600s', true), set_config('work_mem', '64MB', true)
 """
 
 _TIME = """
