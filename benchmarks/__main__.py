@@ -16,7 +16,7 @@ import pygit2
 
 from benchmarks import agentevals, freshness, million, peers, serving, trees
 from benchmarks.floors import stat_jobs
-from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task
+from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task, timed
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
@@ -82,7 +82,7 @@ class Bench:
         folders: list[Source] = [FolderSource("local", root)]
         remove_index(self.db)
         sync(self.db, folders, Options())
-        ours, floor = in_turns([lambda: self._sync(folders), lambda: _timed(lambda: stat_jobs(root))], self.rounds)
+        ours, floor = in_turns([lambda: self._sync(folders), lambda: timed(lambda: stat_jobs(root))], self.rounds)
         yield Line(f"nothing new, folders, {jobs:,} jobs x 10, against a bare stat", ours, floor, 1.3)
 
     def one_changed_trial(self) -> Iterator[Line]:
@@ -117,7 +117,7 @@ class Bench:
         def ours() -> float:
             git = pygit2.Repository(str(repository))
             added = AddedFolders(git, [str(git.references[trees.BRANCH].target)], frozenset())
-            seconds = _timed(lambda: sum(1 for _ in added))
+            seconds = timed(lambda: sum(1 for _ in added))
             added.close()
             return seconds
 
@@ -241,20 +241,13 @@ class Bench:
         return sorted(times)[4]
 
     def _sync(self, sources: list[Source]) -> float:
-        return _timed(lambda: sync(self.db, sources, Options()))
+        return timed(lambda: sync(self.db, sources, Options()))
 
 
 def _percentiles(what: str, ours: list[float], floor: list[float]) -> Iterator[Line]:
     for share, limit in ((0.5, 2.0), (0.99, 5.0)):
         at = int(share * (len(ours) - 1))
         yield Line(f"freshness p{share * 100:.0f}, {what}", ours[at], floor[at], limit)
-
-
-def _timed(work: object) -> float:
-    assert callable(work)
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 LINES = (

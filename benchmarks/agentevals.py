@@ -1,14 +1,13 @@
 """A database of agentevals with many runs, and what following it takes."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import psycopg
 
-from benchmarks.measure import Line, in_turns, remove_index
+from benchmarks.measure import Line, in_turns, remove_index, timed
 from indexer.index import file
 from indexer.protocols import Options
 from indexer.sources import Source
@@ -54,11 +53,11 @@ def _lines(db: Path, what: str, database: Database, floor: Callable[[], float]) 
     source = AgentevalsSource("evals", database.dsn)
     sources: list[Source] = [source]
     remove_index(db)
-    yield Line(f"{what}: building it", _timed(lambda: sync(db, sources, Options())), floor(), None)
+    yield Line(f"{what}: building it", timed(lambda: sync(db, sources, Options())), floor(), None)
 
     def changed(change: str, work: Callable[[], object]) -> float:
         database.execute(change)
-        return _timed(work)
+        return timed(work)
 
     def short() -> None:
         look(index, sources, Options(), {"evals": []})
@@ -66,20 +65,14 @@ def _lines(db: Path, what: str, database: Database, floor: Callable[[], float]) 
     def whole() -> None:
         sync(db, sources, Options())
 
-    bare, nothing, ten = in_turns([floor, lambda: _timed(whole), lambda: changed(_CHANGE, whole)], 5)
+    bare, nothing, ten = in_turns([floor, lambda: timed(whole), lambda: changed(_CHANGE, whole)], 5)
     yield Line(f"{what}: nothing new", nothing, bare, None)
     yield Line(f"{what}: ten changed", ten, bare, None)
     with closing(file.connect(db, write=True)) as index:
-        bare, nothing, ten = in_turns([floor, lambda: _timed(short), lambda: changed(_NEW, short)], 5)
+        bare, nothing, ten = in_turns([floor, lambda: timed(short), lambda: changed(_NEW, short)], 5)
     yield Line(f"{what}: nothing new, short look", nothing, bare, None)
     yield Line(f"{what}: ten new, short look", ten, bare, None)
 
 
 def _floor(connection: "psycopg.Connection[tuple[object, ...]]") -> Callable[[], float]:
-    return lambda: _timed(lambda: connection.execute("SELECT run_id::text, status FROM run ORDER BY run_id").fetchall())
-
-
-def _timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    return lambda: timed(lambda: connection.execute("SELECT run_id::text, status FROM run ORDER BY run_id").fetchall())

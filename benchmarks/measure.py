@@ -37,6 +37,13 @@ def in_turns(tasks: Sequence[Task], rounds: int) -> list[float]:
     return [sorted(times)[len(times) // 2] for times in taken]
 
 
+def timed(work: Callable[[], object]) -> float:
+    """The seconds that some work takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
 def task(*arguments: object) -> float:
     """The seconds of a task of `benchmarks.work`, without the start of its process."""
     return memory_of(*arguments)[0]
