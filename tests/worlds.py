@@ -1,10 +1,13 @@
 """A project to try things on: sources, an index, and its comparison with a rebuild."""
 
+import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+import pytest
 
 from indexer import sync as passes
 from indexer.check import check
@@ -80,3 +83,10 @@ class World:
 
     def column(self, query: str, *parameters: Any) -> list[Any]:
         return [next(iter(row.values())) for row in self.select(query, *parameters)]
+
+
+def lacking(what: str) -> NoReturn:
+    """Skip a test that needs something of the machine; where all of it has to be there, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"there is no {what}")
+    pytest.skip(f"needs {what}")

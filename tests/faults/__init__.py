@@ -12,11 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
-
 from tests.observe import Named
-
-Errno = int
+from tests.worlds import lacking
 
 
 class Fault(NamedTuple):
@@ -26,7 +23,7 @@ class Fault(NamedTuple):
     """
 
     kind: str
-    how: str | Errno
+    how: str | int
     path: Path | str
     first: int
     last: int = 1 << 40
@@ -45,9 +42,8 @@ class Outcome:
 class Faults:
     """Starts passes by a process that was loaded once with the shim and forks."""
 
-    def __init__(self, process: "subprocess.Popen[str]", library: Path):
+    def __init__(self, process: "subprocess.Popen[str]"):
         self._process = process
-        self.library = library
 
     def run(self, command: str, db: Path, sources: Sequence[Named], fault: Fault, **more: Any) -> Outcome:
         """`sync` or `rebuild` with a fault in it. `cache` has the pages that the pass may keep in memory.
@@ -68,9 +64,7 @@ def faults() -> Iterator[Faults]:
     """Needs a C compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no C compiler")
-        pytest.skip("needs a C compiler")
+        lacking("a C compiler")
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         library = Path(folder) / "shim.so"
         source = Path(__file__).with_name("shim.c")
@@ -83,6 +77,6 @@ def faults() -> Iterator[Faults]:
             env=os.environ | {"LD_PRELOAD": str(library)},
         )
         try:
-            yield Faults(process, library)
+            yield Faults(process)
         finally:
             process.communicate()

@@ -22,7 +22,7 @@ from indexer.sources.agentevals import AgentevalsSource
 from tests.agentevals import CANARY, SUMMARY, Database, Server, server
 from tests.bundles import at, bundle
 from tests.jobs import job
-from tests.test_daemon import Watching
+from tests.test_daemon import FOLDER, Watching
 from tests.worlds import World
 
 
@@ -296,13 +296,6 @@ def test_a_server_that_is_restarted(evals: World, postgres: Server, database: Da
     assert evals.column("SELECT error FROM sources WHERE name = 'evals'") == [None]
 
 
-LOCAL = """
-db = "{db}"
-[[source]]
-name = "local"
-kind = "folder"
-path = "{local}"
-"""
 SETTINGS = """
 [[source]]
 name = "evals"
@@ -340,7 +333,7 @@ def test_settings(world: World, database: Database, monkeypatch: pytest.MonkeyPa
 
 def test_it_is_watched(world: World, postgres: Server, database: Database) -> None:
     first = database.run("queued", created_at="now")
-    settings = LOCAL + SETTINGS + "dsn_env = 'EVALS'\n"
+    settings = FOLDER + SETTINGS + "dsn_env = 'EVALS'\n"
     watching = Watching(world, settings, poll=0.1, EVALS=f"{database.dsn} password={CANARY}")
     try:
         watching.sees("SELECT status FROM runs", "queued")
@@ -467,7 +460,7 @@ def test_a_connection_string_that_is_wrong_is_not_shown(dsn: str) -> None:
 
 def test_a_server_that_stops_answering_holds_nobody_up(world: World, postgres: Server, database: Database) -> None:
     database.run("running")
-    watching = Watching(world, LOCAL + SETTINGS + f"dsn = '{database.dsn}'\n", poll=0.2)
+    watching = Watching(world, FOLDER + SETTINGS + f"dsn = '{database.dsn}'\n", poll=0.2)
     stopped: list[int] = []
     try:
         watching.sees("SELECT status FROM runs", "running")
