@@ -96,6 +96,16 @@ class Nothing:
         return False
 
 
+def nowhere(path: str) -> str | None:
+    """`overlay` and `run_of_overlay` of a format in which nothing overrides a run's files."""
+    return None
+
+
+def alone(folder: Folder) -> list[str]:
+    """`inner_runs` of a format in which a run holds no other runs."""
+    return []
+
+
 class Format(Protocol):
     """One tool's layout of run folders, in all its generations."""
 

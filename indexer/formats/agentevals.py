@@ -15,7 +15,7 @@ from pydantic import Field
 
 from indexer.formats.documents import Count, Document, Number, Text, Time, Words, read_document, shares
 from indexer.formats.masking import error_line, masked_name
-from indexer.protocols import Earlier, Folder, Options, Unreadable
+from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, nowhere
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between
 
 NAME = "agentevals"
@@ -71,6 +71,10 @@ class Results(Document):
     results: Annotated[list[Result | None], Field(max_length=1_000_000)] | None = None
 
 
+inner_runs = alone
+overlay = run_of_overlay = nowhere
+
+
 def recognises(folder: Folder) -> bool:
     """A folder with the run's document."""
     return RUN in folder.files()
@@ -79,21 +83,6 @@ def recognises(folder: Folder) -> bool:
 def inputs(folder: Folder) -> list[str]:
     """Both documents, where they are."""
     return [name for name in (RUN, RESULTS) if name in folder.files()]
-
-
-def inner_runs(_folder: Folder) -> list[str]:
-    """A run holds no other runs."""
-    return []
-
-
-def overlay(_path: str) -> str | None:
-    """Nothing overrides a run."""
-    return None
-
-
-def run_of_overlay(_path: str) -> str | None:
-    """Nothing overrides a run."""
-    return None
 
 
 def run_folder(anchor: str) -> str | None:

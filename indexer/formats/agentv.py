@@ -30,7 +30,7 @@ from indexer.formats.agentv_documents import (
 )
 from indexer.formats.documents import read_document, shares
 from indexer.formats.masking import error_line, error_type, masked_tag
-from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
+from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, unreadable
 from indexer.records import Reported, Run, RunState, Score, Tags, Trial, TrialStatus, seconds_between, utc
 
 NAME = "agentv"
@@ -50,6 +50,8 @@ _VERDICTS: dict[str, TrialStatus] = {
     "skipped": "skipped",
     "cancelled": "cancelled",
 }
+
+inner_runs = alone
 
 
 def recognises(folder: Folder) -> bool:
@@ -98,11 +100,6 @@ def key_from_path(path: str) -> str | None:
     if not _time_of(_name(path)):
         return None
     return "agentv:" + _run_id(path, _experiment_in(path) or "default", bool(_experiment_in(path)))
-
-
-def inner_runs(_folder: Folder) -> list[str]:
-    """A run holds no other runs."""
-    return []
 
 
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
@@ -259,7 +256,7 @@ def _read_tags(folder: Folder, torn: dict[str, str]) -> tuple[Tags | None, int]:
         except Unreadable as error:
             torn[TAGS] = error.message
             return None, len(data)
-        return Tags(tags=[masked_tag(tag) for tag in document.tags if tag], updated_at=document.updated_at), len(data)
+        return Tags(tags=[tag for tag in document.tags if tag], updated_at=document.updated_at), len(data)
     return None, 0
 
 

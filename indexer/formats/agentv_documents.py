@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from indexer.formats.documents import Amount, Count, Document, Number, Text, Time, Words
+from indexer.formats.masking import masked_tag
 
 SampleIndex = Annotated[int, Field(ge=0, lt=10**9)]
 
@@ -114,5 +115,5 @@ class Aggregate(Document):
 
 
 class TagsDocument(Document):
-    tags: list[Words | None]
+    tags: list[Annotated[str, Field(max_length=10_000), AfterValidator(masked_tag)] | None]
     updated_at: Time = None

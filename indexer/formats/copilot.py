@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Words, read_document, read_or_note
 from indexer.formats.masking import error_line, error_type, secrets_in
-from indexer.protocols import Earlier, Folder, Options, Unreadable, unreadable
+from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, nowhere, unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, seconds_between, utc
 
 NAME = "copilot-experiments"
@@ -83,6 +83,10 @@ class RunDocument(Document):
     variants: list[VariantRuns | None]
 
 
+inner_runs = alone
+overlay = run_of_overlay = nowhere
+
+
 def recognises(folder: Folder) -> bool:
     """A folder called like a run, with its `run.json` or its variants; one renamed by hand needs both."""
     marks = ("run.json" in folder.files()) + ("variants" in folder.folders())
@@ -100,21 +104,6 @@ def inputs(folder: Folder) -> list[str]:
         if described not in names and folder.size(described) is not None:
             names.append(described)
     return names
-
-
-def inner_runs(_folder: Folder) -> list[str]:
-    """A run holds no other runs."""
-    return []
-
-
-def overlay(_path: str) -> str | None:
-    """Nothing overrides a run's files."""
-    return None
-
-
-def run_of_overlay(_path: str) -> str | None:
-    """Nothing overrides a run's files."""
-    return None
 
 
 def run_folder(anchor: str) -> str | None:
@@ -200,19 +189,18 @@ def _live_trials(folder: Folder, options: Options, torn: dict[str, str]) -> Iter
     """The trials of a run without `run.json`, from the files that each writes as it ends."""
     for variant_name, task, place in _trial_places(folder):
         described = f"variants/{variant_name}/variant.json"
-        variant = read_or_note(folder, described, Variant, _FILE_LIMIT, torn)
-        known, variant = variant is not None, variant or Variant(name=variant_name)
+        told = read_or_note(folder, described, Variant, _FILE_LIMIT, torn)
+        variant = told or Variant(name=variant_name)
         number = place.rpartition("/")[2]
         meta = read_or_note(folder, f"{place}/meta.json", TrialDocument, _FILE_LIMIT, torn)
         if meta is None:
             yield Trial(trial="", status="running", target=variant.name, test_id=task, attempt=int(number))
             continue
         metrics = read_or_note(folder, f"{place}/metrics.json", Metrics, _FILE_LIMIT, torn) or Metrics()
-        secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error and known else []
-        trial = _trial(variant, task, meta, metrics, options, secrets)
-        if not known:
-            trial.error = None  # what to mask in it is not known yet
-        yield trial
+        secrets: list[str] | None = None  # what to mask in an error is not known yet
+        if told is not None:
+            secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error else []
+        yield _trial(variant, task, meta, metrics, options, secrets)
 
 
 def _trial_places(folder: Folder) -> Iterator[tuple[str, str | None, str]]:
@@ -237,7 +225,12 @@ def _has_files(folder: Folder, trial: str) -> bool:
 
 
 def _trial(
-    variant: Variant, task: str | None, trial: TrialDocument, metrics: Metrics, options: Options, secrets: list[str]
+    variant: Variant,
+    task: str | None,
+    trial: TrialDocument,
+    metrics: Metrics,
+    options: Options,
+    secrets: list[str] | None,
 ) -> Trial:
     models = [model for model in metrics.models or [] if model]
     failed_itself = trial.status is not None and trial.status != "ok"

@@ -143,13 +143,14 @@ def masked_tag(tag: str) -> str:
     return _NAMED_TAG.sub(rf"\1={MASK}", masked(tag))
 
 
-def error_line(text: str | None, secrets: Iterable[str] = ()) -> str | None:
+def error_line(text: str | None, secrets: Iterable[str] | None = ()) -> str | None:
     """The first line of an error message, masked, then cut; None if there is none.
 
     `secrets` are values of the run's own arguments and environment; shorter ones than six characters
-    are left, since masking them would eat ordinary words.
+    are left, since masking them would eat ordinary words. None stands for values that nobody knows: then nothing of
+    the text may be kept.
     """
-    if not text:
+    if not text or secrets is None:
         return None
     text = text.lstrip()[:_READ]
     forms = {form for secret in set(secrets) if len(secret) >= SHORTEST_SECRET for form in _written(secret)}

@@ -34,7 +34,7 @@ from indexer.formats.pier_documents import (
     TrialConfig,
     TrialResult,
 )
-from indexer.protocols import Earlier, Folder, Nothing, Options, Unreadable, unreadable
+from indexer.protocols import Earlier, Folder, Nothing, Options, Unreadable, nowhere, unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between, utc
 
 NAME = "pier"
@@ -49,6 +49,8 @@ _NESTED_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _DEFAULT_NAME = re.compile(r"\d{4}-\d\d-\d\d__\d\d-\d\d-\d\d")
 _EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
 _QUARTER = 900  # seconds
+
+overlay = run_of_overlay = nowhere
 
 
 def recognises(folder: Folder) -> bool:
@@ -66,16 +68,6 @@ def inner_runs(folder: Folder) -> list[str]:
     """Runs of copilot-experiments inside a flat job: only those with a manifest, since trials look like jobs."""
     names = [name for name in folder.folders() if _NESTED_NAME.fullmatch(name)]
     return sorted(name for name in names if folder.size(f"{name}/{MANIFEST}") is not None)
-
-
-def overlay(_path: str) -> str | None:
-    """Nothing overrides a job's files."""
-    return None
-
-
-def run_of_overlay(_path: str) -> str | None:
-    """Nothing overrides a job's files."""
-    return None
 
 
 def run_folder(anchor: str) -> str | None:

@@ -280,14 +280,14 @@ class AgentevalsSource:
             of, group = next(results, (None, iter(())))
             for run in ids:
                 document, error, spec = told[run]
-                mask = _Mask(spec)
+                secrets = _secrets_of(spec)
                 found = []
                 if of == run:
                     found = [dict(zip(_RESULT, row[1:], strict=True)) for row in group]
                     of, group = next(results, (None, iter(())))
                 for result in found:
-                    result["error_text"] = mask.line(result["error_text"])
-                content = json.dumps({"error": mask.line(error), "results": found})
+                    result["error_text"] = error_line(result["error_text"], secrets)
+                content = json.dumps({"error": error_line(error, secrets), "results": found})
                 files = {agentevals.RUN: document.encode(), agentevals.RESULTS: content.encode()}
                 self._deadline = math.inf  # what is done with it takes the time that it takes
                 yield Found(None, run, fingerprints[run], _RunFolder(run, files), agentevals, {})
@@ -355,7 +355,9 @@ class AgentevalsSource:
         if self._dsn is None:
             raise SourceError(self._missing)
         psycopg = _driver()
-        if self._connection is None or self._connection.closed or self._connection.broken:
+        if self._connection is not None and (self._connection.closed or self._connection.broken):
+            self._disconnect()
+        if self._connection is None:
             connection = psycopg.connect(self._dsn, **_CONNECTION)
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
@@ -412,17 +414,13 @@ def _understood(parts: dict[str, Any]) -> dict[str, Any]:
     return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else {}
 
 
-class _Mask:
-    """Masks texts of errors by what the run was given; nothing is kept of them where that cannot be told."""
-
-    def __init__(self, spec: str):
-        self._secrets: list[str] | None = None
-        with suppress(ValueError):
-            secrets = set(secrets_in(spec.encode()))
-            self._secrets = list(secrets) if len(secrets) <= _MOST_SECRETS else None
-
-    def line(self, text: str | None) -> str | None:
-        return None if self._secrets is None else error_line(text, self._secrets)
+def _secrets_of(spec: str) -> set[str] | None:
+    """What a run was given; None where that cannot be told."""
+    try:
+        secrets = set(secrets_in(spec.encode()))
+    except ValueError:
+        return None
+    return secrets if len(secrets) <= _MOST_SECRETS else None
 
 
 def _driver() -> ModuleType:
