@@ -38,6 +38,7 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
         "added_at": "NULL",
         "author": "NULL",
         "code_sha": "NULL",
+        "derived_from": "NULL",
         "host": "NULL",
         "model": "'m' || (n % 5)",
         "status": "CASE WHEN n % 11 THEN 'completed' ELSE 'running' END",
@@ -46,7 +47,7 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
         "avg_score": "CASE WHEN n % 10 THEN (n * 104729 % 1009) / 1008.0 END",
         "cost_usd": "CASE WHEN n % 5 THEN (n * 31 % 997) / 100.0 END",
         "duration_s": "CASE WHEN n % 7 THEN n * 17 % 3600 END",
-        "tags": "CASE WHEN n % 6 < 2 THEN '[\"baseline\"]' ELSE '[]' END",
+        "tags": "CASE n % 6 WHEN 0 THEN '[\"baseline\", \"nightly\"]' WHEN 1 THEN '[\"baseline\"]' ELSE '[]' END",
         "sha": "printf('%040x', n)",
     }
     columns, content = ", ".join(RUN), ", ".join(values[column] for column in RUN)
@@ -54,14 +55,14 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
     if trials:
         _add_trials(database, trials)
     targets = {column: column if column in RUN else "NULL" for column in TARGET}
-    targets |= {"run_key": "key", "run_status": "status", "suite": "'suite'"}
+    targets |= {"run_key": "key", "on_boards": "1", "suite": "'suite'"}
     targets |= {"scored": "passed + failed", "target_tests": "test_count"}
     targets["outcomes"] = "'[[1,0,' || (trial_count - passed) || '],[1,1,' || passed || ']]'"
     content = ", ".join(targets[column] for column in TARGET)
     database.execute(f"INSERT INTO run_targets (run_pk, {', '.join(TARGET)}) SELECT id, {content} FROM runs")
     database.execute(
         f"INSERT INTO run_tags (run_pk, {', '.join(TAG)}) "
-        "SELECT id, key, timestamp, 'baseline', '', 'baseline' FROM runs WHERE tags <> '[]'"
+        "SELECT r.id, r.key, r.timestamp, t.value, '', t.value FROM runs r, json_each(r.tags) t"
     )
     database.execute(
         "INSERT INTO places (run_pk, run_key, timestamp, source, path, status, ended, ended_count, name, "

@@ -167,8 +167,8 @@ class Known(Protocol):
     def inside(self, path: str) -> bool:
         """Whether anything that is indexed lies below the run at `path` on disk: a run, or one that cannot be read."""
 
-    def refs_with(self, name: str) -> set[str]:
-        """The refs in which a run folder with this plain name (see `plain_name`) can be read."""
+    def places_named(self, name: str) -> set[tuple[str, str]]:
+        """Ref and path of every run folder with this plain name (see `plain_name`) that a ref holds, or ever held."""
 
 
 def is_within(path: str, folder: str) -> bool:

@@ -29,10 +29,12 @@ from indexer.errors import IndexFileError, SourceError
 from indexer.formats import run_of_overlay
 from indexer.index import file
 from indexer.protocols import Options
+from indexer.records import utc_now
 from indexer.sources import Source
 from indexer.sources.agentevals import AgentevalsSource
 from indexer.sources.clone import CloneSource
-from indexer.sources.folder import FolderSource, stamp_of
+from indexer.sources.disk import stamp_of
+from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
 from indexer.sync import Report, bring_up_to_date, look, note_looked
 from indexer.watches import Happened, Watches
@@ -49,6 +51,8 @@ LONGEST_PAUSE = 600.0
 """Seconds at most between two fetches from a remote that fails."""
 POLL = 5.0
 """Seconds between two looks at the refs of a repository, where no event tells that they moved."""
+LOCAL_POLL = 1.0
+"""Seconds between two looks at the refs of a partial clone on this machine: what it lacks is fetched before."""
 _NEW = ""
 """Stands among the paths of a database for what is new, live or just ended there."""
 _FIRST_RETRY, _LAST_RETRY = 0.1, 60.0
@@ -114,6 +118,8 @@ class Daemon:
                 for source in self._sources:
                     if isinstance(source, CloneSource) and source.name in self._fetch_pauses:
                         self._start(self._keep_fetching, source, self._fetch_pauses[source.name], LONGEST_PAUSE)
+                    elif isinstance(source, GitSource) and source.is_partial():
+                        self._start(self._keep_fetching, source, LOCAL_POLL, LONGEST_PAUSE)
                     elif isinstance(source, AgentevalsSource):
                         self._start(self._keep_fetching, source, POLL, _LAST_RETRY)
                 _notify("READY=1")
@@ -276,18 +282,16 @@ class Daemon:
         if path in self._own:
             return
         for place in self._places.values():
-            if not is_within(path, place.root):
+            if isinstance(place.source, FolderSource):
+                for inside in place.source.paths_at(path):
+                    for about in self._about(place, place.source, inside):
+                        self._soon(place, about, pause)
+            elif not is_within(path, place.root):
                 continue
-            if isinstance(place.source, AgentevalsSource):
+            elif isinstance(place.source, AgentevalsSource):
                 self._soon(place, _NEW)
-                continue
-            if not isinstance(place.source, FolderSource):
-                if not path.endswith(".lock"):
-                    self._soon(place, None, pause)
-                continue
-            inside = os.fsencode(path[len(place.root) + 1 :]).decode("utf-8", "backslashreplace")
-            for about in self._about(place, place.source, inside):
-                self._soon(place, about, pause)
+            elif not path.endswith(".lock"):
+                self._soon(place, None, pause)
 
     def _about(self, place: _Place, source: FolderSource, path: str) -> Iterator[str | None]:
         if not path:
@@ -330,9 +334,9 @@ class Daemon:
                 above = [part.rpartition("/")[0] for part in place.source.parts()]
                 roots = [*above, *(path for path in place.source.searched if "/" not in path)]
                 rest = [path for path in place.source.searched if "/" in path and run_of_overlay(path) is None]
-                first += [f"{place.root}/{folder}".rstrip("/") for folder in ("", *roots)]
-                first += [f"{place.root}/{folder}" for _, folder in live]
-                others += [f"{place.root}/{folder}" for folder in (*place.retries, *rest)]
+                first += [place.source.real_path(folder) for folder in ("", *roots)]
+                first += [place.source.real_path(folder) for _, folder in live]
+                others += [place.source.real_path(folder) for folder in (*place.retries, *rest)]
         for folder in watches.follow([*first, *others]):
             self._note(folder)
         if watches.refused and watches.refused != self._refused:
@@ -355,7 +359,7 @@ class Daemon:
     def _note_sweep(self) -> None:
         """Tell `status` of the sweep that was just made."""
         readable = [place.source for place in self._places.values() if place.failing is None]
-        now = file.now()
+        now = utc_now()
         try:
             file.note(self._db, {"swept": now})
         except OSError as error:
@@ -383,7 +387,7 @@ class Daemon:
     def _start(self, work: Callable[..., None], *arguments: object) -> None:
         threading.Thread(target=work, args=arguments, daemon=True).start()
 
-    def _keep_fetching(self, source: CloneSource | AgentevalsSource, pause: float, longest: float) -> None:
+    def _keep_fetching(self, source: GitSource | AgentevalsSource, pause: float, longest: float) -> None:
         """In a thread of its own: fetch now and then, more seldom while it fails."""
         failed, wait = 0, 0.0
         while not self._happened.stopped:
@@ -468,7 +472,7 @@ class Daemon:
 
 def _stamp(path: str) -> Stamp | None:
     try:
-        return stamp_of(os.lstat(path))
+        return stamp_of(os.stat(path))
     except (OSError, ValueError):
         return None
 
@@ -477,7 +481,7 @@ def _folders(root: str, folder: str) -> list[str]:
     """Paths of the folders directly inside, which may be runs."""
     try:
         with os.scandir(f"{root}/{folder}") as entries:
-            return [f"{folder}/{e.name}".lstrip("/") for e in entries if e.is_dir(follow_symlinks=False)]
+            return [f"{folder}/{e.name}".lstrip("/") for e in entries if e.is_dir()]
     except OSError:
         return []
 

@@ -101,6 +101,16 @@ def nowhere(path: str) -> str | None:
     return None
 
 
+def untold(folder: Folder) -> str | None:
+    """`key_from_names` of a format whose runs are told apart by what is in their files."""
+    return None
+
+
+def common(name: str) -> bool:
+    """`is_unique` of a format whose run folders may be called alike."""
+    return False
+
+
 def alone(folder: Folder) -> list[str]:
     """`inner_runs` of a format in which a run holds no other runs."""
     return []
@@ -131,8 +141,11 @@ class Format(Protocol):
     def run_folder(self, anchor: str) -> str | None:
         """The run folder that an anchor file at this path stands for; None if it stands for none."""
 
-    def key_from_path(self, path: str) -> str | None:
-        """The identity that a run at `path` has if its files cannot tell it; None if only they can."""
+    def key_from_names(self, folder: Folder) -> str | None:
+        """The identity of a run whose files cannot be read; None if only they tell it. Raises Unreadable."""
+
+    def is_unique(self, name: str) -> bool:
+        """Whether no two runs have a folder of this name, wherever they lie."""
 
     def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         """The run in a recognised folder; None if it is none after all. Raises Unreadable."""

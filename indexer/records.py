@@ -110,9 +110,10 @@ class Run:
     authored_tags: list[str] = field(default_factory=list)
     tags: Tags | None = None
     reported: Mapping[str, Reported] = field(default_factory=dict)
+    derived_from: list[str] = field(default_factory=list)  # keys or ids of the runs that trials were copied from
     trials: list[Trial] = field(default_factory=list)
     torn: Mapping[str, str] = field(default_factory=dict)  # files that could not be read, and why, when the rest could
-    partial: bool = False  # whether rows are missing for that
+    partial: bool = False  # whether rows are missing for that: one of them is no optional file
 
 
 def utc(text: str | None) -> str | None:
@@ -134,6 +135,11 @@ def utc_text(time: datetime) -> str:
     """A time as UTC text with milliseconds. Raises OverflowError beyond the years 1 to 9999."""
     time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def utc_now() -> str:
+    """The time, as UTC text."""
+    return utc_text(datetime.now(UTC))
 
 
 def unix_time(seconds: int) -> str | None:

@@ -24,7 +24,8 @@ from indexer.sources.agentevals import SCHEMA, AgentevalsSource
 from indexer.sources.clone import CloneSource
 from indexer.sources.commits import CommitSource
 from indexer.sources.folder import FolderSource
-from indexer.sources.git import DEFAULT_REFS, GitSource, open_repository
+from indexer.sources.git import GitSource, open_repository
+from indexer.sources.refs import DEFAULT_REFS
 
 
 def _span(text: str) -> str:

@@ -27,9 +27,9 @@ from indexer.index.ledger import Ledger
 from indexer.index.transaction import prepare
 from indexer.index.writer import Pass
 from indexer.protocols import Nothing, Options, Unreadable
-from indexer.records import Run
+from indexer.records import Run, utc_now
 from indexer.sources import Source
-from indexer.sources.clone import CloneSource
+from indexer.sources.git import GitSource
 
 RACY_NS = 20_000_000
 """A file that changed this short before it was read may change again unseen, in nanoseconds."""
@@ -86,7 +86,7 @@ def sync(db: Path, sources: Sequence[Source], options: Options, progress: Progre
 
 def bring_up_to_date(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
     """As `sync`, for who holds the lock already, and without fetching."""
-    began = file.now()
+    began = utc_now()
     with _clear_errors(db):
         report = _continue(db, sources, options, progress)
     failing = {source.name for source in report.sources if source.error}
@@ -102,16 +102,16 @@ def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Pro
     """
     with file.locked(db, "rebuild"), _clear_errors(db):
         fetch(sources)
-        began = file.now()
+        began = utc_now()
         report = _build(db, sources, options, progress, "asked for", strict=True)
         note_looked(db, sources, began)
         return report
 
 
 def fetch(sources: Iterable[Source]) -> None:
-    """Bring the clones up to date that are kept for sources elsewhere; one that fails tells so when it is opened."""
+    """Bring in what repositories lack to be read; a source that fails tells so when it is opened."""
     for source in sources:
-        if isinstance(source, CloneSource):
+        if isinstance(source, GitSource):
             with suppress(SourceError):
                 source.fetch()
 
@@ -121,7 +121,7 @@ def note_looked(db: Path, sources: Sequence[Source], when: str, kept: Collection
 
     What is noted of others is forgotten, but for those `kept`.
     """
-    fetched = {source.name: source.fetched for source in sources if isinstance(source, CloneSource)}
+    fetched = {source.name: source.fetched for source in sources if isinstance(source, GitSource)}
     file.note_looked(db, {source.name: fetched.get(source.name) or when for source in sources}, kept)
 
 
@@ -253,7 +253,7 @@ def _walk(
         try:
             source.open()
             opened.add(source.name)
-            ledger.opened(source.kind, source.place, source.web_url)
+            ledger.opened(source)
             if work is None:
                 changes = progress(source, ledger) if progress else source.changes(ledger)
                 for path in _settle_racy(source, ledger, options, _take_in(changes, ledger, options)):

@@ -13,7 +13,7 @@ from typing import Any
 from indexer.formats import recognise
 from indexer.index import file, rows
 from indexer.protocols import Nothing, Options, Unreadable
-from indexer.sources.folder import DiskFolder, Look
+from indexer.sources.disk import DiskFolder, Look
 from tests import agentevals
 from tests.formats.memory import MemoryFolder
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from indexer.sources.folder import DiskFolder, FolderSource
+from indexer.sources.disk import DiskFolder
+from indexer.sources.folder import FolderSource
 from tests.bundles import at
 from tests.jobs import JOB_ID, job, result, trial
 from tests.worlds import World

@@ -10,14 +10,15 @@ import pytest
 from indexer.errors import IndexFileError, LockedError, SourceError
 from indexer.index import file
 from indexer.protocols import Options
-from indexer.sources.folder import DiskFolder, FolderSource
+from indexer.sources.disk import DiskFolder
+from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
 from indexer.sources.objects import GitFolder
 from tests.bundles import NAME, at, bundle, row, without
 from tests.worlds import World
 
 A, B = f"runs/with_skills/{NAME}", "runs/baseline/2026-01-06T09-00-00-000Z"
-KEY_A, KEY_B = f"agentv:with_skills::{NAME}", "agentv:with_skills::2026-01-06T09-00-00-000Z"
+KEY_A, KEY_B = f"agentv:with_skills::{NAME}", "agentv:baseline::2026-01-06T09-00-00-000Z"
 PLACES = "SELECT run_key, source, path FROM places ORDER BY source, path"
 
 
@@ -123,7 +124,7 @@ def test_a_renamed_folder_is_never_a_gap(world: World) -> None:
     assert (run["key"], run["path"]) == (f"agentv:{NAME}", f"runs/{NAME}")
     world.write(at(B, bundle()))
     world.synced()
-    (world.local / "runs/baseline").rename(world.local / "runs/archive")  # the metadata names the experiment
+    (world.local / "runs/baseline").rename(world.local / "baseline")
     report = world.sync()
     assert world.column("SELECT key FROM deletions") == [KEY_A]
     assert (report.sources[1].added, report.sources[1].removed) == (0, 0)

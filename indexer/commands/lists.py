@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from indexer import render
-from indexer.commands.app import Config, Db, Experiment, Json, Run, Since, Target, Until, app
+from indexer.commands.app import Config, Db, Json, Run, Since, Until, app
 from indexer.index import file
 from indexer.index.reader import PUBLIC, Index, open_index
 from indexer.project import find_project
@@ -41,6 +41,8 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
             how_long = render.lag(source["failing_since"])
             error = render.visible(source["error"])
             print(f"\n{render.visible(source['name'])} has been failing for {how_long}: {error}")
+        if source["note"]:
+            print(f"\n{render.visible(source['name'])}: {render.visible(source['note'])}")
     if problems:
         print(f"\n{len(problems)} not read:")
         for problem in problems:
@@ -58,12 +60,14 @@ def runs(
     sort: Annotated[
         str, typer.Option(help="timestamp, pass_rate, avg_score, cost_usd or duration_s; - for descending.")
     ] = "-timestamp",
-    experiment: Experiment = None,
-    target: Target = None,
-    model: Annotated[str | None, typer.Option(help="Runs with this model.")] = None,
-    status: Annotated[str | None, typer.Option(help="queued, running, completed, failed or cancelled.")] = None,
-    source: Annotated[str | None, typer.Option(help="Runs found in this source.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Runs with this tag.")] = None,
+    experiment: Annotated[list[str] | None, typer.Option(help="Runs of this experiment; several: of any.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Runs with this target; several: with any.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Runs with this model; several: with any.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="queued, running, completed, failed or cancelled; several: any.")
+    ] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Runs found in this source; several: in any.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Runs with this tag; several: with all.")] = None,
     since: Since = None,
     until: Until = None,
     min_pass_rate: Annotated[float | None, typer.Option(help="From 0 to 1.")] = None,
@@ -140,7 +144,7 @@ def _print_csv(runs: Iterator[dict[str, Any]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(PUBLIC)
     for run in runs:
-        writer.writerow(", ".join(run[name]) if name == "tags" else run[name] for name in PUBLIC)
+        writer.writerow(", ".join(v) if isinstance(v := run[name], list) else v for name in PUBLIC)
 
 
 def _print_runs(runs: Iterator[dict[str, Any]], stale_after: int) -> None:
@@ -188,6 +192,7 @@ def _print_run(run: dict[str, Any], failing: list[dict[str, Any]], stale_after: 
         "planned": run["planned_count"] if run["planned_count"] != run["ended_count"] else "",
         "cost": render.dollars(run["cost_usd"]),
         "tags": ", ".join(run["tags"]),
+        "copied from": ", ".join(run["derived_from"] or []),
         "commit": " ".join(filter(None, (run["sha"], run["added_at"], run["author"]))),
     }
     for name, value in facts.items():

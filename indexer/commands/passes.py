@@ -110,6 +110,9 @@ def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> Non
         if source.error:
             print(f"indexer: source {render.visible(f'{source.name}: {source.error}')}; its rows stay", file=sys.stderr)
     with open_index(project.db) as index:
+        for row in index.sources():
+            if row["note"]:
+                print(f"indexer: source {render.visible(': '.join((row['name'], row['note'])))}", file=sys.stderr)
         for problem in index.problems():
             where = ": ".join(filter(None, (problem["source"], problem["path"], problem["message"])))
             print(f"indexer: not read: {render.visible(where)}", file=sys.stderr)

@@ -8,7 +8,7 @@ its anchor file and never by its depth, so layouts of different ages live side b
 from indexer.formats import agentevals, agentv, copilot, pier
 from indexer.protocols import Folder, Format
 
-READER = 2
+READER = 3
 """What the formats make of the same bytes; a change of it makes every index be rebuilt."""
 
 
@@ -24,3 +24,8 @@ def recognise(folder: Folder) -> Format | None:
 def run_of_overlay(path: str) -> str | None:
     """The run that the overlay at `path` belongs to; None if that is no overlay."""
     return next((run for form in FORMATS if (run := form.run_of_overlay(path)) is not None), None)
+
+
+def is_unique(name: str) -> bool:
+    """Whether no two run folders are ever called so, of any tool."""
+    return any(form.is_unique(name) for form in FORMATS)

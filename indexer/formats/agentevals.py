@@ -13,9 +13,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from indexer.formats.documents import Count, Document, Number, Text, Time, Words, read_document, shares
+from indexer.formats.documents import Count, Document, Number, Text, Time, Words, read_document
 from indexer.formats.masking import error_line, masked_name
-from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, nowhere
+from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, common, nowhere
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between
 
 NAME = "agentevals"
@@ -72,6 +72,7 @@ class Results(Document):
 
 
 inner_runs = alone
+is_unique = common
 overlay = run_of_overlay = nowhere
 
 
@@ -90,10 +91,10 @@ def run_folder(anchor: str) -> str | None:
     return anchor.rpartition("/")[0]
 
 
-def key_from_path(path: str) -> str | None:
+def key_from_names(folder: Folder) -> str | None:
     """The identity of a run that cannot be read, by the name of its folder."""
     try:
-        return f"agentevals:{uuid.UUID(path.rpartition('/')[2])}"
+        return f"agentevals:{uuid.UUID(folder.path.rpartition('/')[2])}"
     except ValueError:
         return None
 
@@ -140,8 +141,8 @@ def _trials(run: RunDocument, summary: Summary, results: Sequence[Result], optio
             items.setdefault(result.eval_set_item_id, []).append(result)
     names = _named_apart(items)
     tokens = summary.tokens or Tokens()
-    prompt, output = shares(tokens.total_prompt, len(items)), shares(tokens.total_output, len(items))
-    read, written = shares(tokens.cache_read_tokens, len(items)), shares(tokens.cache_creation_tokens, len(items))
+    prompt, output = _shares(tokens.total_prompt, len(items)), _shares(tokens.total_output, len(items))
+    read, written = _shares(tokens.cache_read_tokens, len(items)), _shares(tokens.cache_creation_tokens, len(items))
     agents, models = joined(summary.agents or ()), joined(summary.models or ())
     return [
         Trial(
@@ -195,3 +196,11 @@ def _score(result: Result) -> Score:
 def _mean(scores: Sequence[float]) -> float | None:
     mean = sum(scores) / len(scores) if scores else math.inf
     return mean if math.isfinite(mean) else None
+
+
+def _shares(together: int | None, items: int) -> list[int | None]:
+    """A count split evenly so that the parts add up to it."""
+    if together is None or items <= 1:
+        return [together] * items
+    each, rest = divmod(together, items)
+    return [each + (at < rest) for at in range(items)]

@@ -6,32 +6,21 @@ which folders are around it; AgentV itself reads only the newest shape. Layouts 
 release that brought them: v3 (4.42), v6 (5.0 previews), v7, v8, v9 (5.1 and later); v0, v2 and v5 are the
 places of v3's files before and after.
 
-A row tells an execution of a test or, in `samples` (earlier `trials`), several. While a run goes on the
-aggregate is a stub and rows are appended; at the end the rows file is rewritten, so it is always read whole.
+A row tells of one test (see `agentv_trials`). While a run goes on the aggregate is a stub and rows are appended; at
+the end the rows file is rewritten with the paths of what was written for each test, so it is always read whole, and
+rows with such paths have ended even where the aggregate is missing.
+
+A run's id is where it lies, whatever its files call the experiment: `<experiment folders>::<folder>`.
 """
 
 import re
-from collections.abc import Iterator
-from typing import Any
 
-from indexer.formats.agentv_documents import (
-    Aggregate,
-    Dimensions,
-    Execution,
-    Grader,
-    Metadata,
-    Metrics,
-    Row,
-    Sample,
-    TagsDocument,
-    Timing,
-    Usage,
-    UsageSources,
-)
-from indexer.formats.documents import read_document, shares
-from indexer.formats.masking import error_line, error_type, masked_tag
+from indexer.formats.agentv_documents import Aggregate, Dimensions, Metadata, Row, TagsDocument
+from indexer.formats.agentv_trials import LIMIT, Executions, combined_from, metrics_files
+from indexer.formats.documents import read_document, read_or_note
+from indexer.formats.masking import masked_tag
 from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, unreadable
-from indexer.records import Reported, Run, RunState, Score, Tags, Trial, TrialStatus, seconds_between, utc
+from indexer.records import Reported, Run, RunState, Tags, seconds_between, utc
 
 NAME = "agentv"
 AGGREGATES = ("summary.json", "benchmark.json")
@@ -39,36 +28,41 @@ ROWS = (".internal/index.jsonl", "run_manifest.jsonl", "index.jsonl")
 ANCHORS = frozenset({"benchmark.json", "summary.json", "index.jsonl", "run_manifest.jsonl"})
 TAGS = "tags.json"
 
+_STUB = frozenset({"summary.json", TAGS, "timing.json", "console.log"})
 _RESERVED = frozenset({"runs", "metadata"})
 _MIB = 2**20
-_AGGREGATE_LIMIT, _ROWS_LIMIT, _TAGS_LIMIT = 16 * _MIB, 64 * _MIB, _MIB
+_ROWS_LIMIT, _TAGS_LIMIT = 64 * _MIB, _MIB
 _TIME_NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)-(\d{3})Z")
-_VERDICTS: dict[str, TrialStatus] = {
-    "ok": "passed",
-    "quality_failure": "failed",
-    "execution_error": "errored",
-    "skipped": "skipped",
-    "cancelled": "cancelled",
-}
 
 inner_runs = alone
 
 
 def recognises(folder: Folder) -> bool:
-    """A folder with rows or a benchmark; a lone `summary.json` only under a run's time, since cases have one too."""
-    name = _name(folder.path)
-    if name in _RESERVED or any(map(_time_of, folder.folders())):
+    """A folder with rows or a benchmark; a lone `summary.json` only where nothing else is, since tests have one too."""
+    folders = folder.folders()
+    if _name(folder.path) in _RESERVED or any(map(_time_of, folders)):
         return False  # a stray file among runs
     found = ANCHORS.intersection(folder.files())
-    if found == {"summary.json"} and not _time_of(name):
+    if found == {"summary.json"} and not is_unique(_name(folder.path)) and not _is_stub(folder):
         found = frozenset()
-    return bool(found) or (".internal" in folder.folders() and _rows_file(folder) is not None)
+    return bool(found) or (".internal" in folders and _rows_file(folder) is not None)
+
+
+def _is_stub(folder: Folder) -> bool:
+    """Whether there is nothing but what a run begins with."""
+    return _STUB.issuperset(folder.files()) and all(name.startswith(".") for name in folder.folders())
+
+
+def is_unique(name: str) -> bool:
+    """A run's time is its name unless somebody gave it another one."""
+    return _time_of(name) is not None
 
 
 def inputs(folder: Folder) -> list[str]:
     """The files that the rows of a run depend on, as paths inside its folder."""
-    rows = _rows_file(folder)
-    return [name for name in (*AGGREGATES, TAGS, "timing.json") if name in folder.files()] + ([rows] if rows else [])
+    names, rows = folder.files(), _rows_file(folder)
+    found = [name for name in (*AGGREGATES, TAGS, "timing.json") if name in names] + ([rows] if rows else [])
+    return found + (list(metrics_files(folder)) if "summary.json" in names else [])
 
 
 def overlay(path: str) -> str | None:
@@ -95,38 +89,35 @@ def run_folder(anchor: str) -> str | None:
     return folder.removesuffix("/.internal")
 
 
-def key_from_path(path: str) -> str | None:
+def key_from_names(folder: Folder) -> str | None:
     """The identity of a run whose files cannot be read, where its path tells one."""
-    if not _time_of(_name(path)):
-        return None
-    return "agentv:" + _run_id(path, _experiment_in(path) or "default", bool(_experiment_in(path)))
+    return f"agentv:{_run_id(folder)}" if is_unique(_name(folder.path)) else None
 
 
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     """The run in a folder with an AgentV anchor; None for a `summary.json` of another shape. Raises Unreadable."""
-    aggregate, aggregate_size = _read_aggregate(folder)
+    told, aggregate_size = _read_aggregate(folder)
     rows_file = _rows_file(folder)
-    if aggregate is None and rows_file is None:
+    if told is None and rows_file is None:
         return None
     torn: dict[str, str] = {}
     rows, earliest, rows_size = _read_rows(folder, rows_file, torn)
-    tags, tags_size = _read_tags(folder, torn)
+    aggregate = told or Aggregate()
+    executions = Executions(folder, aggregate, rows, options)
+    optional = executions.torn
+    tags, tags_size = _read_tags(folder, optional)
+    trials = executions.trials()
     if torn and earlier.exists():
-        raise unreadable(torn)
-    aggregate = aggregate or Aggregate()
-    metadata = aggregate.metadata or Metadata()
-    trials = _trials(rows, _Unavailable(folder, aggregate), options)
+        raise unreadable(torn | optional)
 
-    name = _name(folder.path)
-    time_in_name = _time_of(name)
+    metadata = aggregate.metadata or Metadata()
+    time_in_name = _time_of(_name(folder.path))
     timestamp = time_in_name or metadata.timestamp or earliest
     if timestamp is None:
         raise Unreadable("", "no-time", "nothing tells when this run began: no time in its name, metadata or rows")
 
-    layout, has_experiment_folder = _layout(folder, aggregate, rows_file)
-    experiment = metadata.experiment or (_experiment_in(folder.path) if has_experiment_folder else None) or "default"
-    run_id = _run_id(folder.path, experiment, has_experiment_folder)
-    state = _state(aggregate, metadata, len(rows))
+    run_id = _run_id(folder)
+    state = _state(told, rows)
     ended = [trial.finished_at for trial in trials if trial.finished_at]
     started_at = time_in_name or min((t.started_at for t in trials if t.started_at), default=None)
     finished_at = max(ended, default=None) if state != "running" else None
@@ -135,8 +126,8 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         key=f"agentv:{run_id}" + ("" if time_in_name else f"@{earliest or timestamp}"),
         run_id=run_id,
         format=NAME,
-        layout=layout,
-        experiment=experiment,
+        layout=_layout(folder, aggregate, rows_file),
+        experiment=metadata.experiment or _experiment_of(folder),
         state=state,
         timestamp=timestamp,
         started_at=started_at,
@@ -149,8 +140,9 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         authored_tags=_authored(metadata),
         tags=tags,
         reported=_reported(aggregate),
+        derived_from=combined_from(aggregate),
         trials=trials,
-        torn=torn,
+        torn=torn | optional,
         partial=bool(torn),
     )
 
@@ -164,35 +156,33 @@ def _time_of(name: str) -> str | None:
     return utc("{}T{}:{}:{}.{}Z".format(*match.groups())) if match else None
 
 
-def _experiment_in(path: str) -> str | None:
-    """The experiment folders between the place of all runs and the run's own folder."""
-    parts = path.split("/")[:-1]
+def _experiment_of(folder: Folder) -> str:
+    """The folders between the place of all runs and the run's own; `default` since 5.1, which has none."""
+    parts = folder.path.split("/")[:-1]
     if "runs" in parts:
         parts = parts[parts.index("runs") + 1 :]
     elif ".agentv" in parts:
         parts = parts[parts.index(".agentv") + 2 :]
-    return "/".join(parts) or None
+    return "default" if ".internal" in folder.folders() else "/".join(parts) or "default"
 
 
-def _run_id(path: str, experiment: str, has_experiment_folder: bool) -> str:
-    name = _name(path)
-    return f"{experiment}::{name}" if has_experiment_folder and experiment != "default" else name
+def _run_id(folder: Folder) -> str:
+    experiment, name = _experiment_of(folder), _name(folder.path)
+    return name if experiment == "default" else f"{experiment}::{name}"
 
 
-def _layout(folder: Folder, aggregate: Aggregate, rows_file: str | None) -> tuple[str, bool]:
-    """The layout's name, and whether an experiment folder belongs to the run's identity in it."""
+def _layout(folder: Folder, aggregate: Aggregate, rows_file: str | None) -> str:
     parts = folder.path.split("/")
     under_runs = "runs" in parts[:-1]
-    nested = _experiment_in(folder.path) is not None
     if rows_file == ".internal/index.jsonl" or (aggregate.run_id and not aggregate.manifest_path):
-        return "v9", False
+        return "v9"
     if aggregate.manifest_path or (aggregate.metadata and aggregate.metadata.run_id):
-        return "v8" if folder.ref and not under_runs else "v7", False
+        return "v8" if folder.ref and not under_runs else "v7"
     if "summary.json" in folder.files():
-        return "v6", nested
+        return "v6"
     if under_runs:
-        return "v2" if folder.ref and ".agentv" in parts else "v3", nested
-    return "v0" if folder.ref else "v5", nested
+        return "v2" if folder.ref and ".agentv" in parts else "v3"
+    return "v0" if folder.ref else "v5"
 
 
 def _rows_file(folder: Folder) -> str | None:
@@ -206,7 +196,7 @@ def _rows_file(folder: Folder) -> str | None:
 
 def _read_aggregate(folder: Folder) -> tuple[Aggregate | None, int]:
     for name in AGGREGATES:
-        data = folder.read(name, _AGGREGATE_LIMIT) if name in folder.files() else None
+        data = folder.read(name, LIMIT) if name in folder.files() else None
         if data is None:
             continue
         aggregate = read_document(Aggregate, name, data)
@@ -248,15 +238,13 @@ def _read_tags(folder: Folder, torn: dict[str, str]) -> tuple[Tags | None, int]:
     where = overlay(folder.path)
     over = folder.elsewhere(where) if where else None
     for place in (over, folder):
-        data = place.read(TAGS, _TAGS_LIMIT) if place is not None and TAGS in place.files() else None
-        if data is None:
+        size = place.size(TAGS) if place is not None else None
+        if place is None or size is None:
             continue
-        try:
-            document = read_document(TagsDocument, TAGS, data)
-        except Unreadable as error:
-            torn[TAGS] = error.message
-            return None, len(data)
-        return Tags(tags=[tag for tag in document.tags if tag], updated_at=document.updated_at), len(data)
+        document = read_or_note(place, TAGS, TagsDocument, _TAGS_LIMIT, torn)
+        if document is None:
+            return None, size
+        return Tags(tags=[tag for tag in document.tags if tag], updated_at=document.updated_at), size
     return None, 0
 
 
@@ -275,118 +263,12 @@ def _reported(aggregate: Aggregate) -> dict[str, Reported]:
     }
 
 
-def _state(aggregate: Aggregate, metadata: Metadata, rows: int) -> RunState:
+def _state(aggregate: Aggregate | None, rows: list[Row]) -> RunState:
+    """Running until the aggregate says how it ended; without one, until all rows have their final form."""
+    if aggregate is None:
+        final = all(row.grading_path or row.result_dir or row.artifact_dir for row in rows)
+        return "ended" if rows and final else "running"
     if not aggregate.run_summary:
         return "running"
-    return "cancelled" if rows < (metadata.planned_test_count or 0) else "ended"
-
-
-class _Unavailable:
-    """Which of a run's zeros mean unknown: the tool marks them in the aggregate, or in `timing.json` beside it."""
-
-    def __init__(self, folder: Folder, aggregate: Aggregate):
-        self._folder, self._aggregate = folder, aggregate
-        self._known: tuple[bool, bool] | None = None
-
-    def tokens(self) -> bool:
-        return self._sources()[0]
-
-    def cost(self) -> bool:
-        return self._sources()[1]
-
-    def _sources(self) -> tuple[bool, bool]:
-        if self._known is None:
-            metrics, sources = self._aggregate.metrics or Metrics(), self._usage_sources()
-            tokens = (metrics.tokens and metrics.tokens.source) or sources.token_usage
-            cost = (metrics.cost and metrics.cost.source) or sources.cost
-            self._known = tokens == "unavailable", cost == "unavailable"
-        return self._known
-
-    def _usage_sources(self) -> UsageSources:
-        timing = self._aggregate.timing
-        if timing is None and "timing.json" in self._folder.files():
-            data = self._folder.read("timing.json", _AGGREGATE_LIMIT)
-            timing = read_document(Timing, "timing.json", data) if data is not None else None
-        return (timing and timing.usage_sources) or UsageSources()
-
-
-def _trials(rows: list[Row], unavailable: _Unavailable, options: Options) -> list[Trial]:
-    """One trial an execution, named suite/test/target/sample, with `#2`, `#3`… where rows differ only elsewhere."""
-    trials: list[Trial] = []
-    names: dict[str, int] = {}
-    for row in rows:
-        for trial in _executions(row, unavailable, options):
-            count = names[trial.trial] = names.get(trial.trial, 0) + 1
-            if count > 1:
-                trial.trial += f"#{count}"
-            trials.append(trial)
-    return trials
-
-
-def _executions(row: Row, unavailable: _Unavailable, options: Options) -> Iterator[Trial]:
-    samples: list[Execution] = [s for s in row.samples or row.trials or [] if s] or [row]
-    usage = row.token_usage or Usage()
-    if usage.input == 0 and usage.output == 0 and unavailable.tokens():
-        usage = Usage()
-    cost = None if row.cost_usd == 0 and unavailable.cost() else row.cost_usd
-    inputs_, outputs = shares(usage.input, len(samples)), shares(usage.output, len(samples))
-    reasoning, cached = shares(usage.reasoning, len(samples)), shares(usage.cached, len(samples))
-    for at, sample in enumerate(samples):
-        attempt = _attempt(sample, at)
-        own = sample.token_usage if sample is not row else None
-        duration_ms = _share(sample.duration_ms, row.duration_ms, len(samples))
-        status = _verdict(sample, options.agentv_threshold)
-        yield Trial(
-            trial=f"{row.suite or ''}/{row.test_id}/{row.target or ''}/{attempt}",
-            suite=row.suite,
-            test_id=row.test_id,
-            category=row.category,
-            target=row.target,
-            attempt=attempt,
-            status=status,
-            score=sample.score,
-            error_type=_error_type(sample) if status == "errored" else None,
-            error=error_line(sample.error) if options.errors else None,
-            started_at=sample.start_time or row.start_time,
-            finished_at=sample.end_time or row.end_time or row.timestamp,
-            duration_s=None if duration_ms is None else duration_ms / 1000,
-            input_tokens=own.input if own else inputs_[at],
-            cached_tokens=own.cached if own else cached[at],
-            output_tokens=own.output if own else outputs[at],
-            reasoning_tokens=own.reasoning if own else reasoning[at],
-            cost_usd=_share(sample.cost_usd, cost, len(samples)) if sample is not row else cost,
-            scores=[_score(grader) for grader in sample.scores or [] if grader],
-        )
-
-
-def _error_type(execution: Execution) -> str | None:
-    return error_type(execution.failure_reason_code) or error_type(execution.target_error_kind)
-
-
-def _attempt(sample: Execution, at: int) -> int:
-    index: Any = None
-    if isinstance(sample, Sample):
-        index = sample.sample_index if sample.sample_index is not None else sample.attempt
-    return (at if index is None else index) + 1
-
-
-def _share(own: float | None, together: float | None, samples: int) -> float | None:
-    if own is not None:
-        return own
-    return None if together is None else together / samples
-
-
-def _verdict(execution: Execution, threshold: float) -> TrialStatus:
-    told = _VERDICTS.get(execution.execution_status or "")
-    if told:
-        return told
-    if execution.score is None:
-        return "skipped"
-    return "passed" if execution.score >= threshold else "failed"
-
-
-def _score(grader: Grader) -> Score:
-    passed = grader.passed if grader.passed is not None else {"pass": True, "fail": False}.get(grader.verdict or "")
-    return Score(
-        name=grader.name or grader.type or "", type=grader.type, score=grader.score, weight=grader.weight, passed=passed
-    )
+    planned = (aggregate.metadata and aggregate.metadata.planned_test_count) or 0
+    return "cancelled" if len(rows) < planned else "ended"

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, AliasChoices, Field
 
 from indexer.formats.documents import Amount, Count, Document, Number, Text, Time, Words
 from indexer.formats.masking import masked_tag
@@ -24,6 +24,15 @@ class Grader(Document):
     weight: Number | None = None
     verdict: Text | None = None
     passed: bool | None = Field(None, alias="pass")
+    scores: "Graders | None" = None  # of a composite grader: its parts
+
+
+Graders = Annotated[list[Grader | None], Field(max_length=1000)]
+
+
+class TranscriptSummary(Document):
+    total_turns: Count | None = None
+    tool_calls: dict[str, Count | None] | None = None
 
 
 class Execution(Document):
@@ -31,7 +40,7 @@ class Execution(Document):
 
     score: Number | None = None
     execution_status: Text | None = None
-    scores: Annotated[list[Grader | None], Field(max_length=1000)] | None = None
+    scores: Graders | None = None
     error: str | None = None
     failure_reason_code: Text | None = None
     target_error_kind: Text | None = None
@@ -40,11 +49,15 @@ class Execution(Document):
     duration_ms: Amount | None = None
     cost_usd: Amount | None = None
     token_usage: Usage | None = None
+    transcript_summary: TranscriptSummary | None = None
 
 
 class Sample(Execution):
-    sample_index: SampleIndex | None = None  # G9, from 0
-    attempt: SampleIndex | None = None  # G6 to G8, from 0
+    sample_index: SampleIndex | None = None  # in samples[], from 0
+    attempt: SampleIndex | None = None  # in attempts[] and trials[], from 0
+    sample_path: Text | None = None
+    attempt_path: Text | None = None
+    run_path: Text | None = None
 
 
 Samples = Annotated[list[Sample | None], Field(max_length=10_000)]
@@ -66,8 +79,12 @@ class Row(Execution):
     category: Words | None = None
     target: Text | None = None
     variant: Text | None = None
-    samples: Samples | None = None
-    trials: Samples | None = None
+    samples: Samples | None = None  # since 5.3.0
+    attempts: Samples | None = None  # 5.1.0 to 5.3.0-next.1
+    trials: Samples | None = None  # 5.0.0 previews
+    result_dir: Text | None = None
+    artifact_dir: Text | None = None
+    grading_path: Text | None = None
     projection_identity: Identity | None = None
 
 
@@ -79,22 +96,66 @@ class TargetSummary(Document):
     pass_rate: Mean | None = None
 
 
-class Provenance(Document):
+class Tokens(Usage):
     source: Text | None = None
+
+
+class Cost(Document):
+    usd: Amount | None = None
+    source: Text | None = None
+
+
+class Duration(Document):
+    total_ms: Amount | None = None
+    source: Text | None = None
+
+
+class Trajectory(Document):
+    total_turns: Count | None = None
+    total_tool_calls: Count | None = None
 
 
 class UsageSources(Document):
     token_usage: Text | None = None
     cost: Text | None = None
+    duration: Text | None = None
 
 
 class Timing(Document):
+    duration_ms: Amount | None = None
+    cost_usd: Amount | None = None
+    token_usage: Usage | None = None
     usage_sources: UsageSources | None = None
 
 
 class Metrics(Document):
-    tokens: Provenance | None = None
-    cost: Provenance | None = None
+    """Of a run in its aggregate, of one execution in its `metrics.json`; there until 5.1 in `timing` and `metrics`."""
+
+    tokens: Tokens | None = None
+    cost: Cost | None = None
+    duration: Duration | None = None
+    trajectory: Trajectory | None = None
+    timing: Timing | None = None
+    metrics: Trajectory | None = None
+
+
+class CaseSample(Document):
+    sample_index: SampleIndex | None = None  # from 1
+    duration_ms: Amount | None = None
+    cost_usd: Amount | None = None
+
+
+class Case(Document):
+    """What the aggregate tells of one test."""
+
+    suite: Text | None = None
+    test_id: Text | None = None
+    target: Text | None = None
+    eval_path: Text | None = None
+    samples: Annotated[list[CaseSample | None], Field(max_length=10_000)] | None = None
+
+
+Cases = list[Case | None]
 
 
 class Metadata(Document):
@@ -103,6 +164,9 @@ class Metadata(Document):
     run_id: Text | None = None
     planned_test_count: Count | None = None
     tags: dict[str, Text | None] | None = None
+    combined_from_run_ids: list[Text | None] | None = Field(
+        None, validation_alias=AliasChoices("combined_from_run_ids", "combined_from")
+    )
 
 
 class Aggregate(Document):
@@ -112,6 +176,9 @@ class Aggregate(Document):
     run_summary: dict[Text, TargetSummary | None] | None = None
     timing: Timing | None = None
     metrics: Metrics | None = None
+    tests: Cases | None = None  # since 5.3.0
+    cases: Cases | None = None
+    combined_from: list[Text | None] | None = None
 
 
 class TagsDocument(Document):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Words, read_document, read_or_note
 from indexer.formats.masking import error_line, error_type, secrets_in
-from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, nowhere, unreadable
+from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, common, nowhere, unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, seconds_between, utc
 
 NAME = "copilot-experiments"
@@ -84,6 +84,7 @@ class RunDocument(Document):
 
 
 inner_runs = alone
+is_unique = common
 overlay = run_of_overlay = nowhere
 
 
@@ -111,9 +112,9 @@ def run_folder(anchor: str) -> str | None:
     return anchor.rpartition("/variants/")[0] or (anchor.rpartition("/")[0] if anchor.endswith("/run.json") else None)
 
 
-def key_from_path(path: str) -> str | None:
+def key_from_names(folder: Folder) -> str | None:
     """The identity of a run whose files cannot be read."""
-    parts = path.split("/")
+    parts = folder.path.split("/")
     return f"copilot:{parts[-2]}/{parts[-1]}" if len(parts) > 1 else None
 
 
@@ -121,6 +122,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     """The run in a folder. Raises Unreadable."""
     data = folder.read("run.json", _RUN_LIMIT)
     torn: dict[str, str] = {}
+    optional: dict[str, str] = {}
     parts = folder.path.split("/")
     if data is not None:
         run = read_document(RunDocument, "run.json", data)
@@ -131,9 +133,9 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     else:
         run = RunDocument(variants=[])
         has_tasks = any(task for _, task, _ in _trial_places(folder))
-        trials = list(_live_trials(folder, options, torn))
+        trials = list(_live_trials(folder, options, torn, optional))
         if torn and earlier.exists():
-            raise unreadable(torn)
+            raise unreadable(torn | optional)
         state = "running"
         size = sum(folder.size(name) or 0 for name in inputs(folder))
     slug = run.experiment_slug or (parts[-2] if len(parts) > 1 else "unnamed")
@@ -163,7 +165,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         size_bytes=size,
         code_sha=run.git_base,
         trials=_named_apart(trials),
-        torn=torn,
+        torn=torn | optional,
         partial=bool(torn),
     )
 
@@ -185,18 +187,21 @@ def _finished_trials(run: RunDocument, options: Options, secrets: list[str]) -> 
                     yield _trial(each.variant or Variant(), task.task_slug, trial, metrics, options, secrets)
 
 
-def _live_trials(folder: Folder, options: Options, torn: dict[str, str]) -> Iterator[Trial]:
-    """The trials of a run without `run.json`, from the files that each writes as it ends."""
+def _live_trials(folder: Folder, options: Options, torn: dict[str, str], optional: dict[str, str]) -> Iterator[Trial]:
+    """The trials of a run without `run.json`, from the files that each writes as it ends.
+
+    What cannot be read is noted: in `torn` what tells of a trial at all, in `optional` what tells more of it.
+    """
     for variant_name, task, place in _trial_places(folder):
         described = f"variants/{variant_name}/variant.json"
-        told = read_or_note(folder, described, Variant, _FILE_LIMIT, torn)
+        told = read_or_note(folder, described, Variant, _FILE_LIMIT, optional)
         variant = told or Variant(name=variant_name)
         number = place.rpartition("/")[2]
         meta = read_or_note(folder, f"{place}/meta.json", TrialDocument, _FILE_LIMIT, torn)
         if meta is None:
             yield Trial(trial="", status="running", target=variant.name, test_id=task, attempt=int(number))
             continue
-        metrics = read_or_note(folder, f"{place}/metrics.json", Metrics, _FILE_LIMIT, torn) or Metrics()
+        metrics = read_or_note(folder, f"{place}/metrics.json", Metrics, _FILE_LIMIT, optional) or Metrics()
         secrets: list[str] | None = None  # what to mask in an error is not known yet
         if told is not None:
             secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error else []

@@ -1,9 +1,9 @@
 """Tolerant reading of JSON documents: bytes in, typed fields out.
 
-A field of the wrong type is an unknown field, never a lost document: it is dropped and the rest is
-read. Only bytes that are no JSON, or a document that lacks what it is about, are unreadable. The
-documents are declared as pydantic models, which read JSON in one step without building the parts
-that nobody asked for.
+A field of the wrong type is an unknown field, never a lost document: it is dropped and the rest is read. So is a
+number that is none: Python writes NaN and Infinity. Only bytes that are no JSON, or a document that lacks what it is
+about, are unreadable. The documents are declared as pydantic models, which read JSON in one step without building
+the parts that nobody asked for.
 """
 
 from collections.abc import Sequence
@@ -38,20 +38,10 @@ Time = Annotated[str | None, AfterValidator(utc)]
 
 def read_document(model: type[D], path: str, data: bytes) -> D:
     """The document in `data`. Raises Unreadable if it is no JSON object or lacks a required field."""
-    if b"NaN" in data or b"Infinity" in data:
-        _require_finite(path, data)
     try:
         return model.model_validate_json(data)
     except ValidationError as wrong:
         return _without_wrong_fields(model, path, data, wrong)
-
-
-def _require_finite(path: str, data: bytes) -> None:
-    """JSON has no NaN and no Infinity, though some parsers take them."""
-    try:
-        from_json(data, allow_inf_nan=False)
-    except ValueError as error:
-        raise Unreadable(path, MALFORMED, f"no valid JSON: {error}") from None
 
 
 def _without_wrong_fields(model: type[D], path: str, data: bytes, wrong: ValidationError) -> D:
@@ -95,15 +85,5 @@ def read_or_note(folder: Folder, path: str, model: type[D], limit: int, torn: di
         data = folder.read(path, limit)
         return None if data is None else read_document(model, path, data)
     except Unreadable as error:
-        if error.kind == "partial-clone":
-            raise
         torn[path] = error.message
         return None
-
-
-def shares(together: int | None, samples: int) -> list[int | None]:
-    """A count split evenly so that the parts add up to it."""
-    if together is None or samples <= 1:
-        return [together] * samples
-    each, rest = divmod(together, samples)
-    return [each + (at < rest) for at in range(samples)]

@@ -34,7 +34,7 @@ from indexer.formats.pier_documents import (
     TrialConfig,
     TrialResult,
 )
-from indexer.protocols import Earlier, Folder, Nothing, Options, Unreadable, nowhere, unreadable
+from indexer.protocols import Earlier, Folder, Nothing, Options, Unreadable, common, nowhere, unreadable, untold
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between, utc
 
 NAME = "pier"
@@ -51,6 +51,7 @@ _EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
 _QUARTER = 900  # seconds
 
 overlay = run_of_overlay = nowhere
+key_from_names, is_unique = untold, common
 
 
 def recognises(folder: Folder) -> bool:
@@ -74,11 +75,6 @@ def run_folder(anchor: str) -> str | None:
     """The job folder that an anchor file at this path stands for; None if it looks like a trial's."""
     folder = anchor.rpartition("/")[0]
     return None if _TRIAL_NAME.fullmatch(folder.rpartition("/")[2]) else folder
-
-
-def key_from_path(_path: str) -> str | None:
-    """A job's identity stands in its files alone."""
-    return None
 
 
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:

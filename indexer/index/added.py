@@ -5,12 +5,12 @@ Folders that are gone are kept, since one that comes back keeps its first commit
 
 from collections.abc import Iterable
 
-from indexer.changes import Added, History
+from indexer.changes import Added, History, plain_name
 from indexer.index.transaction import Transaction
 
 _BATCH = 500
 _INSERT_ADDED = """
-INSERT INTO _added VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO _added VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET sha = excluded.sha, seconds = excluded.seconds, author = excluded.author
 WHERE (excluded.seconds, coalesce(excluded.sha, '')) < (seconds, coalesce(sha, ''))
 """
@@ -33,7 +33,9 @@ def take_in(transaction: Transaction, source: str, history: History) -> None:
         transaction.run("DELETE FROM _added WHERE source = ? AND ref = ?", (source, ref))
     for batch in _batches(history.added):
         transaction.changed = True
-        database.executemany(_INSERT_ADDED, [(source, ref, *added) for added in batch])
+        database.executemany(
+            _INSERT_ADDED, [(source, ref, *added, plain_name(added.path.rpartition("/")[2])) for added in batch]
+        )
         if not history.complete:
             paths.update(added.path for added in batch)
     if history.error:

@@ -14,18 +14,17 @@ from indexer.index.select import Row, dicts
 from indexer.statistics import pass_at_k, wilson
 
 LARGEST_K = 1000
-ENDED = "('completed', 'failed')"
 COUNTED = "('passed', 'failed', 'errored')"
 
-_OUTCOMES = f"""
-SELECT experiment, target, outcomes, count(*) FROM run_targets WHERE run_status IN {ENDED} {{}}
+_OUTCOMES = """
+SELECT experiment, target, outcomes, count(*) FROM run_targets WHERE on_boards {}
 GROUP BY experiment, target, outcomes
 """
-_FAILURES = f"""
+_FAILURES = """
 SELECT t.status, t.error_type, t.suite, t.test_id, t.target, count(*) AS trials, count(DISTINCT t.run_pk) AS runs,
        max(t.timestamp) AS last_run
 FROM trials t CROSS JOIN runs r ON r.id = t.run_pk
-WHERE t.status IN ('failed', 'errored') AND r.status IN {ENDED} {{}}
+WHERE t.status IN ('failed', 'errored') AND r.on_boards {}
 GROUP BY t.status, t.error_type, t.suite, t.test_id, t.target
 ORDER BY count(*) DESC, max(t.timestamp) DESC, t.status, t.error_type, t.suite, t.test_id, t.target LIMIT ?
 """

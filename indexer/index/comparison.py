@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from indexer.errors import QueryError, UnknownRunError
-from indexer.index.boards import ENDED
 from indexer.index.names import resolve
 from indexer.index.rows import stored_trials
 from indexer.index.select import Row, dicts
@@ -22,8 +21,8 @@ _TOTALS = (
     "trial_count", "passed", "failed", "errored", "test_count", "avg_score", "quality_score", "cost_usd",
     "input_tokens", "output_tokens",
 )  # fmt: skip
-_NEWEST = f"""
-SELECT run_pk FROM run_targets WHERE experiment = ? AND target = ? AND run_status IN {ENDED}
+_NEWEST = """
+SELECT run_pk FROM run_targets WHERE experiment = ? AND target = ? AND on_boards
 ORDER BY timestamp DESC, run_key DESC LIMIT 1
 """
 _Test = tuple[str | None, str | None]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from indexer.errors import QueryError
-from indexer.index.boards import COUNTED, ENDED
+from indexer.index.boards import COUNTED
 from indexer.index.pages import require_limit
 from indexer.index.select import Row, distinct
 from indexer.records import span_seconds, utc_text
@@ -22,7 +22,7 @@ FEWEST = 5
 """Executions that both windows must have."""
 WINDOW = "10"
 
-_GROUP = f"FROM run_targets WHERE experiment = ? AND target IS ? AND run_status IN {ENDED}"
+_GROUP = "FROM run_targets WHERE experiment = ? AND target IS ? AND on_boards"
 _NEWEST = f"SELECT DISTINCT run_pk, timestamp, run_key {_GROUP} ORDER BY timestamp DESC, run_key DESC LIMIT ? OFFSET ?"
 _BETWEEN = f"SELECT DISTINCT run_pk {_GROUP} AND timestamp > ? AND timestamp <= ?"
 _TESTS = f"""

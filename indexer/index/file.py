@@ -15,17 +15,16 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from indexer.errors import IndexFileError, LockedError
-from indexer.records import utc, utc_text
+from indexer.records import utc, utc_now
 
 APPLICATION_ID = 0x69647872
-SCHEMA = 3
+SCHEMA = 4
 """Shape of the tables, kept as `PRAGMA user_version`."""
 
 LONGEST_LOG = 64 << 20
@@ -226,7 +225,7 @@ def locked(path: Path, command: str) -> Iterator[None]:
         require_ours(path)  # another writer may have ended since
         if not _is_ours(path):
             raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
-        me = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": now()}
+        me = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": utc_now()}
         holder = me | {"looked": looked(path)}
         try:
             _sign(path, holder)
@@ -283,11 +282,6 @@ def note_looked(path: Path, times: Mapping[str, str], kept: Collection[str] = ()
     before = {name: time for name, time in looked(path).items() if name in kept}
     with suppress(OSError):  # no row depends on it, and the disk may be full
         note(path, {"looked": {**before, **times}})
-
-
-def now() -> str:
-    """The time, as the index writes it."""
-    return utc_text(datetime.now(UTC))
 
 
 def _sign(path: Path, holder: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import sqlite3
 from typing import Any
 
 from indexer.errors import UnknownTestError
-from indexer.index.boards import COUNTED, ENDED, OF_TRIALS, Part
+from indexer.index.boards import COUNTED, OF_TRIALS, Part
 from indexer.index.pages import require_limit
 from indexer.index.select import Row, dicts, distinct
 from indexer.statistics import rate
@@ -33,7 +33,7 @@ def history(database: sqlite3.Connection, test: str, part: Part, *, suite: str |
     statement = (
         f"SELECT {', '.join(_OUTCOME)} FROM trials t CROSS JOIN runs r ON r.id = t.run_pk "
         f"WHERE t.test_id = ? AND t.suite IS ? AND t.target IS ? AND t.status IN {COUNTED} "
-        f"AND r.status IN {ENDED}{where} ORDER BY t.timestamp DESC, r.key DESC, t.trial DESC LIMIT ?"
+        f"AND r.on_boards{where} ORDER BY t.timestamp DESC, r.key DESC, t.trial DESC LIMIT ?"
     )
     targets = []
     for target in distinct(database, "target", _TEST, test_id, suite):

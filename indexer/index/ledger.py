@@ -3,11 +3,11 @@
 It answers the source's questions while it is walked (`sources.Known`), and takes in what it tells.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from indexer.changes import UNSETTLED, Found, History, Naming, Stamp, Tip, Trouble, plain_name
-from indexer.index import commits, file, rows
+from indexer.index import commits, rows
 from indexer.index.added import take_in
 from indexer.index.earlier import EarlierRows
 from indexer.index.places import Place
@@ -16,7 +16,7 @@ from indexer.index.runs import Runs
 from indexer.index.totals import status
 from indexer.index.transaction import Transaction
 from indexer.protocols import MALFORMED, Earlier, Nothing, Unreadable
-from indexer.records import Run
+from indexer.records import Run, utc_now
 
 _PLACE = [
     "run_pk",
@@ -43,6 +43,16 @@ _INSERT_SEEN = "INSERT OR IGNORE INTO _seen VALUES (?)"
 _BATCH = 500
 
 
+class OpenSource(Protocol):
+    """A source that can be read: what of it goes into its own row."""
+
+    kind: str
+    place: str
+    web_url: str | None
+
+    def nothing_found(self) -> str | None: ...
+
+
 class _Indexed(NamedTuple):
     """A stored place: its id, its run, and what it was read under."""
 
@@ -65,6 +75,7 @@ class Ledger:
         self._changed = False
         self._run_count = 0
         self._several_refs = False
+        self._nothing_found: Callable[[], str | None] = lambda: None
 
     # what the source asks
 
@@ -99,11 +110,13 @@ class Ledger:
         place = self._database.execute(below, (self._source, f"{path}/", f"{path}0")).fetchone()
         return place is not None or self.problems.covers(None, path)
 
-    def refs_with(self, name: str) -> set[str]:
+    def places_named(self, name: str) -> set[tuple[str, str]]:
         self._transaction.flush()
-        query = "SELECT DISTINCT ref, path FROM places WHERE source = ? AND name = ? AND ref IS NOT NULL"
-        found = self._database.execute(query, (self._source, name)).fetchall()
-        return {ref for ref, path in found if not self.problems.covers(ref, path)}
+        query = (
+            "SELECT ref, path FROM places WHERE source = ?1 AND name = ?2 AND ref IS NOT NULL "
+            "UNION SELECT ref, path FROM _added WHERE source = ?1 AND name = ?2"
+        )
+        return set(self._database.execute(query, (self._source, name)))
 
     # what the source tells
 
@@ -112,7 +125,7 @@ class Ledger:
         old = self._indexed(found.ref, found.path)
         for path, message in run.torn.items():
             where = f"{found.path}/{path}"
-            lasts: Lasting = 2 if run.partial else 1
+            lasts: Lasting = 3 if run.partial else 1
             self.problems.tell(found.ref, where, MALFORMED, message, run_key=run.key, lasting=lasts)
         self.problems.close(found.ref, found.path)
         tags = None if run.tags is None else rows.tags_text(run.tags.tags)
@@ -163,18 +176,15 @@ class Ledger:
 
     def unreadable(self, found: Found, error: Unreadable) -> None:
         """A run folder cannot be read: what was read of it before stays."""
-        if error.kind == "partial-clone":
-            self.problems.tell(None, "", error.kind, error.message)
-        else:
-            old = self._indexed(found.ref, found.path)
-            key = old.run_key if old else found.format.key_from_path(found.path)
-            inside = error.path == found.path or error.path.startswith(f"{found.path}/")
-            path = error.path if inside else f"{found.path}/{error.path}".rstrip("/")
-            lasts: Lasting = 2 if self.problems.lacks_rows(found.ref, found.path) else 1
-            self.problems.tell(found.ref, path, error.kind, error.message, run_key=key, lasting=lasts)
-            for other, message in error.others.items():
-                self.problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
-            self.problems.close(found.ref, found.path)
+        old = self._indexed(found.ref, found.path)
+        key = old.run_key if old else _key_from_names(found)
+        inside = error.path == found.path or error.path.startswith(f"{found.path}/")
+        path = error.path if inside else f"{found.path}/{error.path}".rstrip("/")
+        lasts: Lasting = 3 if self.problems.lacks_rows(found.ref, found.path) else 2
+        self.problems.tell(found.ref, path, error.kind, error.message, run_key=key, lasting=lasts)
+        for other, message in error.others.items():
+            self.problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
+        self.problems.close(found.ref, found.path)
         self._keep(found.ref, found.path)
 
     def same(self, ref: str | None, path: str) -> None:
@@ -244,8 +254,10 @@ class Ledger:
         if old != tuple(tip):
             self._transaction.run("INSERT OR REPLACE INTO _refs VALUES (?, ?, ?, ?, ?, ?)", (self._source, ref, *tip))
 
-    def opened(self, kind: str, place: str, web_url: str | None) -> None:
+    def opened(self, source: OpenSource) -> None:
         """The source can be read; what was indexed of another place under its name is forgotten."""
+        self._nothing_found = source.nothing_found
+        kind, place, web_url = source.kind, source.place, source.web_url
         query = "SELECT kind, place, web_url FROM sources WHERE name = ?"
         stored = self._database.execute(query, (self._source,)).fetchone()
         if stored[:2] != (kind, place):
@@ -261,7 +273,7 @@ class Ledger:
         if row != (error,):
             self._transaction.run(
                 "UPDATE sources SET error = ?, failing_since = coalesce(failing_since, ?) WHERE name = ?",
-                (error, file.now(), self._source),
+                (error, utc_now(), self._source),
             )
 
     def unsettle(self, path: str, names: Iterable[str]) -> None:
@@ -288,15 +300,19 @@ class Ledger:
         if not self._failing:
             self.problems.finish(paths)
         counts = self._runs.counts[self._source]
-        query = "SELECT tip, runs, changed_at, failing_since, error, kind FROM sources WHERE name = ?"
+        query = "SELECT tip, runs, changed_at, failing_since, error, note, kind FROM sources WHERE name = ?"
         *old, kind = self._database.execute(query, (self._source,)).fetchone()
         refs = {} if kind == "repo" else self.tips()  # those of results: code has hundreds of branches
         tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in refs.items() if not tip.wip) or None
-        changed_at = file.now() if self._changed or any(counts.values()) else old[2]
-        trouble = (None, None) if paths is None and not self._failing else old[3:]
-        new = (tip, old[1] + self._run_count, changed_at, *trouble)
+        changed_at = utc_now() if self._changed or any(counts.values()) else old[2]
+        whole = paths is None and not self._failing
+        trouble = (None, None) if whole else old[3:5]
+        runs = old[1] + self._run_count
+        note = self._nothing_found() if whole and not runs else old[5] if not runs else None
+        new = (tip, runs, changed_at, *trouble, note)
         if list(new) != old:
-            update = "UPDATE sources SET tip = ?, runs = ?, changed_at = ?, failing_since = ?, error = ? WHERE name = ?"
+            columns = ("tip", "runs", "changed_at", "failing_since", "error", "note")
+            update = f"UPDATE sources SET {', '.join(f'{column} = ?' for column in columns)} WHERE name = ?"
             self._transaction.run(update, (*new, self._source))
 
     # places
@@ -408,3 +424,10 @@ class Ledger:
     def _write_seen(self) -> None:
         self._database.executemany(_INSERT_SEEN, self._seen)
         self._seen.clear()
+
+
+def _key_from_names(found: Found) -> str | None:
+    try:
+        return found.format.key_from_names(found.folder)
+    except Unreadable:
+        return None

@@ -2,6 +2,7 @@
 CREATE INDEX places_run ON places (run_pk);
 CREATE UNIQUE INDEX places_place ON places (source, path, coalesce(ref, ''));
 CREATE INDEX places_name ON places (source, name);
+CREATE INDEX added_name ON _added (source, name);
 CREATE INDEX places_live ON places (source) WHERE ended = 0;
 CREATE UNIQUE INDEX run_commits_commit ON run_commits (repo, run_key, sha);
 CREATE UNIQUE INDEX problems_place ON problems (source, path, kind, coalesce(ref, ''));

@@ -6,10 +6,12 @@ value, compared as a row value `(column, key) < (?, ?)`, which SQLite searches b
 (https://www.sqlite.org/rowvalue.html#scrolling_window_queries), then the rows without.
 
 Each one of experiment, status, target, model, tag and source in timestamp order is answered by an index
-that starts with that column; several filters together take one of them and test the rest row by row.
+that starts with that column; several filters together take one of them and test the rest row by row. For several
+values of that one, each is a range of its own, and the ranges are merged.
 """
 
 import base64
+import heapq
 import json
 import math
 import sqlite3
@@ -25,28 +27,45 @@ SORTS = ("timestamp", "pass_rate", "avg_score", "cost_usd", "duration_s")
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 LARGEST_PAGE = 1000
 
-_SIDE_TABLES = {
-    "tag": ("run_tags", "tag"),
-    "target": ("run_targets", "target"),
-    "model": ("run_targets", "model"),
-    "source": ("places", "source"),
+_TABLES = {
+    "tag": "run_tags",
+    "target": "run_targets",
+    "model": "run_targets",
+    "source": "places",
+    "experiment": "runs",
+    "status": "runs",
 }
+"""Where the value of a filter is found, in the order in which they lead."""
+
+Values = str | Sequence[str] | None
+Query = tuple[str, Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which runs: equal values, `since` <= timestamp < `until` (a date, a time, or a span such as `7d` ago)."""
+    """Which runs: equal values, `since` <= timestamp < `until` (a date, a time, or a span such as `7d` ago).
 
-    experiment: str | None = None
-    target: str | None = None
-    model: str | None = None
-    status: str | None = None
-    source: str | None = None
-    tag: str | None = None
+    Of several values of a filter any counts, but of tags all.
+    """
+
+    experiment: Values = None
+    target: Values = None
+    model: Values = None
+    status: Values = None
+    source: Values = None
+    tag: Values = None
     since: str | None = None
     until: str | None = None
     min_pass_rate: float | None = None
     commit: str | None = None  # a prefix, of at least 4 digits, of the run's, the code's or a naming commit
+
+    def values(self, name: str) -> list[str]:
+        """The different values of a filter, sorted; empty without it. Raises QueryError for what is no text."""
+        given = getattr(self, name)
+        values = [] if given is None else [given] if isinstance(given, str) else list(given)
+        if not all(isinstance(value, str) for value in values):
+            raise QueryError(f"{name}: {given!r} is neither a text nor several")
+        return sorted(set(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +82,13 @@ def page_of_ids(
     """The ids of the runs of a page in order, and the cursor of the next page. Raises QueryError."""
     column, descending = _sort(sort)
     require_limit(limit)
-    bound = {name: value for name, value in asdict(filters).items() if value is not None} | {"sort": sort}
+    bound = {name: value for name, value in asdict(filters).items() if value is not None and name not in _TABLES}
+    bound |= {name: values for name in _TABLES if (values := filters.values(name))} | {"sort": sort}
     position = _decode(cursor, bound, column) if cursor is not None else None
     ids: list[int] = []
     last: Position | None = None
-    for statement, parameters in statements(filters, column, descending, position, limit + 1):
-        for pk, value, key in database.execute(statement, parameters):
+    for queries in segments(filters, column, descending, position, limit + 1):
+        for pk, value, key in _merged(database, queries, descending):
             if len(ids) == limit:
                 assert last is not None
                 return ids, _encode(last, bound)
@@ -79,9 +99,9 @@ def page_of_ids(
 
 def matching(database: sqlite3.Connection, filters: Filters, keys: Sequence[str]) -> list[int]:
     """The ids of those of some runs that the filters let through. Raises QueryError."""
-    table, where, parameters = _source_of_rows(filters, "key")
+    where, parameters = _conditions(filters, None, "r.timestamp")
     wanted = " AND ".join(["r.key IN (SELECT value FROM json_each(?))", *where])
-    found = database.execute(f"SELECT r.id FROM {table} WHERE {wanted}", (json.dumps(keys), *parameters))
+    found = database.execute(f"SELECT r.id FROM runs r WHERE {wanted}", (json.dumps(keys), *parameters))
     return [pk for (pk,) in found]
 
 
@@ -91,17 +111,25 @@ def require_limit(limit: int) -> None:
         raise QueryError(f"limit: a page holds 1 to {LARGEST_PAGE}, not {limit}")
 
 
-def statements(
+def segments(
     filters: Filters, column: str, descending: bool, position: Position | None, limit: int
-) -> Iterator[tuple[str, Sequence[Any]]]:
-    """The queries of one page, (id, sort value, key) a row, to be run until the page is full."""
-    table, where, parameters = _source_of_rows(filters, column)
+) -> Iterator[list[Query]]:
+    """The queries of one page, (id, sort value, key) a row: those of one segment after the other until it is full.
+
+    Each query of a segment is in the page's order; their rows are to be merged.
+    """
+    leading = next((name for name in _TABLES if filters.values(name)), None) if column == "timestamp" else None
+    table = "runs" if leading is None else _TABLES[leading]
+    aliased = "runs r" if table == "runs" else f"{table} s"
     sorted_by, key, pk = (
-        (f"r.{column}", "r.key", "r.id") if table == "runs r" else ("s.timestamp", "s.run_key", "s.run_pk")
+        (f"r.{column}", "r.key", "r.id") if table == "runs" else ("s.timestamp", "s.run_key", "s.run_pk")
     )
+    where, parameters = _conditions(filters, leading, sorted_by if column == "timestamp" else "r.timestamp")
+    if table != "runs" and any("r." in condition for condition in where):
+        aliased += " JOIN runs r ON r.id = s.run_pk"
     direction, past = ("DESC", "<") if descending else ("ASC", ">")
     # a run may stand in a side table more than once
-    columns = f"SELECT {'' if table == 'runs r' else 'DISTINCT '}{pk}, {sorted_by}, {key} FROM {table} WHERE "
+    columns = f"SELECT {'' if table == 'runs' else 'DISTINCT '}{pk}, {sorted_by}, {key} FROM {aliased} WHERE "
     order = f" ORDER BY {sorted_by} {direction}, {key} {direction} LIMIT ?"
     if position is None or position.value is not None:
         bounds, values = list(where), list(parameters)
@@ -110,61 +138,66 @@ def statements(
             values += [position.value, position.key]
         elif column != "timestamp":
             bounds.append(f"{sorted_by} IS NOT NULL")
-        yield columns + (" AND ".join(bounds) or "1") + order, [*values, limit]
+        if leading is None:
+            yield [(columns + (" AND ".join(bounds) or "1") + order, [*values, limit])]
+        else:
+            each = " AND ".join([f"{pk[0]}.{leading} = ?", *bounds])
+            led_by = filters.values(leading)[:1] if leading == "tag" else filters.values(leading)
+            yield [(columns + each + order, [value, *values, limit]) for value in led_by]
     always_known = column == "timestamp" or (column == "pass_rate" and filters.min_pass_rate is not None)
     if not always_known:
         bounds, values = [*where, f"{sorted_by} IS NULL"], list(parameters)
         if position is not None and position.value is None:
             bounds.append(f"{key} {past} ?")
             values.append(position.key)
-        yield columns + " AND ".join(bounds) + f" ORDER BY {key} {direction} LIMIT ?", [*values, limit]
+        yield [(columns + " AND ".join(bounds) + f" ORDER BY {key} {direction} LIMIT ?", [*values, limit])]
 
 
-def _source_of_rows(filters: Filters, column: str) -> tuple[str, list[str], list[Any]]:
-    """What to select from, and the conditions: a side table leads where its index has the order, else `runs`."""
-    leading = next((name for name in _SIDE_TABLES if getattr(filters, name) is not None), None)
-    if column != "timestamp":
-        leading = None
+def _merged(database: sqlite3.Connection, queries: Sequence[Query], descending: bool) -> Iterator[tuple[Any, ...]]:
+    """The rows of several queries in one order, each run once."""
+    if len(queries) == 1:
+        yield from database.execute(*queries[0])
+        return
+    last = None
+    rows = (database.execute(*query) for query in queries)
+    for row in heapq.merge(*rows, key=lambda row: row[1:], reverse=descending):
+        if row[0] != last:
+            last = row[0]
+            yield row
+
+
+def _conditions(filters: Filters, leading: str | None, time: str) -> tuple[list[str], list[Any]]:
+    """The conditions beside the leading filter, of whose values the first tag is meant; `time` is their column."""
     where: list[str] = []
     parameters: list[Any] = []
-    if leading:
-        where.append(f"s.{_SIDE_TABLES[leading][1]} = ?")
-        parameters.append(getattr(filters, leading))
-    others, values = _row_conditions(filters, leading)
-    time = "s.timestamp" if leading else "r.timestamp"
-    for condition, when in (("since", ">="), ("until", "<")):
-        if (text := getattr(filters, condition)) is not None:
+    for name, when in (("since", ">="), ("until", "<")):
+        if (text := getattr(filters, name)) is not None:
             where.append(f"{time} {when} ?")
-            parameters.append(moment(text, condition))
-    if not leading:
-        return "runs r", where + others, parameters + values
-    table = f"{_SIDE_TABLES[leading][0]} s"
-    return (f"{table} JOIN runs r ON r.id = s.run_pk" if others else table), where + others, parameters + values
-
-
-def _row_conditions(filters: Filters, leading: str | None) -> tuple[list[str], list[Any]]:
-    """The conditions on `runs r` beside time and the leading filter."""
-    where: list[str] = []
-    parameters: list[Any] = []
-    for name in ("experiment", "status"):
-        if (value := getattr(filters, name)) is not None:
-            where.append(f"r.{name} = ?")
-            parameters.append(value)
-    if filters.status is not None and filters.status not in STATUSES:
-        raise QueryError(f"status: {filters.status!r} is none of {', '.join(STATUSES)}")
+            parameters.append(moment(text, name))
+    if wrong := set(filters.values("status")) - set(STATUSES):
+        raise QueryError(f"status: {min(wrong)!r} is none of {', '.join(STATUSES)}")
+    for name, table in _TABLES.items():
+        values = filters.values(name)
+        if name == "tag":
+            alternatives = [[value] for value in (values[1:] if leading == "tag" else values)]
+        else:
+            alternatives = [values] if values and name != leading else []
+        for some in alternatives:
+            is_one = "= ?" if len(some) == 1 else f"IN ({', '.join('?' * len(some))})"
+            if table == "runs":
+                where.append(f"r.{name} {is_one}")
+            else:
+                where.append(f"EXISTS (SELECT 1 FROM {table} x WHERE x.run_pk = r.id AND x.{name} {is_one})")
+            parameters += some
     if filters.min_pass_rate is not None:
         if not 0 <= filters.min_pass_rate <= 1:
             raise QueryError(f"min_pass_rate: {filters.min_pass_rate} is not between 0 and 1")
         where.append("r.pass_rate >= ?")
         parameters.append(filters.min_pass_rate)
-    for name, (table, column) in _SIDE_TABLES.items():
-        if name != leading and (value := getattr(filters, name)) is not None:
-            where.append(f"EXISTS (SELECT 1 FROM {table} x WHERE x.run_pk = r.id AND x.{column} = ?)")
-            parameters.append(value)
     if filters.commit is not None:
         if len(filters.commit) < 4 or not set(filters.commit.lower()) <= set("0123456789abcdef"):
             raise QueryError(f"commit: {filters.commit!r} is no commit id of at least 4 digits")
-        names = "(r.key, r.format || ':' || r.run_id)"  # a trailer names a run by its id
+        names = "(r.key, r.run_id, r.format || ':' || r.run_id)"  # a trailer names a run by its id, or its key
         named = f"SELECT 1 FROM run_commits c WHERE c.run_key IN {names} AND c.sha GLOB ?"
         where.append(f"(r.sha GLOB ? OR r.code_sha GLOB ? OR EXISTS ({named}))")
         parameters += [f"{filters.commit.lower()}*"] * 3

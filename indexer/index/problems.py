@@ -8,10 +8,10 @@ from collections.abc import Collection
 from typing import Literal
 
 from indexer.changes import is_within
-from indexer.index import file
 from indexer.index.transaction import Transaction
+from indexer.records import utc_now
 
-Lasting = Literal[0, 1, 2]
+Lasting = Literal[0, 1, 2, 3]
 """As in `problems.lasting`."""
 
 
@@ -38,7 +38,7 @@ class Problems:
         row = self._database.execute(query, identity).fetchone()
         if row is None:
             insert = "INSERT INTO problems (source, path, ref, kind, run_key, message, first_seen, lasting)"
-            values = (*identity, run_key, message, file.now(), lasting)
+            values = (*identity, run_key, message, utc_now(), lasting)
             pk = self._transaction.run(f"{insert} VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid or 0
         else:
             pk = row[0]
@@ -68,7 +68,7 @@ class Problems:
     def lacks_rows(self, ref: str | None, path: str) -> bool:
         """Whether the run at a path was only read in part, so that what is indexed of it is no last good state."""
         return any(
-            of == ref and lasting == 2 and where.startswith(f"{path}/") for of, where, lasting in self._lasting.values()
+            of == ref and lasting == 3 and where.startswith(f"{path}/") for of, where, lasting in self._lasting.values()
         )
 
     def finish(self, paths: Collection[str] | None) -> None:

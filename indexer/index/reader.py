@@ -27,16 +27,16 @@ PUBLIC = (*RUN, "rev")
 
 _COMMITS = """
 SELECT c.repo, c.sha, c.committed_at, c.subject, replace(s.web_url, '{sha}', c.sha) AS url
-FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?, ?)
+FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?, ?, ?)
 ORDER BY c.committed_at, c.repo, c.sha
 """
 _TREND = """
 SELECT target, pass_rate FROM (
-  SELECT target, pass_rate, status FROM runs WHERE experiment = ? ORDER BY timestamp DESC, key DESC LIMIT 100
-) WHERE status IN ('completed', 'failed')
+  SELECT target, pass_rate, on_boards FROM runs WHERE experiment = ? ORDER BY timestamp DESC, key DESC LIMIT 100
+) WHERE on_boards
 """
 _TARGET_ORDER = "target, agent, model, suite"
-_TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "run_status"))
+_TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "on_boards"))
 PLACE = ("source", "path", "ref", "sha", "status", "ended", "last_activity")
 
 
@@ -129,7 +129,7 @@ class Index:
             run["places"] = dicts(
                 database, f"SELECT {', '.join(PLACE)} FROM places WHERE run_pk = ? ORDER BY source, path, ref", pk
             )
-            run["commits"] = dicts(database, _COMMITS, run["key"], f"{run['format']}:{run['run_id']}")
+            run["commits"] = dicts(database, _COMMITS, run["key"], run["run_id"], f"{run['format']}:{run['run_id']}")
             return run
 
     def trials(self, key: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
@@ -209,7 +209,7 @@ class Index:
 
     def sources(self) -> list[Row]:
         """The sources with their tips, counts and errors; `looked_at` is up to when the index is known to equal one."""
-        columns = "name, kind, place, tip, runs, changed_at, failing_since, error"
+        columns = "name, kind, place, tip, runs, changed_at, failing_since, error, note"
         with self._reading() as database:
             looked = file.looked(self.path)
             sources = dicts(database, f"SELECT {columns} FROM sources ORDER BY id")
@@ -317,5 +317,6 @@ def _by_ids(database: sqlite3.Connection, ids: list[int]) -> list[Row]:
         statement = f"SELECT id, {', '.join(PUBLIC)} FROM runs WHERE id IN ({', '.join('?' * len(some))})"
         for row in dicts(database, statement, *some):
             row["tags"] = json.loads(row["tags"])
+            row["derived_from"] = json.loads(row["derived_from"]) if row["derived_from"] else None
             rows[row.pop("id")] = row
     return [rows[pk] for pk in ids]

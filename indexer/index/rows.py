@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
-from indexer.index.totals import configurations, outcomes, status, totals
+from indexer.index.totals import configurations, counts_on_boards, outcomes, status, totals
 from indexer.records import Reported, Run, Score, Trial, joined
 
 Row: TypeAlias = tuple[Any, ...]
@@ -24,10 +24,10 @@ RUN = (
     "key", "run_id", "source", "path", "ref", "format", "layout", "experiment", "target", "agent", "model", "status",
     "timestamp", "started_at", "finished_at", "updated_at", "duration_s", "planned_count", "running_count", *_TOTALS,
     "size_bytes", "tags", "sha", "added_at", "author", "code_sha", "host", "attempt",
-    "error",
+    "derived_from", "error",
 )  # fmt: skip
 TARGET = (
-    "run_key", "timestamp", "experiment", "run_status", "target", "agent", "model", "suite", *_TOTALS, "scored",
+    "run_key", "timestamp", "experiment", "on_boards", "target", "agent", "model", "suite", *_TOTALS, "scored",
     "target_tests", "outcomes", "reported_pass_rate", "reported_score",
 )  # fmt: skip
 DELETIONS_KEPT = 100_000
@@ -74,6 +74,7 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
     values |= dict(zip(("source", "path", "ref"), place, strict=True))
     values |= dict(zip(("sha", "added_at", "author"), added, strict=True))
     values["status"] = status(run)
+    values["derived_from"] = json.dumps(run.derived_from, ensure_ascii=False) if run.derived_from else None
     values["tags"] = tags_text(tags)
     for column in ("target", "agent", "model"):
         values[column] = joined(getattr(trial, column) for trial in run.trials)
@@ -83,7 +84,7 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
             trial.trial: ((*_trial_row(trial), run.timestamp), [_score_row(score) for score in trial.scores])
             for trial in run.trials
         },
-        targets=_target_rows(run, values["status"], total),
+        targets=_target_rows(run, int(counts_on_boards(run)), total),
         tags=tag_rows(run.key, run.timestamp, tags),
     )
 
@@ -105,7 +106,7 @@ def tag_rows(key: str, timestamp: str, tags: Iterable[str]) -> list[Row]:
     return rows
 
 
-def _target_rows(run: Run, run_status: str, total: dict[str, Any]) -> list[Row]:
+def _target_rows(run: Run, on_boards: int, total: dict[str, Any]) -> list[Row]:
     rows = []
     grouped = configurations(run)
     of_targets: dict[tuple[str | None, str | None], list[Trial]] = {}
@@ -119,7 +120,7 @@ def _target_rows(run: Run, run_status: str, total: dict[str, Any]) -> list[Row]:
             "run_key": run.key,
             "timestamp": run.timestamp,
             "experiment": run.experiment,
-            "run_status": run_status,
+            "on_boards": on_boards,
             "target": target,
             "agent": agent,
             "model": model,

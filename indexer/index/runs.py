@@ -6,7 +6,7 @@ from typing import Any
 from indexer.index import file, rows
 from indexer.index.places import Place, added, ranked, tags
 from indexer.index.transaction import FULL, Transaction
-from indexer.records import Run
+from indexer.records import Run, utc_now
 
 _HAS_RUN = "SELECT 1 FROM runs WHERE key = ?"
 _STORED = "SELECT id, source, path, ref, tags, sha, added_at, author, timestamp FROM runs WHERE key = ?"
@@ -133,14 +133,13 @@ class Runs:
         return pk
 
     def changed_elsewhere(self, names: Iterable[str]) -> None:
-        """Something that is told of these runs beside their own rows differs; by key, or format and run id."""
+        """Something that is told of these runs beside their own rows differs; by key, format and run id, or run id."""
         if self._transaction.fresh:
             return
         for name in sorted(names):
             self.last_rev += 1
-            update = "UPDATE runs SET rev = ? WHERE key = ? OR format = ? AND run_id = ?"
-            kind, _, run_id = name.partition(":")
-            self._transaction.run(update, (self.last_rev, name, kind, run_id))
+            update = "UPDATE runs SET rev = ?1 WHERE key = ?2 OR run_id = ?2 OR format = ?3 AND run_id = ?4"
+            self._transaction.run(update, (self.last_rev, name, *name.partition(":")[::2]))
 
     def settle(self, key: str, *, stale: bool) -> None:
         """Bring a run in line with its places. `stale`: its row may be of what a place had before."""
@@ -200,7 +199,7 @@ class Runs:
         rows.delete_rows(self._database, pk)
         self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self.last_rev += 1
-        self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, file.now()))
+        self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, utc_now()))
         self._count(source, "removed", key)
 
     def index_for_reading(self) -> None:

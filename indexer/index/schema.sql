@@ -49,8 +49,11 @@ CREATE TABLE runs (
   code_sha       TEXT,                 -- commit of the evaluated code, where the files tell
   host           TEXT,
   attempt        INTEGER,              -- execution attempt, where the files tell
+  derived_from   TEXT,                 -- JSON array: keys or ids of the runs that its trials were copied from
   error          TEXT,                 -- why the run itself failed, where the tool says so; as in trials
-  rev            INTEGER NOT NULL      -- grows with every change of the run: see deletions and meta
+  rev            INTEGER NOT NULL,     -- grows with every change of the run: see deletions and meta
+  on_boards      INTEGER NOT NULL      -- whether boards, drift and flaky count it: completed or failed, no copy
+    GENERATED ALWAYS AS (status IN ('completed', 'failed') AND derived_from IS NULL) VIRTUAL
 );
 
 CREATE TABLE trials (
@@ -111,7 +114,7 @@ CREATE TABLE run_targets (
   run_key            TEXT NOT NULL,
   timestamp          TEXT NOT NULL,    -- the run's
   experiment         TEXT NOT NULL,    -- the run's
-  run_status         TEXT NOT NULL,    -- the run's
+  on_boards          INTEGER NOT NULL, -- the run's
   target             TEXT,
   agent              TEXT,
   model              TEXT,
@@ -175,7 +178,7 @@ CREATE TABLE places (
 CREATE TABLE run_commits (
   -- commits of code repositories that name a run in a trailer
   id           INTEGER PRIMARY KEY,
-  run_key      TEXT NOT NULL,          -- of AgentV-Run; entire: and the id of Entire-Checkpoint
+  run_key      TEXT NOT NULL,          -- agentv: and what AgentV-Run names; entire: likewise; what Eval-Run names
   repo         TEXT NOT NULL,          -- the name of its source
   sha          TEXT NOT NULL,
   committed_at TEXT,
@@ -193,6 +196,7 @@ CREATE TABLE sources (
   changed_at    TEXT,                  -- the last pass that changed a run of it
   failing_since TEXT,                  -- since when it cannot be opened
   error         TEXT,                  -- why
+  note          TEXT,                  -- without runs: what was looked for, and what is there instead
   web_url       TEXT                   -- repo: the page of a commit, {sha} standing for its id
 );
 
@@ -207,7 +211,8 @@ CREATE TABLE problems (
   first_seen TEXT NOT NULL,
   ref        TEXT,
   lasting    INTEGER NOT NULL          -- 0: told anew by each pass; 1: until its run folder is read again;
-                                       --   2: likewise, and rows are missing for it
+                                       --   2: likewise, and rows are as they were before, or missing;
+                                       --   3: likewise, and rows are missing
 );
 
 CREATE TABLE deletions (
@@ -245,6 +250,7 @@ CREATE TABLE _added (
   sha     TEXT,                        -- NULL where a shallow clone ends
   seconds INTEGER NOT NULL,            -- commit time since 1970
   author  TEXT NOT NULL,
+  name    TEXT NOT NULL,               -- the folder's name as refs spell it
   PRIMARY KEY (source, ref, path)
 ) WITHOUT ROWID;
 

@@ -54,6 +54,11 @@ def status(run: Run) -> str:
     return "failed" if counted and set(counted) == {"errored"} else "completed"
 
 
+def counts_on_boards(run: Run) -> bool:
+    """As `runs.on_boards`."""
+    return status(run) in ("completed", "failed") and not run.derived_from
+
+
 def configurations(run: Run) -> dict[tuple[str | None, ...], list[Trial]]:
     """The run's trials by (target, agent, model, suite), in a fixed order."""
     groups: dict[tuple[str | None, ...], list[Trial]] = {}

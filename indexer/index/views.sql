@@ -3,7 +3,7 @@ CREATE VIEW trial_details AS
 SELECT runs.run_id, runs.experiment, runs.status AS run_status, runs.key AS run_key, trials.*
 FROM trials JOIN runs ON runs.id = trials.run_pk;
 
--- Experiment x target over runs that ended; tests are counted once a run
+-- Experiment x target over runs that completed or failed, copies left out; tests are counted once a run
 CREATE VIEW leaderboard AS
 SELECT experiment, target,
        count(DISTINCT run_pk) AS runs,
@@ -17,10 +17,10 @@ SELECT experiment, target,
        sum(cost_usd) / nullif(sum(iif(cost_usd IS NULL, 0, passed)), 0) AS cost_per_passed,
        max(timestamp) AS last_run
 FROM run_targets
-WHERE run_status IN ('completed', 'failed')
+WHERE on_boards
 GROUP BY experiment, target;
 
--- Day x experiment x target over runs that ended
+-- Day x experiment x target over runs that completed or failed, copies left out
 CREATE VIEW daily AS
 SELECT substr(timestamp, 1, 10) AS day, experiment, target,
        count(DISTINCT run_pk) AS runs,
@@ -29,7 +29,7 @@ SELECT substr(timestamp, 1, 10) AS day, experiment, target,
        1.0 * sum(passed) / nullif(sum(trial_count), 0) AS pass_rate,
        sum(cost_usd) AS cost_usd
 FROM run_targets
-WHERE run_status IN ('completed', 'failed')
+WHERE on_boards
 GROUP BY experiment, target, day;
 
 -- Every verdict of every test, for one test: WHERE test_id = ? AND suite = ? ORDER BY timestamp
@@ -37,7 +37,7 @@ CREATE VIEW test_history AS
 SELECT trials.suite, trials.test_id, trials.target, trials.timestamp, runs.run_id, runs.experiment,
        trials.status, trials.score, trials.error_type, trials.duration_s, trials.cost_usd, runs.key AS run_key
 FROM trials JOIN runs ON runs.id = trials.run_pk
-WHERE runs.status IN ('completed', 'failed') AND trials.status IN ('passed', 'failed', 'errored');
+WHERE runs.on_boards AND trials.status IN ('passed', 'failed', 'errored');
 
 -- Tests that did and did not pass under equal conditions: test, target, task, effort, agent version and code
 CREATE VIEW flaky_tests AS
@@ -47,7 +47,7 @@ SELECT trials.suite, trials.test_id, trials.target,
        1.0 * sum(trials.status = 'passed') / count(*) AS pass_rate,
        max(trials.timestamp) AS last_run
 FROM trials JOIN runs ON runs.id = trials.run_pk
-WHERE runs.status IN ('completed', 'failed') AND trials.status IN ('passed', 'failed', 'errored')
+WHERE runs.on_boards AND trials.status IN ('passed', 'failed', 'errored')
 GROUP BY trials.test_id, trials.suite, trials.target, trials.task_checksum, trials.reasoning_effort,
          trials.agent_version, runs.code_sha
 HAVING sum(trials.status = 'passed') BETWEEN 1 AND count(*) - 1;
@@ -57,7 +57,7 @@ CREATE VIEW recent_failures AS
 SELECT trials.timestamp, runs.run_id, runs.experiment, trials.target, trials.suite, trials.test_id,
        trials.status, trials.score, trials.error_type, trials.error, runs.key AS run_key
 FROM trials CROSS JOIN runs ON runs.id = trials.run_pk -- in this order, by the index on failures
-WHERE trials.status IN ('failed', 'errored') AND runs.status IN ('completed', 'failed')
+WHERE trials.status IN ('failed', 'errored') AND runs.on_boards
 ORDER BY trials.timestamp DESC, trials.run_pk DESC;
 
 -- Runs that have not ended

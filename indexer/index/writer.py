@@ -20,7 +20,7 @@ from indexer.index.transaction import Transaction
 from indexer.records import Run
 
 _BATCH = 500
-_SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since", "error", "web_url")
+_SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since", "error", "note", "web_url")
 
 
 class SourceRow(Protocol):
@@ -107,7 +107,7 @@ class Pass:
             Ledger(self._transaction, self._runs, name).forget()
         self._transaction.run("DELETE FROM sources")
         for source in self._sources.values():
-            new = (source.name, source.kind, source.place, None, 0, None, None, None, source.web_url)
+            new = (source.name, source.kind, source.place, None, 0, None, None, None, None, source.web_url)
             self._transaction.run(rows.insert("sources", _SOURCE), kept.get(source.name, new))
         # the order of sources ranks places
         self._database.execute(

@@ -25,6 +25,9 @@ class Source(Protocol):
     def open(self) -> None:
         """Make ready to read. Raises SourceError when the place cannot be opened."""
 
+    def nothing_found(self) -> str | None:
+        """For people, of a source without runs: what was looked for, and what is there instead."""
+
     def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
         """What differs from the index; lazy, so that each change is indexed before the next is looked for.
 

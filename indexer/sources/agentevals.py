@@ -210,6 +210,9 @@ class AgentevalsSource:
         self.error = None
         return True
 
+    def nothing_found(self) -> str:
+        return f"no runs: {self.place} has none"
+
     def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
         """All that differs; with `paths`, be they none, only what new, live and just-ended runs show."""
         with self._transaction(PATIENCE if paths is not None else LONGEST) as cursor:

@@ -7,34 +7,24 @@ files sends all of them, which works as well. Only this clone is ever fetched in
 
 import fcntl
 import hashlib
-import os
 import shutil
-import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pygit2
 
-from indexer.changes import Found
 from indexer.errors import SourceError
 from indexer.formats import READER
 from indexer.formats.masking import error_line, masked
 from indexer.protocols import Unreadable
-from indexer.records import utc_text
-from indexer.sources.git import DEFAULT_REFS, WIP_REFS, GitSource, matches
-from indexer.sources.objects import GitFolder
-
-TIMEOUT = 300.0
-"""Seconds that a git command may take to talk to the remote."""
+from indexer.records import utc_now
+from indexer.sources.git import GitSource
+from indexer.sources.gitcommand import FETCH, run_git
+from indexer.sources.partial import LackingObjects, cache_folder
+from indexer.sources.refs import DEFAULT_REFS, HEAD, matches
 
 _INCOMING = "refs/incoming/"
-
-
-def cache_folder() -> Path:
-    """Where clones are kept: below `$XDG_CACHE_HOME`, or `~/.cache`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "indexer"
 
 
 class CloneSource(GitSource):
@@ -44,33 +34,33 @@ class CloneSource(GitSource):
         folder = cache_folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:20]}.git"
         super().__init__(name, folder, refs, wip)
         self.place = masked(url.partition("?")[0])
-        self._url, self._wanted = url, (*refs, *(WIP_REFS if wip else ()))
-        self.error: str | None = None
-        self.fetched: str | None = None  # when it was last seen that the clone has everything, UTC text
+        self._url = url
 
     def open(self) -> None:
-        if self.error is not None:
-            raise SourceError(self.error)
-        if not self.folder.exists():
+        if self.error is None and not self.folder.exists():
             raise SourceError(f"{self.place} has not been fetched yet")
         super().open()
 
+    def _lacking_objects(self) -> LackingObjects | None:
+        return None  # what rows are read from is in the clone itself
+
     def fetch(self) -> bool:
         """Bring the clone up to date; whether a ref moved. A failure is kept for `open`, which raises it."""
-        began = datetime.now(UTC)
+        began = utc_now()
         try:
             with self._alone():
                 moved = self._fetch()
         except (SourceError, OSError, ValueError, pygit2.GitError, KeyError, Unreadable) as error:
             self.error = f"{self.place} cannot be fetched: {error_line(str(error).replace(self._url, self.place))}"
             raise SourceError(self.error) from None
-        self.error, self.fetched = None, utc_text(began)
+        self.error, self.fetched = None, began
         return moved
 
     def _fetch(self) -> bool:
-        wanted = self._remote_refs()
+        wanted, head = self._remote_refs()
         repository = pygit2.Repository(str(self.folder))
-        mine = {ref: str(repository.references[ref].target) for ref in repository.references if self._follows(ref)}
+        held = (ref for ref in repository.references if ref.startswith("refs/") and not ref.startswith(_INCOMING))
+        mine = {ref: str(repository.references[ref].target) for ref in held}
         marker = self.folder / "indexer-reader"  # which files are needed depends on who reads them
         known = mine if marker.exists() and marker.read_text() == str(READER) else {}
         if wanted == known:
@@ -79,12 +69,14 @@ class CloneSource(GitSource):
         self._remove_refs(ref for ref in repository.references if ref.startswith(_INCOMING))
         self._ask([f"+{ref}:{place}" for ref, place in incoming.items()])
         arrived = {ref: str(repository.references[place].target) for ref, place in incoming.items()}
-        reader = GitSource(self.name, self.folder)  # another thread may be reading with this one
+        reader = CloneSource(self.name, self._url)  # another thread may be reading with this one
         reader.open()
-        blobs = {blob for ref in incoming for blob in _missing(reader, known.get(ref), arrived[ref])}
+        blobs = {blob for ref in incoming for blob in reader.lacking(known.get(ref), arrived[ref])}
         self._ask([blob.hex() for blob in sorted(blobs)])
         self._remove_refs(ref for ref in mine if ref not in wanted)
         self._git(["update-ref", "--stdin"], [f"update {ref} {commit}" for ref, commit in arrived.items()])
+        if head is not None:
+            self._git(["symbolic-ref", HEAD, head])
         self._remove_refs(incoming.values())
         marker.write_text(str(READER))
         self._git(["gc", "--auto", "--quiet"])
@@ -93,19 +85,21 @@ class CloneSource(GitSource):
     def _remove_refs(self, refs: Iterable[str]) -> None:
         self._git(["update-ref", "--stdin"], [f"delete {ref}" for ref in refs])
 
-    def _remote_refs(self) -> dict[str, str]:
-        listed = self._git(["ls-remote", "--refs", "origin"]).splitlines()
-        refs = {ref: oid for oid, _, ref in (line.partition("\t") for line in listed)}
-        return {ref: oid for ref, oid in refs.items() if self._follows(ref)}
+    def _remote_refs(self) -> tuple[dict[str, str], str | None]:
+        """The refs to follow with what they point to, and the branch that HEAD is on if that is asked for."""
+        listed = [line.partition("\t") for line in self._git(["ls-remote", "--symref", "origin"]).splitlines()]
+        on = [oid.removeprefix("ref: ") for oid, _, ref in listed if ref == HEAD and oid.startswith("ref: ")]
+        head = next(iter(on), None) if HEAD in self._refs else None
+        refs = {ref: oid for oid, _, ref in listed if ref.startswith("refs/") and not ref.endswith("^{}")}
+        return {ref: oid for ref, oid in refs.items() if self._follows(ref) or ref == head}, head
 
     def _follows(self, ref: str) -> bool:
-        return any(matches(pattern, ref) for pattern in self._wanted)
+        return any(matches(pattern, ref) for pattern in self._followed)
 
     def _ask(self, things: Collection[str]) -> None:
         """Fetch refs or objects in one round trip."""
         if things:
-            quiet = ["--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance"]
-            self._git(["fetch", *quiet, "--filter=blob:none", "--stdin", "origin"], things)
+            self._git([*FETCH, "origin"], things)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -133,65 +127,4 @@ class CloneSource(GitSource):
 
     def _git(self, arguments: Sequence[str], lines: Collection[str] = (), cwd: Path | None = None) -> str:
         """The output of a git command in the clone. Raises SourceError."""
-        try:
-            done = subprocess.run(
-                ["git", *arguments],
-                cwd=cwd or self.folder,
-                input="".join(f"{line}\n" for line in lines),
-                capture_output=True,
-                env=_environment(),
-                start_new_session=True,  # no terminal that ssh could ask on
-                timeout=TIMEOUT,
-                text=True,
-                errors="surrogateescape",
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise SourceError(f"git {arguments[0]} took more than {TIMEOUT:.0f} s") from None
-        if done.returncode:
-            said = done.stderr.strip().splitlines()
-            raise SourceError(
-                next((line for line in said if line.startswith(("fatal", "ERROR"))), said[-1] if said else "git failed")
-            )
-        return done.stdout
-
-
-def _missing(reader: GitSource, old: str | None, new: str) -> Iterator[bytes]:
-    """The files of run folders in a commit that are not here, where it differs from another commit."""
-    for found in reader.found_between(old, new):
-        for blob in _files(found):
-            if not reader.has(blob):
-                yield blob
-
-
-def _files(found: Found) -> Iterator[bytes]:
-    """The object ids of the files that a run's rows depend on, its overlay included."""
-    folder = found.folder
-    assert isinstance(folder, GitFolder)
-    for path in found.format.inputs(folder):
-        yield from _blob(folder, path)
-    overlay = found.format.overlay(folder.path)
-    over = folder.elsewhere(overlay) if overlay else None
-    if over is not None:
-        yield from over.tree().files.values()
-
-
-def _blob(folder: GitFolder, path: str) -> Iterator[bytes]:
-    parent, _, name = path.rpartition("/")
-    where = folder.find(parent)
-    if where is not None and name in where.tree().files:
-        yield where.tree().files[name]
-
-
-_LOCAL = {
-    "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_SHALLOW_FILE",
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_GRAFT_FILE", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_CONFIG",
-    "GIT_IMPLICIT_WORK_TREE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS", "GIT_INTERNAL_SUPER_PREFIX",
-}  # fmt: skip
-"""Variables that would lead git into another repository (`git rev-parse --local-env-vars`)."""
-
-
-def _environment() -> Mapping[str, str]:
-    """The user's own, with the credential helpers; nobody is asked for a password."""
-    kept = {name: value for name, value in os.environ.items() if name not in _LOCAL}
-    return kept | {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}
+        return run_git(arguments, cwd or self.folder, lines)

@@ -1,8 +1,12 @@
 """Commits of a code repository that name a run in a trailer of their message (git-interpret-trailers(1)).
 
-AgentV publishes a run with `AgentV-Run: <run id>` (`Agentv-Run` until June 2026), Entire marks a commit with
-`Entire-Checkpoint: <id>`. All local and remote-tracking branches count. Only commits that came since the tips of
-the last pass are read; when one of those is no ancestor of any branch any more, everything is read again.
+AgentV publishes a run with `AgentV-Run: <run id>` (`Agentv-Run` until June 2026; its studio writes `remote::<run id>`
+for a run that it knows from elsewhere), Entire marks a commit with `Entire-Checkpoint: <id>`, and a run of any tool
+is named by `Eval-Run: <key or run id>`. A squash merge keeps the trailers of its commits amid its text, so such lines
+count there too, when what they name has no spaces behind its experiment, as talk about trailers has.
+
+All local and remote-tracking branches count. Only commits that came since the tips of the last pass are read; when one
+of those is no ancestor of any branch any more, everything is read again.
 """
 
 import os
@@ -18,6 +22,7 @@ from indexer.errors import SourceError
 from indexer.formats.masking import error_line, masked_name
 from indexer.sources.git import GitSource, history_id, shallow_boundary
 from indexer.sources.history import git_environment
+from indexer.sources.partial import LackingObjects
 
 BRANCHES = ("refs/heads/*", "refs/remotes/*")
 TIMEOUT = 300.0
@@ -25,8 +30,11 @@ TIMEOUT = 300.0
 LONGEST_NAME = 500
 """Characters of a trailer's value: longer ones name no run."""
 
-_TRAILERS = {"AgentV-Run": "agentv:", "Entire-Checkpoint": "entire:"}  # git does not tell Agentv from AgentV
-_FIELDS = ["%H", "%ct", "%s", *(f"%(trailers:key={key},valueonly,unfold,separator=%x0A)" for key in _TRAILERS)]
+# what stands before the name in `run_commits`; git does not tell Agentv from AgentV
+_TRAILERS = {"AgentV-Run": "agentv:", "Entire-Checkpoint": "entire:", "Eval-Run": ""}
+_FIELDS = ["%H", "%ct", "%s", "%B", *(f"%(trailers:key={key},valueonly,unfold,separator=%x0A)" for key in _TRAILERS)]
+_AMID_TEXT = {key: re.compile(rf"^{key}:[ \t]*((?:.*::)?\S+)[ \t]*$", re.I | re.M) for key in _TRAILERS}
+_ELSEWHERE = "remote::"
 _LOG = [
     "log", "--stdin", "--basic-regexp", "--regexp-ignore-case", *(f"--grep=^{key}:" for key in _TRAILERS),
     "--no-mailmap", "--no-notes", "--no-show-signature", "--no-color", "--encoding=UTF-8",
@@ -47,6 +55,16 @@ class CommitSource(GitSource):
     def __init__(self, name: str, path: Path, web_url: str | None = None):
         super().__init__(name, path, BRANCHES, wip=False)
         self.web_url = web_url
+
+    def nothing_found(self) -> None:
+        return None  # it holds no runs
+
+    def fetch(self) -> bool:
+        """Nothing: messages of commits are in every clone."""
+        return False
+
+    def _lacking_objects(self) -> LackingObjects | None:
+        return None
 
     def _changes(self, known: Known) -> Iterator[Change]:
         indexed = known.tips()
@@ -102,12 +120,24 @@ class CommitSource(GitSource):
 
 
 def _commits(listed: IO[bytes]) -> Iterator[NamedCommit]:
-    for sha, seconds, subject, *trailers in _records(listed):
-        for prefix, values in zip(_TRAILERS.values(), trailers, strict=True):
-            for name in dict.fromkeys(values.split("\n")):
+    for sha, seconds, subject, message, *trailers in _records(listed):
+        for (key, prefix), values in zip(_TRAILERS.items(), trailers, strict=True):
+            for name in _names(key, values, message):
                 if name and len(name) <= LONGEST_NAME and name.isprintable() and masked_name(name) == name:
                     when = int(seconds) if _SECONDS.fullmatch(seconds) else None
                     yield NamedCommit(prefix + name, sha, when, error_line(subject))
+
+
+def _names(key: str, values: str, message: str) -> dict[str, None]:
+    """What a message names with one trailer: at its end, else amid its text; each once, in their order."""
+    told = [name.strip() for name in values.split("\n")]
+    at_the_end = {line for name in told for line in name.split()}
+    told += [
+        name
+        for name in _AMID_TEXT[key].findall(message.partition("\n\n")[2])
+        if name not in told and name not in at_the_end
+    ]
+    return dict.fromkeys(name.removeprefix(_ELSEWHERE) if key == "AgentV-Run" else name for name in told)
 
 
 def _records(listed: IO[bytes]) -> Iterator[list[str]]:

@@ -2,14 +2,12 @@
 
 Every pass walks the tree down to the run folders. A run is known by the stamps (size, mtime, ctime, inode) of
 the files that its rows were read from and of the folders that were searched for them: if all are the same, no
-name can have come or gone and nothing is listed or opened. Links are never followed and only regular files are
-opened, so nothing outside the source is read and nothing blocks.
+name can have come or gone and nothing is listed or opened. Only regular files are opened, so nothing blocks.
 """
 
 import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 
 from indexer.changes import ABSENT, Change, Found, Gone, Known, Same, Stamp, Swept, Trouble, is_within
@@ -17,121 +15,16 @@ from indexer.errors import SourceError
 from indexer.formats import ANCHORS, recognise
 from indexer.protocols import Unreadable
 from indexer.sources import DEEPEST, walkable
+from indexer.sources.disk import DiskFolder, Look, joined, stamp_of, why
 
 PARTS = ("jobs", "results", ".agentv/results")
 """Where a project keeps runs: Pier and Harbor, copilot-experiments, AgentV."""
 
-_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_MARKS = (".agentv", ".git", "indexer.toml")
+"""What makes a folder a project, of which only those parts are looked into."""
 
-
-class Look:
-    """One look at the tree of a source: each path is asked for once, so that its parts fit together.
-
-    `found` has the real path and status by the path inside the source; None where nothing is.
-    """
-
-    def __init__(self, root: str):
-        self.found: dict[str, tuple[str, os.stat_result] | None] = {"": (root, os.lstat(root))}
-
-    def again(self, path: str) -> "Look":
-        """A look that begins anew below `path`, which it has found."""
-        look = object.__new__(Look)
-        look.found = {"": self.found[""], path: self.found[path]}
-        return look
-
-    def status(self, path: str) -> tuple[str, os.stat_result] | None:
-        """What lies at a path, no link on the way. Raises Unreadable."""
-        if path not in self.found:
-            parent, _, name = path.rpartition("/")
-            above = self.status(parent)
-            inside = above is not None and stat.S_ISDIR(above[1].st_mode)
-            self.found[path] = _child(above[0], name, path) if above and inside else None
-        return self.found[path]
-
-
-class DiskFolder:
-    """A directory as a Folder, as a look found it. `path` is the one inside its source."""
-
-    def __init__(self, look: Look, path: str):
-        self.look, self.path = look, path
-        self.ref: str | None = None
-
-    @property
-    def status(self) -> os.stat_result:
-        """What the look found of the folder itself."""
-        found = self.look.found[self.path]
-        assert found is not None
-        return found[1]
-
-    def files(self) -> Collection[str]:
-        return self._entries[0]
-
-    def folders(self) -> Collection[str]:
-        return self._entries[1]
-
-    def find(self, path: str) -> "DiskFolder | None":
-        found = self._locate(path)
-        if found is None or not stat.S_ISDIR(found[1].st_mode):
-            return None
-        return DiskFolder(self.look, _joined(self.path, path))
-
-    def elsewhere(self, path: str) -> "DiskFolder | None":
-        return DiskFolder(self.look, "").find(path)
-
-    def size(self, path: str) -> int | None:
-        found = self._locate(path)
-        return None if found is None or not _is_file(found[1]) else found[1].st_size
-
-    def stamp(self, path: str) -> Stamp | None:
-        """The stamp of a file inside, without opening it; None if there is none."""
-        found = self._locate(path)
-        return None if found is None or not _is_file(found[1]) else stamp_of(found[1])
-
-    def read(self, path: str, limit: int) -> bytes | None:
-        found = self._locate(path)
-        if found is None or not _is_file(found[1]):
-            if path in self.files():
-                raise Unreadable(path, "vanished", "it went while the folder was read")
-            return None
-        if not stat.S_ISREG(found[1].st_mode):
-            raise Unreadable(path, "not-a-file", "not a regular file")
-        try:
-            handle = os.open(found[0], _OPEN)
-            try:
-                return _read_regular(handle, path, limit)
-            finally:
-                os.close(handle)
-        except FileNotFoundError:
-            raise Unreadable(path, "vanished", "it went while the folder was read") from None
-        except OSError as error:
-            raise Unreadable(path, "denied", _why(error)) from None
-
-    def _locate(self, path: str) -> tuple[str, os.stat_result] | None:
-        try:
-            return self.look.status(_joined(self.path, path))
-        except Unreadable as error:
-            raise Unreadable(path, error.kind, error.message) from None
-
-    @cached_property
-    def _entries(self) -> tuple[set[str], set[str]]:
-        """Names of the files and of the folders inside. Raises Unreadable."""
-        files: set[str] = set()
-        folders: set[str] = set()
-        found = self.look.status(self.path)
-        if found is None:
-            return files, folders
-        try:
-            with os.scandir(found[0]) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.add(_text(entry.name))
-                    elif not entry.is_symlink():
-                        files.add(_text(entry.name))
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError as error:
-            raise Unreadable(self.path, "denied", _why(error)) from None
-        return files, folders
+_LINKS = 100
+"""Links in one folder that are named one by one when they are not followed."""
 
 
 class FolderSource:
@@ -145,6 +38,8 @@ class FolderSource:
         self.place = str(path)
         self.searched: dict[str, Stamp] = {}
         """The folders, no runs themselves, in which the last passes looked for runs, as they were then."""
+        self.links: dict[str, str] = {}
+        """The real paths of folders that the last passes found behind links."""
         self._identity: tuple[int, int] | None = None
         self._walked: tuple[str, ...] = ()
 
@@ -157,7 +52,7 @@ class FolderSource:
         except NotADirectoryError:
             raise SourceError(f"path {self.place} is no folder") from None
         except OSError as error:
-            raise SourceError(f"{self.place} cannot be opened: {_why(error)}") from None
+            raise SourceError(f"{self.place} cannot be opened: {why(error)}") from None
 
     def _now(self) -> tuple[int, int]:
         status = os.stat(self.place)
@@ -165,14 +60,37 @@ class FolderSource:
 
     def has_runs(self) -> bool:
         """Whether it has a folder in which tools keep runs."""
-        places = [f"{self.place}/{part}" for part in PARTS]
-        # results/ is where an index lies, too
-        return any(os.path.isdir(p) and (p != places[1] or _has_folders(p)) for p in places)
+        return bool(self._parts_there()) or self._is_checkout()
+
+    def _parts_there(self) -> list[str]:
+        """The parts of a project that are there; `results/` may be only where an index lies."""
+        there = [part for part in PARTS if os.path.isdir(f"{self.place}/{part}")]
+        return [part for part in there if part != "results" or _has_folders(f"{self.place}/{part}")]
+
+    def _is_checkout(self) -> bool:
+        """Whether it is a checkout of a results repository, in which runs lie directly or under `runs/`."""
+        if not os.path.lexists(f"{self.place}/.git"):
+            return False
+        try:
+            root = self._root(("",))
+            names = [name for name in root.folders() if walkable(name)]
+            return "runs" in names or any(recognise(child) for name in names if (child := root.find(name)))
+        except (Unreadable, SourceError):
+            return False
+
+    def nothing_found(self) -> str:
+        there = [part for part in self.parts() if os.path.isdir(f"{self.place}/{part}")]
+        looked = " and ".join(f"{part or '.'}/" for part in self.parts())
+        if not there:
+            return f"no runs: looked for {looked} in {self.place}, and none is there"
+        folders = sum(is_within(path, part) or not part for path in self.searched for part in there)
+        return f"no runs: looked into {looked} in {self.place}; none of {folders:,} folders holds a run of a known tool"
 
     def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
         parts = self.parts()
         if paths is None or parts != self._walked:
             self.searched.clear()
+            self.links.clear()
             self._walked = parts
             for part in parts:
                 yield from self._walk_at(part, known)
@@ -192,12 +110,12 @@ class FolderSource:
         if part is None:
             return next((part for part in parts if part.startswith(f"{path}/")), None)
         inside = path[len(part) :].strip("/").split("/") if path != part else []
-        root, here = self._root(), part
+        root, here = self._root(parts), part
         try:
             for name in inside:
                 if not walkable(name):
                     return None
-                before, here = here, _joined(here, name)
+                before, here = here, joined(here, name)
                 folder = root.find(here)
                 if folder is None:
                     is_file = root.size(here) is not None
@@ -220,7 +138,7 @@ class FolderSource:
 
     def folder_at(self, ref: str | None, path: str) -> DiskFolder | None:
         try:
-            return self._root().find(path) if path else None
+            return self._root(self.parts()).find(path) if path else None
         except Unreadable:
             return None
 
@@ -231,37 +149,57 @@ class FolderSource:
         except Unreadable:
             return None
 
-    def _root(self) -> DiskFolder:
+    def _root(self, tops: Collection[str]) -> DiskFolder:
         try:
-            return DiskFolder(Look(os.path.realpath(self.place)), "")
+            return DiskFolder(Look(os.path.realpath(self.place), tops), "")
         except OSError as error:
-            raise SourceError(f"{self.place} cannot be opened: {_why(error)}") from None
+            raise SourceError(f"{self.place} cannot be opened: {why(error)}") from None
 
     def _walk_at(self, path: str, known: Known) -> Iterator[Change]:
+        root = self._root(self.parts())
         try:
-            folder = self._root().find(path)
+            folder = root.find(path)
         except Unreadable as error:
             yield Trouble(None, path, error.kind, error.message)
+            return
+        if path in root.look.refused:
+            yield Trouble(None, path, "link", root.look.refused[path])
             return
         if folder is not None:
             yield from self._walk(folder, known)
             return
         self._require_place()
-        for gone in [each for each in self.searched if is_within(each, path)]:
-            del self.searched[gone]
+        for known_ in (self.searched, self.links):
+            for gone in [each for each in known_ if is_within(each, path)]:
+                del known_[gone]
         yield Gone(None, path)
 
     def parts(self) -> tuple[str, ...]:
-        """The parts of a project; the place itself where it is one of them."""
+        """The parts of a project; the place itself where it is one of them, or a checkout of a results repository."""
         place = Path(self.place)
-        if any(os.path.lexists(place / mark) for mark in (".agentv", ".git", "indexer.toml")):
-            return PARTS
+        if any(os.path.lexists(place / mark) for mark in _MARKS):
+            return ("",) if not self._parts_there() and self._is_checkout() else PARTS
         if place.name in PARTS or not any(os.path.isdir(place / part) for part in PARTS):
             return ("",)
         return PARTS
 
+    def real_path(self, path: str) -> str:
+        """Where a folder of the source lies on this machine, links followed."""
+        above = [path[:at] for at, character in enumerate(f"{path}/") if character == "/"]
+        behind = next((each for each in reversed(above) if each in self.links), None)
+        if behind is None:
+            return f"{os.path.realpath(self.place)}/{path}".rstrip("/")
+        return f"{self.links[behind]}{path[len(behind) :]}"
+
+    def paths_at(self, real: str) -> list[str]:
+        """What a real path is called inside the source: once for each way that leads there."""
+        ways = [("", os.path.realpath(self.place)), *self.links.items()]
+        inside = [(way, os.fsencode(real[len(place) + 1 :])) for way, place in ways if is_within(real, place)]
+        return [joined(way, rest.decode("utf-8", "backslashreplace")) for way, rest in inside]
+
     def _walk(self, folder: DiskFolder, known: Known) -> Iterator[Change]:
         stamps = known.stamps(folder.path) if folder.path else {}
+        self.links.update(folder.look.links)
         if stamps and not known.inside(folder.path) and _all_same(folder, stamps):
             yield Same(None, folder.path)
             return
@@ -281,8 +219,9 @@ class FolderSource:
         if found is None and folder.path.count("/") >= DEEPEST:
             yield Trouble(None, folder.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
             return
+        yield from _refused(folder) if found is None else ()
         for name in below:
-            path = _joined(folder.path, name)
+            path = joined(folder.path, name)
             try:
                 child = DiskFolder(folder.look.again(folder.path), folder.path).find(name)
             except Unreadable as error:
@@ -292,12 +231,21 @@ class FolderSource:
                 yield from self._walk(child, known)
 
 
+def _refused(folder: DiskFolder) -> Iterator[Trouble]:
+    """The links directly inside that are not followed."""
+    paths = sorted(path for name in folder.files() if (path := joined(folder.path, name)) in folder.look.refused)
+    for path in paths[:_LINKS]:
+        yield Trouble(None, path, "link", folder.look.refused[path])
+    if len(paths) > _LINKS:
+        yield Trouble(None, folder.path, "link", f"{len(paths) - _LINKS:,} more links in it are not followed")
+
+
 def _all_same(folder: DiskFolder, stamps: Mapping[str, Stamp]) -> bool:
     """Whether every stamp of a run is as it was."""
     (root, _), (real, _) = folder.look.found[""] or ("", None), folder.look.found[folder.path] or ("", None)
     for name, stamp in stamps.items():
         try:
-            status = os.lstat(f"{root}/{name[2:]}" if name.startswith("//") else f"{real}/{name}")
+            status = os.stat(f"{root}/{name[2:]}" if name.startswith("//") else f"{real}/{name}")
         except (OSError, ValueError):
             if stamp != ABSENT:
                 return False
@@ -313,37 +261,6 @@ def _has_folders(path: str) -> bool:
             return any(entry.is_dir(follow_symlinks=False) for entry in entries)
     except OSError:
         return False
-
-
-def _is_file(status: os.stat_result) -> bool:
-    """Whether it is neither a folder nor a link; pipes and devices are told as files that cannot be read."""
-    return not stat.S_ISDIR(status.st_mode) and not stat.S_ISLNK(status.st_mode)
-
-
-def _child(folder: str, name: str, path: str) -> tuple[str, os.stat_result] | None:
-    """Real path and status of an entry, whose name is text (see `_text`); None if there is none. Raises Unreadable."""
-    if name in ("", ".", "..") or "\0" in name:
-        return None
-    try:
-        try:
-            return f"{folder}/{name}", os.lstat(f"{folder}/{name}")
-        except FileNotFoundError:
-            if "\\x" not in name:
-                return None
-        real = next((entry for entry in os.listdir(folder) if _text(entry) == name), None)
-        return None if real is None else (f"{folder}/{real}", os.lstat(f"{folder}/{real}"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise Unreadable(path, "denied", _why(error)) from None
-
-
-def _joined(*parts: str) -> str:
-    return "/".join(filter(None, parts))
-
-
-def stamp_of(status: os.stat_result) -> Stamp:
-    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 def _found(folder: DiskFolder) -> Found | None:
@@ -363,27 +280,3 @@ def _found(folder: DiskFolder) -> Found | None:
             name = f"{path}/"[len(folder.path) + 1 :] if is_within(path, folder.path) else f"//{path}/"
             stamps[name] = stamp_of(found[1])
     return Found(None, folder.path, "stamps", folder, form, stamps)  # the stamps are its fingerprint
-
-
-def _read_regular(handle: int, path: str, limit: int) -> bytes:
-    status = os.fstat(handle)
-    if not stat.S_ISREG(status.st_mode):
-        raise Unreadable(path, "not-a-file", "not a regular file")
-    if status.st_size > limit:
-        raise Unreadable(path, "too-large", f"{status.st_size:,} bytes are more than the {limit:,} that are read")
-    parts, left = [], limit + 1
-    while left and (part := os.read(handle, min(left, 1 << 20))):
-        parts.append(part)
-        left -= len(part)
-    if not left:
-        raise Unreadable(path, "too-large", f"it grew beyond the {limit:,} bytes that are read")
-    return b"".join(parts)
-
-
-def _text(name: str) -> str:
-    """A file name as text that any database takes: bytes that are no UTF-8 are written as `\\xNN`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -7,15 +7,19 @@ walked whole and each run folder's object id is compared with the one it was ind
 nothing to read. Killed at any point, nothing is lost: how far a ref was read is stored with what was read.
 
 Refs of runs in progress (`agentv/wip/<host>/<run>`) hold every published run besides their own. Such a
-ref gives only the run it is named after, and nothing once a run folder of that name is published, which
-is known before its tree is opened.
+ref gives only the run it is named after, and nothing once that run's folder is published, or ever was: what is left
+of a ref whose run was published and deleted is no run in progress. Where the name is a run's alone, that is known
+before the tree is opened.
+
+A partial clone is read up to where the files that it lacks were fetched (see `partial`).
 """
 
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import pygit2
@@ -37,15 +41,20 @@ from indexer.changes import (
     plain_name,
 )
 from indexer.errors import SourceError
-from indexer.formats import recognise, run_of_overlay
+from indexer.formats import is_unique, recognise, run_of_overlay
 from indexer.formats.masking import error_line
 from indexer.protocols import Unreadable
+from indexer.records import utc_now
 from indexer.sources import DEEPEST, walkable
 from indexer.sources.history import AddedFolders, signed
 from indexer.sources.objects import GitFolder, Objects, Tree, common_folder
+from indexer.sources.partial import LackingObjects, promisor
+from indexer.sources.refs import DEFAULT_REFS, WIP_REFS, followed, is_draft, matches, ref_names, short_name
 
-DEFAULT_REFS = ("agentv/results/*", "refs/agentv/runs/*")
-WIP_REFS = ("agentv/wip/*", "agentv/inflight/*")
+_GLANCE = 2000
+"""Folders in which a ref that nobody named is searched for a run."""
+_NAMED = 5
+"""Refs that are named in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +82,120 @@ class GitSource:
         self._wip = wip
         self._objects: Objects
         self._repository: pygit2.Repository
+        self._fetched_tips: Mapping[str, str] | None = None  # of a partial clone
+        self.error: str | None = None
+        """Why the last fetch failed."""
+        self.fetched: str | None = None
+        """When it was last seen that nothing is lacking here, UTC text; None where nothing has to be fetched."""
 
     def open(self) -> None:
+        if self.error is not None:
+            raise SourceError(self.error)
         self._repository = open_repository(self.folder)
         with self._one_error():
-            self._objects = Objects(self._repository, _partial_clone_hint(self._repository))
+            lacking = self._lacking_objects()
+            self._objects = Objects(self._repository, lacking.objects if lacking else None)
+            self._fetched_tips = lacking.fetched() if lacking else None
+        if lacking and not self._fetched_tips and any(followed(self._repository, self._followed)):
+            raise SourceError(f"{self.place} is a partial clone, and the files it lacks have not been fetched yet")
+
+    def is_partial(self) -> bool:
+        """Whether files are lacking here, so that `fetch` has something to do."""
+        try:
+            self._repository = open_repository(self.folder)
+        except SourceError:
+            return False
+        return self._lacking_objects() is not None
+
+    def fetch(self) -> bool:
+        """Bring in what is lacking here; whether anything was. A failure is kept for `open`, which raises it."""
+        began = utc_now()
+        try:
+            repository = open_repository(self.folder)
+        except SourceError:
+            return False  # `open` tells
+        try:
+            remote = promisor(repository)
+            lacking = LackingObjects(repository, remote) if remote else None
+            moved = self._fetch_lacking(repository, lacking) if lacking else False
+        except (SourceError, OSError, ValueError, pygit2.GitError, KeyError, Unreadable) as error:
+            self.error = (
+                f"{self.place} is a partial clone, and the files it lacks cannot be fetched: {error_line(str(error))}"
+            )
+            raise SourceError(self.error) from None
+        self.error, self.fetched = None, began if lacking else None
+        return moved
+
+    def _fetch_lacking(self, repository: pygit2.Repository, lacking: LackingObjects) -> bool:
+        tips = dict(_tips(repository, self._followed, Objects(repository)))
+        wanted = {ref: commit for ref, commit in tips.items() if commit is not None}
+        if wanted == lacking.fetched():
+            return False
+        with lacking.alone():
+            known = lacking.fetched()
+            reader = GitSource(self.name, self.folder)  # another thread may be reading with this one
+            reader._repository, reader._objects = repository, Objects(repository, lacking.objects)
+            lacking.fetch({
+                blob
+                for ref, commit in wanted.items()
+                if known.get(ref) != commit
+                for blob in reader.lacking(known.get(ref), commit)
+            })  # fmt: skip
+            lacking.note(wanted)
+        return True
+
+    def _lacking_objects(self) -> LackingObjects | None:
+        remote = promisor(self._repository)
+        return LackingObjects(self._repository, remote) if remote else None
+
+    @property
+    def _followed(self) -> tuple[str, ...]:
+        return (*self._refs, *(WIP_REFS if self._wip else ()))
 
     def has_runs(self) -> bool:
         """Whether any ref matches, which is how a repository is recognised as a place of results."""
         with self._one_error():
-            return any(self._tips(self._refs))
+            return any(followed(self._repository, self._refs))
+
+    def nothing_found(self) -> str | None:
+        """What was looked for in vain, and what is there instead."""
+        looked_for = ", ".join(self._refs)
+        with self._one_error():
+            others = sorted(ref_names(self._repository) - set(followed(self._repository, self._followed)))
+            holding = [ref for ref in others if self._holds_run(ref)]
+            cloned = any(self._repository.remotes.names())
+        if holding:
+            more = ", …" if len(holding) > _NAMED else ""
+            names = ", ".join(short_name(ref) for ref in holding[:_NAMED])
+            return f"no runs in {looked_for}; there are some in {names}{more}: name it in refs"
+        if cloned:
+            return (
+                f"no runs in {looked_for}; a plain clone may lack them: "
+                "git fetch origin '+refs/heads/agentv/*:refs/remotes/origin/agentv/*' '+refs/agentv/*:refs/agentv/*'"
+            )
+        return f"no runs in {looked_for}, nor in any other ref"
+
+    def _holds_run(self, ref: str) -> bool:
+        """Whether a run is found at once in a ref that is not followed."""
+        folder = None if is_draft(ref) else self._root_of(ref)
+        if folder is None:
+            return False
+        try:
+            return any(isinstance(step, Found) for step in islice(self._glance(folder), _GLANCE))
+        except Unreadable:
+            return False
+
+    def _glance(self, folder: GitFolder) -> Iterator[Found | None]:
+        """The folders of a tree, level by level; those that are a run as such."""
+        level = [folder]
+        while level:
+            below = []
+            for each in level:
+                found = self._found(each) if each.path else None
+                yield found
+                if found is None and each.path.count("/") < DEEPEST:
+                    below += [each.child(name, oid) for name, oid in each.tree().folders.items() if walkable(name)]
+            level = below
 
     def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
         with self._one_error():
@@ -99,7 +212,7 @@ class GitSource:
     def _changes(self, known: Known) -> Iterator[Change]:
         indexed = known.tips()
         published = dict(self._tips(self._refs))
-        drafts = dict(self._tips(WIP_REFS)) if self._wip else {}
+        drafts = {ref: commit for ref, commit in self._tips(WIP_REFS) if ref not in published} if self._wip else {}
         yield from (Missing(ref) for ref in indexed if ref not in published and ref not in drafts)
         yield from self._unmatched(published)
         for ref in [ref for refs in (published, drafts) for ref, commit in refs.items() if commit is None]:
@@ -114,14 +227,24 @@ class GitSource:
         first = next(filter(None, published.values()), None)
         base = self._commit(first).tree_id.raw if first else None
         for ref, commit in drafts.items():
-            if ref not in published and commit is not None:
+            if commit is not None:
                 yield from self._draft(ref, commit, indexed.get(ref), known, moved, base)
 
     def folder_at(self, ref: str | None, path: str) -> GitFolder | None:
+        root = self._root_of(ref or "") if path else None
         try:
-            reference = self._repository.references[ref or ""]
+            return root.find(path) if root else None
+        except Unreadable:
+            return None
+
+    def _root_of(self, ref: str) -> GitFolder | None:
+        """The tree of a ref as it is now; None if it cannot be read."""
+        try:
+            if self._fetched_tips is not None:
+                return self._root(ref, self._commit(self._fetched_tips[ref]))
+            reference = self._repository.references[ref]
             self._objects.require(bytes.fromhex(str(reference.target)))
-            return self._root(ref or "", reference.peel(pygit2.Commit)).find(path) if path else None
+            return self._root(ref, reference.peel(pygit2.Commit))
         except (KeyError, ValueError, pygit2.GitError, Unreadable):
             return None
 
@@ -140,31 +263,21 @@ class GitSource:
             return []
         return [str(place), *(folder for folder, _, _ in os.walk(place / "refs"))]
 
-    def found_between(self, old: str | None, new: str) -> Iterator[Found]:
-        """The run folders in which a commit differs from another one, or all of it."""
-        root = self._root("", self._repository[new].peel(pygit2.Commit))
-        before = self._root("", self._repository[old].peel(pygit2.Commit)) if old else None
-        steps = self._difference(before, root) if before else self._whole(root)
-        return (step for step in steps if isinstance(step, Found))
-
-    def has(self, blob: bytes) -> bool:
-        """Whether an object is in the repository."""
-        return pygit2.Oid(raw=blob) in self._repository
+    def lacking(self, old: str | None, new: str) -> Iterator[bytes]:
+        """The object ids of the files that are read of a commit, where it differs from another, and are not here."""
+        root = self._root("", self._commit(new))
+        before = self._root("", self._commit(old)) if old and self._objects.has(bytes.fromhex(old)) else None
+        for step in self._difference(before, root) if before else self._whole(root):
+            if isinstance(step, Found):
+                yield from (blob for blob in _files(step) if not self._objects.has(blob))
 
     def _tips(self, patterns: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         """Full names of the refs that match, sorted, with their commits' ids; None for one that cannot be read."""
-        for ref in sorted(_ref_names(self._repository)):
-            if not any(matches(pattern, ref) for pattern in patterns) or not ref.isprintable():
-                continue
-            try:
-                reference = self._repository.references[ref]
-                if reference.type == pygit2.enums.ReferenceType.DIRECT:
-                    self._objects.require(bytes.fromhex(str(reference.target)))
-                    yield ref, str(reference.peel(pygit2.Commit).id)
-            except pygit2.InvalidSpecError:
-                continue  # a tag of a file or tree
-            except (KeyError, ValueError, pygit2.GitError):
-                yield ref, None
+        for ref, commit in _tips(self._repository, patterns, self._objects):
+            if self._fetched_tips is None or commit is None:
+                yield ref, commit
+            elif ref in self._fetched_tips:
+                yield ref, self._fetched_tips[ref]
 
     def _unmatched(self, published: Mapping[str, str | None]) -> Iterator[Trouble]:
         for name in self._refs:
@@ -265,12 +378,15 @@ class GitSource:
             return
         name = plain_name(ref.rpartition("/")[2])
         self._objects.failed = False
-        if all(_is_draft(other) for other in known.refs_with(name)):
-            yield from self._runs_of_draft(ref, commit, name, known, base)
+        published = {path for other, path in known.places_named(name) if not is_draft(other)}
+        if not (published and is_unique(name)):
+            yield from self._runs_of_draft(ref, commit, name, published, known, base)
         yield Swept(ref)
         yield Advance(ref, Tip(commit, "" if self._objects.failed else commit, history, wip=True))
 
-    def _runs_of_draft(self, ref: str, commit: str, name: str, known: Known, base: bytes | None) -> Iterator[Change]:
+    def _runs_of_draft(
+        self, ref: str, commit: str, name: str, published: set[str], known: Known, base: bytes | None
+    ) -> Iterator[Change]:
         """The runs of this name in a ref, looked for only where it differs from what is published."""
         root = self._root(ref, self._commit(commit))
         try:
@@ -278,7 +394,8 @@ class GitSource:
             steps = list(self._difference(old, root) if old else self._whole(root))
         except Unreadable:
             steps = list(self._whole(root))
-        mine = [s for s in steps if isinstance(s, Found) and plain_name(s.path.rpartition("/")[2]) == name]
+        found = [s for s in steps if isinstance(s, Found) and plain_name(s.path.rpartition("/")[2]) == name]
+        mine = [s for s in found if s.path not in published]
         history = History(ref, iter(()), complete=True)
         history.added = _until_error(
             (added for run in mine for added in self._added_by_draft(commit, run.path)), history
@@ -411,38 +528,29 @@ def open_repository(path: Path) -> pygit2.Repository:
     raise SourceError(f"{path} cannot be opened: {error_line(why)}")
 
 
-def matches(pattern: str, ref: str) -> bool:
-    """Whether a name or pattern of the settings stands for a full ref name; `*` is any text."""
-    if not pattern.startswith("refs/"):
-        kind, _, name = ref.removeprefix("refs/").partition("/")
-        if kind not in ("heads", "remotes"):
-            return False
-        ref = name if kind == "heads" else name.partition("/")[2]
-    first, *others = pattern.split("*")
-    if not others or not ref.startswith(first):
-        return ref == pattern
-    *middle, last = others
-    at = len(first)
-    for part in middle:
-        found = ref.find(part, at)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return len(ref) >= at + len(last) and ref.endswith(last)
+def _tips(repository: pygit2.Repository, patterns: Sequence[str], objects: Objects) -> Iterator[tuple[str, str | None]]:
+    for ref in followed(repository, patterns):
+        try:
+            reference = repository.references[ref]
+            if reference.type == pygit2.enums.ReferenceType.DIRECT:
+                objects.require(bytes.fromhex(str(reference.target)))
+                yield ref, str(reference.peel(pygit2.Commit).id)
+        except pygit2.InvalidSpecError:
+            continue  # a tag of a file or tree
+        except (KeyError, ValueError, pygit2.GitError):
+            yield ref, None
 
 
-def _ref_names(repository: pygit2.Repository) -> set[str]:
-    """Full names of all refs; libgit2 does not tell those whose file is torn."""
-    names = {raw.decode("utf-8", "surrogateescape") for raw in repository.raw_listall_references()}
-    place = common_folder(repository)
-    for folder, _, files in os.walk(place / "refs"):
-        inside = os.path.relpath(folder, place)
-        names.update(f"{inside}/{name}" for name in files if not name.endswith(".lock"))
-    return names
-
-
-def _is_draft(ref: str) -> bool:
-    return any(matches(name, ref) for name in WIP_REFS)
+def _files(found: Found) -> Iterator[bytes]:
+    """The object ids of the files that a run's rows depend on, its overlay included."""
+    folder = found.folder
+    assert isinstance(folder, GitFolder)
+    paths = (folder.blob_id(path) for path in found.format.inputs(folder))
+    yield from (blob for blob in paths if blob is not None)
+    overlay = found.format.overlay(folder.path)
+    over = folder.elsewhere(overlay) if overlay else None
+    if over is not None:
+        yield from over.tree().files.values()
 
 
 def shallow_boundary(repository: pygit2.Repository) -> frozenset[str]:
@@ -453,16 +561,3 @@ def shallow_boundary(repository: pygit2.Repository) -> frozenset[str]:
         if (place / "shallow").is_file():
             return frozenset((place / "shallow").read_text().split())
     return frozenset()
-
-
-def _partial_clone_hint(repository: pygit2.Repository) -> str:
-    """What to tell about a missing object in a clone made with `--filter`; empty for a whole clone."""
-    with suppress(pygit2.GitError, ValueError):  # remotes are not needed, so they may be set up wrongly
-        for remote in repository.remotes:
-            if remote.name and f"remote.{remote.name}.promisor" in repository.config:
-                url = error_line(remote.url) or ""
-                return (
-                    "this clone was made with --filter and lacks files; "
-                    f'use url = "{url}" for this source instead of path'
-                )
-    return ""

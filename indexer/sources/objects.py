@@ -37,9 +37,9 @@ class Loose:
     They are read here because libgit2 never returns from one that ends early, as a power cut leaves it.
     """
 
-    def __init__(self, repository: pygit2.Repository):
+    def __init__(self, repository: pygit2.Repository, lent: Path | None = None):
         self._folders: dict[str, list[str]] = {}
-        waiting, seen = [common_folder(repository) / "objects"], set[Path]()
+        waiting, seen = [common_folder(repository) / "objects", *([lent] if lent else [])], set[Path]()
         while waiting:
             folder = Path(os.path.realpath(waiting.pop()))
             if folder not in seen:
@@ -96,12 +96,16 @@ def _lines(path: Path) -> list[str]:
 
 
 class Objects:
-    """The object database of one repository. `failed` is set once an object could not be read."""
+    """The object database of one repository, and what a folder with more of its objects lends.
 
-    def __init__(self, repository: pygit2.Repository, missing_hint: str = ""):
+    `failed` is set once an object could not be read.
+    """
+
+    def __init__(self, repository: pygit2.Repository, lent: Path | None = None):
         self._odb = repository.odb
-        self._loose = Loose(repository)
-        self._missing_hint = missing_hint
+        if lent is not None:
+            self._odb.add_disk_alternate(str(lent))
+        self._loose = Loose(repository, lent)
         self._trees: OrderedDict[bytes, Tree] = OrderedDict()
         self.failed = False
 
@@ -133,6 +137,10 @@ class Objects:
     def _read(self, oid: bytes, path: str) -> bytes:
         return self._guarded(oid, path, self._content)
 
+    def has(self, oid: bytes) -> bool:
+        """Whether an object is here."""
+        return self._odb.exists(pygit2.Oid(raw=oid))
+
     def require(self, oid: bytes) -> None:
         """Raises ValueError for a loose object that libgit2 must not be asked for."""
         self._loose.read(oid)
@@ -150,9 +158,7 @@ class Objects:
             return read(oid)
         except KeyError:
             self.failed = True
-            kind = "partial-clone" if self._missing_hint else "missing-object"
-            message = self._missing_hint or f"object {oid.hex()} is missing from the repository"
-            raise Unreadable(path, kind, message) from None
+            raise Unreadable(path, "missing-object", f"object {oid.hex()} is missing from the repository") from None
         except (pygit2.GitError, ValueError, OSError) as error:
             self.failed = True
             raise Unreadable(path, "corrupt-object", f"object {oid.hex()} cannot be read: {error}") from None
@@ -209,14 +215,15 @@ class GitFolder:
         return GitFolder(self.objects, self.root, "", self.ref, self.root).find(path)
 
     def size(self, path: str) -> int | None:
-        oid = self._file(path)
+        oid = self.blob_id(path)
         return None if oid is None else self.objects.size(oid, path)
 
     def read(self, path: str, limit: int) -> bytes | None:
-        oid = self._file(path)
+        oid = self.blob_id(path)
         return None if oid is None else self.objects.blob(oid, path, limit)
 
-    def _file(self, path: str) -> bytes | None:
+    def blob_id(self, path: str) -> bytes | None:
+        """The object id of a file inside; None if there is none."""
         parent, _, name = path.rpartition("/")
         folder = self.find(parent)
         return folder.tree().files.get(name) if folder else None

@@ -30,13 +30,21 @@ Row = dict[str, Any]
 View = Callable[[Request, Datasette], Awaitable[Response]]
 
 
-def arguments(request: Request, names: Collection[str], numbers: Collection[str] = ()) -> Row:
-    """The query parameters that are not empty; those in `numbers` as numbers. Raises QueryError."""
+def arguments(
+    request: Request, names: Collection[str], numbers: Collection[str] = (), several: Collection[str] = ()
+) -> Row:
+    """The query parameters that are not empty: those in `numbers` as numbers, a list of each in `several`.
+
+    Of any other one the first counts. Raises QueryError.
+    """
     values: Row = {}
     for name in request.args:
         text = request.args[name]
         if name not in names and name not in numbers:
             raise QueryError(f"there is no parameter {name!r}; there are {', '.join([*names, *numbers])}")
+        if name in names and name in several and (texts := list(filter(None, request.args.getlist(name)))):
+            values[name] = texts
+            continue
         if text == "" and name != "suite":  # an empty suite is none
             continue
         try:
@@ -62,12 +70,14 @@ def required(values: Row, *names: str) -> list[Any]:
     return [values.pop(name) for name in names]
 
 
-FILTERS = ("experiment", "target", "model", "status", "source", "tag", "since", "until", "commit")
+SEVERAL = ("experiment", "target", "model", "status", "source", "tag")
+"""Filters of runs that take several values."""
+FILTERS = (*SEVERAL, "since", "until", "commit")
 PART = ("experiment", "target", "since", "until")
 
 
 def _runs(index: Index, request: Request) -> Row:
-    page = index.runs(**arguments(request, ("cursor", "sort", *FILTERS), ("limit", "min_pass_rate")))
+    page = index.runs(**arguments(request, ("cursor", "sort", *FILTERS), ("limit", "min_pass_rate"), SEVERAL))
     return {"runs": page.runs, "next_cursor": page.next_cursor}
 
 

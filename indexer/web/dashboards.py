@@ -23,7 +23,7 @@ SELECT max(timestamp) AS timestamp FROM runs WHERE status = 'completed' AND time
 UNION ALL SELECT max(timestamp) FROM runs WHERE status = 'failed' AND timestamp <= :now ORDER BY 1 DESC LIMIT 1
 """
 _NEWEST_OF = """
-SELECT timestamp FROM runs WHERE experiment = :experiment AND status IN ('completed', 'failed') AND timestamp <= :now
+SELECT timestamp FROM runs WHERE experiment = :experiment AND on_boards AND timestamp <= :now
 ORDER BY timestamp DESC LIMIT 1
 """
 _DAILY = file.view_query(
@@ -36,7 +36,7 @@ _FLAKY = file.view_query(
 _SLOWEST = """
 SELECT trials.suite, trials.test_id, trials.target, count(*) AS executions, avg(trials.duration_s) AS duration_s
 FROM runs CROSS JOIN trials ON trials.run_pk = runs.id
-WHERE runs.timestamp BETWEEN :since AND :now AND runs.status IN ('completed', 'failed')
+WHERE runs.timestamp BETWEEN :since AND :now AND runs.on_boards
   AND (:experiment IS NULL OR runs.experiment = :experiment) AND trials.duration_s IS NOT NULL
 GROUP BY trials.suite, trials.test_id, trials.target ORDER BY duration_s DESC LIMIT :most
 """

@@ -61,7 +61,7 @@ CANNED: dict[str, Row] = {
   SELECT experiment, target, passed, trial_count,
          (row_number() OVER (PARTITION BY experiment, target ORDER BY timestamp DESC) - 1) / 10 AS part
   FROM run_targets
-  WHERE run_status IN ('completed', 'failed') AND {_MONTH}
+  WHERE on_boards AND {_MONTH}
 )
 SELECT experiment, target,
        1.0 * sum(passed) FILTER (WHERE part = 1) / sum(trial_count) FILTER (WHERE part = 1) AS before,
@@ -82,7 +82,7 @@ FROM numbered WHERE part < 2 GROUP BY experiment, target HAVING recent < before 
         "title": "Cost per day",
         "description": "US dollars by day, since a day (empty: 30 days ago).",
         "sql": "SELECT substr(timestamp, 1, 10) AS day, sum(cost_usd) AS cost_usd, count(DISTINCT run_pk) AS runs "
-        f"FROM run_targets WHERE run_status IN ('completed', 'failed') AND {_MONTH} GROUP BY day ORDER BY day DESC",
+        f"FROM run_targets WHERE on_boards AND {_MONTH} GROUP BY day ORDER BY day DESC",
     },
 }
 """Queries that Datasette offers by name."""

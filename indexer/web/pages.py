@@ -15,6 +15,7 @@ from indexer.web.api import (
     FILTERS,
     PART,
     READING,
+    SEVERAL,
     STATUS,
     arguments,
     document,
@@ -40,14 +41,14 @@ Row = dict[str, Any]
 
 
 def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
-    values = arguments(request, ("cursor", "sort", *FILTERS), ("min_pass_rate", "limit"))
+    values = arguments(request, ("cursor", "sort", *FILTERS), ("min_pass_rate", "limit"), SEVERAL)
     kept = {name: value for name, value in values.items() if name != "cursor"}
     page = index.runs(limit=values.pop("limit", PAGE), **values)
     return _rows(index, page.runs, datasette) | {
         "values": kept,
         "sort": values.get("sort", "-timestamp"),
-        "next": page.next_cursor and f"/runs?{urlencode(kept | {'cursor': page.next_cursor})}",
-        "live": f"/runs/live?{urlencode({name: value for name, value in kept.items() if name != 'limit'})}",
+        "next": page.next_cursor and f"/runs?{urlencode(kept | {'cursor': page.next_cursor}, doseq=True)}",
+        "live": f"/runs/live?{urlencode({n: value for n, value in kept.items() if n != 'limit'}, doseq=True)}",
         "token": index.token(),
         "first": "cursor" not in values,
         "statuses": STATUSES,
@@ -65,7 +66,7 @@ def _rows(index: Index, runs: Sequence[Row], datasette: Datasette) -> Row:
 
 def _live(index: Index, request: Request, datasette: Datasette) -> Row:
     """What changed since a token, and those of it that the page's filters let through."""
-    values = arguments(request, ("token", "sort", *FILTERS), ("min_pass_rate",))
+    values = arguments(request, ("token", "sort", *FILTERS), ("min_pass_rate",), SEVERAL)
     (token,) = required(values, "token")
     values.pop("sort", None)
     found = index.changes(token, limit=200)

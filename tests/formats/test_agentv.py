@@ -25,7 +25,7 @@ def read(files: Mapping[str, str | bytes], path: str = FOLDER, ref: str | None =
 
 PLACES = [
     # layout, path, in git, run id, layout's name, experiment without metadata
-    ("v0", f"evals/out/with_skills/{NAME}", True, f"with_skills::{NAME}", "v0", "evals/out/with_skills"),
+    ("v0", f"evals/out/with_skills/{NAME}", True, f"evals/out/with_skills::{NAME}", "v0", "evals/out/with_skills"),
     ("v2", f".agentv/results/runs/with_skills/{NAME}", True, f"with_skills::{NAME}", "v2", "with_skills"),
     ("v3", f"runs/with_skills/{NAME}", True, f"with_skills::{NAME}", "v3", "with_skills"),
     ("v3", f"runs/with_skills/{NAME}", False, f"with_skills::{NAME}", "v3", "with_skills"),
@@ -98,6 +98,21 @@ def test_the_aggregate_decides_what_a_run_in_progress_is() -> None:
     assert run_status(read({"index.jsonl": json.dumps(row())})) == "running"
 
 
+def test_without_an_aggregate_rows_in_their_final_form_have_ended() -> None:
+    final, going = row("t1", grading_path="refund/t1/grading.json"), row("t2")
+    assert run_status(read({"index.jsonl": json.dumps(final)})) == "completed"
+    assert run_status(read({"index.jsonl": f"{json.dumps(final)}\n{json.dumps(going)}"})) == "running"
+    assert run_status(read({"index.jsonl": ""}, FOLDER)) == "running"
+
+
+def test_a_stub_of_a_run_named_by_hand_is_a_run_in_progress() -> None:
+    stub = {"summary.json": bundle("v9", [], planned=3, summary={}, name="smoke")["summary.json"]}
+    run = read(stub, "smoke")
+    assert (run_status(run), run.key) == ("running", "agentv:smoke@2026-01-05T09:00:01.000Z")
+    inside = MemoryFolder(at("smoke", stub | {"sample-1/metrics.json": "{}"}), "smoke")
+    assert recognise(inside) is None  # the summary of a test
+
+
 def test_the_last_of_repeated_rows_wins_and_targets_and_variants_stay_apart() -> None:
     rows = [row("t1", 0), row("t1", 1), row("t1", 0.5, target="other"), row("t1", 0.9, variant="b")]
     run = read(bundle(rows=rows))
@@ -108,24 +123,87 @@ def test_the_last_of_repeated_rows_wins_and_targets_and_variants_stay_apart() ->
     ]
 
 
-def test_repeats_are_trials_and_share_what_the_row_tells_of_all() -> None:
+BEST: dict[str, Any] = {"cost_usd": 0.3, "duration_ms": 3000, "token_usage": {"input": 100, "output": 7}}
+"""What a row says of its test: its best execution's, and nobody else's."""
+
+
+def test_repeats_are_trials_with_their_own_figures_and_none_of_the_rows() -> None:
     samples = [
-        {"sample_index": 0, "score": 1, "execution_status": "ok"},
-        {"sample_index": 1, "score": 0.8},
-        {"sample_index": 2, "score": 0, "execution_status": "execution_error", "error": "boom", "duration_ms": 5},
+        {"sample_index": 0, "sample_path": "sample-1", "score": 1, "execution_status": "ok", "cost_usd": 0.1},
+        {"sample_index": 1, "sample_path": "sample-2", "score": 0.8},
+        {"sample_index": 2, "sample_path": "sample-3", "score": 0, "execution_status": "execution_error"},
     ]
-    shared: dict[str, Any] = {"cost_usd": 0.3, "duration_ms": 3000, "token_usage": {"input": 100, "output": 7}}
-    run = read(bundle("v9", [row("t1", 0.9, samples=samples, **shared)], planned=1), NAME)
+    told = [{"sample_index": 1, "duration_ms": 3000}, {"sample_index": 2, "duration_ms": 1000, "cost_usd": 0.2}]
+    test = {"test_id": "t1", "suite": "refund", "target": "mock-alpha", "samples": told}
+    files = bundle("v9", [row("t1", samples=samples, result_dir="t1--0a", **BEST)], planned=1, tests=[test])
+    measured = {"tokens": {"input": 50, "output": 5, "source": "provider_reported"}, "duration": {"total_ms": 7}}
+    unknown = {
+        "tokens": {"input": 0, "output": 0, "source": "unavailable"},
+        "cost": {"usd": 0, "source": "unavailable"},
+    }
+    files |= {"t1--0a/sample-1/metrics.json": json.dumps(measured), "t1--0a/sample-3/metrics.json": json.dumps(unknown)}
+    run = read(files, NAME)
     assert [(t.attempt, t.status) for t in run.trials] == [(1, "passed"), (2, "passed"), (3, "errored")]
-    assert [t.input_tokens for t in run.trials] == [34, 33, 33]
-    assert [t.duration_s for t in run.trials] == [1.0, 1.0, 0.005]
-    total = totals(run.trials)
-    assert (total["input_tokens"], total["output_tokens"], total["test_count"]) == (100, 7, 1)
-    assert total["cost_usd"] == pytest.approx(0.3)
-    assert run.planned_count == 3
-    earlier = [{"attempt": 0, "score": 1, "execution_status": "ok"}, {"attempt": 1, "score": 0}]
-    run = read(bundle("v6", [row("t1", trials=earlier)]))
-    assert [(t.attempt, t.status) for t in run.trials] == [(1, "passed"), (2, "failed")]
+    assert [t.input_tokens for t in run.trials] == [50, None, None]
+    assert [t.duration_s for t in run.trials] == [3.0, 1.0, None]
+    assert [t.cost_usd for t in run.trials] == [0.1, 0.2, None]
+    assert (totals(run.trials)["test_count"], run.planned_count) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("layout", "listed", "path"), [("v6", "trials", "run_path"), ("v9", "attempts", "sample_path")]
+)
+def test_earlier_spellings_of_repeats(layout: str, listed: str, path: str) -> None:
+    executions = [
+        {"attempt": 0, path: "run-1", "score": 1, "execution_status": "ok", "transcript_summary": {"total_turns": 6,
+         "tool_calls": {"shell": 2, "grep": 1}}},
+        {"attempt": 1, path: "run-2", "score": 0},
+    ]  # fmt: skip
+    usage = {"token_usage": {"input": 9, "output": 2}, "duration_ms": 40, "usage_sources": {"cost": "unavailable"}}
+    metrics = {"timing": usage | {"cost_usd": None}, "metrics": {"total_turns": 3, "total_tool_calls": 0}}
+    fields: dict[str, Any] = {listed: executions, "artifact_dir": "refund/t1"}
+    files = bundle(layout, [row("t1", **fields, **BEST)]) | {"refund/t1/run-2/metrics.json": json.dumps(metrics)}
+    trials = read(files).trials
+    assert [(t.attempt, t.status) for t in trials] == [(1, "passed"), (2, "failed")]
+    assert [(t.turns, t.tool_calls) for t in trials] == [(6, 3), (3, 0)]
+    assert [(t.input_tokens, t.duration_s, t.cost_usd) for t in trials] == [(None, None, None), (9, 0.04, None)]
+
+
+def test_a_row_with_one_execution_speaks_for_it() -> None:
+    run = read(bundle("v9", [row("t1", attempts=[{"attempt": 0, "score": 0.2}], **BEST)]), NAME)
+    (trial,) = run.trials
+    assert (trial.status, trial.score, trial.input_tokens, trial.cost_usd) == ("failed", 0.2, 100, 0.3)
+
+
+def test_metrics_that_cannot_be_read_cost_only_what_they_alone_tell() -> None:
+    samples = [{"sample_index": at, "sample_path": f"sample-{at + 1}", "score": 1} for at in (0, 1)]
+    files = bundle("v9", [row("t1", samples=samples, result_dir="t1--0a")])
+    files |= {"t1--0a/sample-1/metrics.json": "{", "t1--0a/sample-2/metrics.json": '{"tokens": {"input": 3}}'}
+    run = read(files, NAME)
+    assert [(t.status, t.input_tokens) for t in run.trials] == [("passed", None), ("passed", 3)]
+    assert (list(run.torn), run.partial) == (["t1--0a/sample-1/metrics.json"], False)
+
+
+def test_the_graders_of_a_composite_are_scores_too() -> None:
+    parts = [{"name": "b", "score": 1, "verdict": "pass"}, {"name": "c", "score": 0, "verdict": "skip"}]
+    (trial,) = read(bundle(rows=[row("t1", scores=[{"name": "a", "score": 0.5, "scores": parts}])])).trials
+    assert [(s.name, s.score, s.passed) for s in trial.scores] == [("a", 0.5, None), ("b", 1.0, True), ("c", 0.0, None)]
+
+
+def test_a_combined_run_copies_and_spends_nothing() -> None:
+    for place in ("combined_from_run_ids", "combined_from"):
+        files = bundle(rows=[row("t1", **BEST)])
+        document = json.loads(files["benchmark.json"])
+        document["metadata"][place] = ["b::x", "a::y"]
+        run = read(files | {"benchmark.json": json.dumps(document)})
+        assert run.derived_from == ["a::y", "b::x"]
+        assert (run.trials[0].status, run.trials[0].cost_usd, run.trials[0].input_tokens) == ("passed", None, None)
+
+
+def test_the_id_of_a_run_is_where_it_lies() -> None:
+    run = read(bundle(experiment="elsewhere"))
+    assert (run.run_id, run.experiment) == (f"with_skills::{NAME}", "elsewhere")
+    assert read(bundle(experiment="elsewhere"), f"runs/default/{NAME}").run_id == NAME
 
 
 def test_errors_count_against_but_not_in_quality() -> None:
@@ -199,6 +277,7 @@ def test_a_torn_line_leaves_the_others_and_is_told() -> None:
         {"index.jsonl": "garbage\n"},
         {"index.jsonl": b"\xff\xfe\n"},
         {"index.jsonl": '{"score": 1}\n'},
+        {"index.jsonl": '{"test_id": "t1", "score": NAN}\n'},
     ],
 )
 def test_what_is_no_document_is_unreadable(damage: dict[str, str | bytes]) -> None:
@@ -217,6 +296,12 @@ def test_a_field_of_the_wrong_type_is_unknown_and_costs_nothing_else() -> None:
     assert [score.score for score in run.trials[0].scores] == [None]
 
 
+def test_numbers_that_are_none_are_unknown() -> None:
+    line = '{"test_id": "t1", "score": NaN, "cost_usd": Infinity, "scores": [{"name": "g", "score": -Infinity}]}'
+    (trial,) = read(bundle() | {"index.jsonl": line}).trials
+    assert (trial.status, trial.score, trial.cost_usd, trial.scores[0].score) == ("skipped", None, None, None)
+
+
 def test_errors_are_masked_and_cut_or_left_out() -> None:
     rows = [row("t1", 0, status="execution_error", error="clone https://u:pw@h failed\nTraceback: secret")]
     assert read(bundle(rows=rows)).trials[0].error == "clone https://***@h failed"
@@ -224,18 +309,25 @@ def test_errors_are_masked_and_cut_or_left_out() -> None:
 
 
 def test_keys_from_paths_stand_in_for_unreadable_files() -> None:
-    assert agentv.key_from_path(FOLDER) == f"agentv:with_skills::{NAME}"
-    assert agentv.key_from_path(NAME) == f"agentv:{NAME}"
-    assert agentv.key_from_path("runs/x/my-run") is None
+    def key(path: str, layout: str = "v3") -> str | None:
+        return agentv.key_from_names(MemoryFolder(at(path, bundle(layout)), path))
+
+    assert key(FOLDER) == f"agentv:with_skills::{NAME}"
+    assert key(NAME) == f"agentv:{NAME}"
+    assert key("runs/x/my-run") is None
+    assert key(f"checkouts/{NAME}", "v9") == read(bundle("v9"), f"checkouts/{NAME}").key == f"agentv:{NAME}"
 
 
 def test_inputs_are_the_files_that_count() -> None:
     files = bundle(tags={"tags": []}) | {"console.log": "", "timing.json": "{}"}
     assert agentv.inputs(MemoryFolder(files)) == ["benchmark.json", "tags.json", "timing.json", "index.jsonl"]
     assert agentv.inputs(MemoryFolder(bundle("v9"))) == ["summary.json", ".internal/index.jsonl"]
+    metrics = [f"refund/t1/sample-{n}/metrics.json" for n in (1, 2)] + ["t2--0a/sample-1/metrics.json"]
+    files = bundle("v9") | dict.fromkeys(metrics, "{}")
+    assert agentv.inputs(MemoryFolder(files))[2:] == metrics[:2]  # of tests that were executed several times
 
 
-@pytest.mark.parametrize("field", ["samples", "trials", "scores"])
+@pytest.mark.parametrize("field", ["samples", "attempts", "trials", "scores"])
 def test_a_bomb_of_list_elements_costs_its_field_only(field: str) -> None:
     elements: list[Any] = [{}, 1]
     for element in elements:

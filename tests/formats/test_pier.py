@@ -220,7 +220,7 @@ def test_a_trajectory_stands_in_for_a_session() -> None:
     assert read(job({"fizz__aaaaaaa": trial()}) | files).trials[0].cost_usd == 0.25
 
 
-@pytest.mark.parametrize("text", ["", '{"id": "x', "[1,2]", '{"n_total_trials": NaN}', b"\xff"])
+@pytest.mark.parametrize("text", ["", '{"id": "x', "[1,2]", b"\xff"])
 def test_a_torn_job_file_leaves_the_identity_that_trials_have(text: str | bytes) -> None:
     run = read(job() | {"result.json": text})
     assert (run.key, run.partial, list(run.torn)) == (f"pier:{JOB_ID}", True, ["result.json"])

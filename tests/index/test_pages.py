@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.numbers import make_index
 from indexer import Index, open_index
 from indexer.errors import QueryError
-from indexer.index.pages import SORTS, Filters, Position, statements
+from indexer.index.pages import SORTS, Filters, Position, segments
 
 SORTED = [direction + column for column in SORTS for direction in ("", "-")]
 FILTERS: list[dict[str, Any]] = [
@@ -78,6 +78,41 @@ def test_every_filter_alone_and_with_another(index: Index, filters: dict[str, An
         r["key"] for r in everything if "2026-01-05T10" <= r["timestamp"] < "2026-01-05T11" and r["key"] in wanted
     ]
     assert [run["key"] for run in walk(index, 2, sort=sort, since=since, until=until, **filters)] == between
+
+
+def has_any(run: dict[str, Any], name: str, values: list[str]) -> bool:
+    found = [has(run, name, value) for value in values]
+    return all(found) if name == "tag" else any(found)
+
+
+SEVERAL: list[dict[str, list[str]]] = [
+    {"experiment": ["e3", "e1", "e3"]},
+    {"target": ["t0", "t2", "absent"]},
+    {"model": ["m2", "m1", "m0"]},
+    {"status": ["running", "completed"]},
+    {"tag": ["baseline", "nightly"]},
+    {"tag": ["baseline", "absent"]},
+    {"target": ["t0", "t2"], "experiment": ["e3", "e0"], "tag": ["baseline"]},
+]
+
+
+@pytest.mark.parametrize("filters", SEVERAL)
+@pytest.mark.parametrize("sort", ["-timestamp", "timestamp", "-pass_rate"])
+def test_several_values_mean_any_and_of_tags_all(index: Index, filters: dict[str, list[str]], sort: str) -> None:
+    everything = walk(index, 1000, sort=sort)
+    wanted = [r["key"] for r in everything if all(has_any(r, name, values) for name, values in filters.items())]
+    assert [run["key"] for run in walk(index, 7, sort=sort, **filters)] == wanted
+    assert {run["key"] for run in index.matching([run["key"] for run in everything], **filters)} == set(wanted)
+    assert bool(wanted) == (filters.get("tag") != ["baseline", "absent"])
+
+
+def test_the_order_of_values_is_none_of_a_cursors_business(index: Index) -> None:
+    cursor = index.runs(limit=2, experiment=["e3", "e1"]).next_cursor
+    assert index.runs(limit=2, cursor=cursor, experiment=["e1", "e3", "e1"]).runs
+    with pytest.raises(QueryError, match="other filters"):
+        index.runs(cursor=cursor, experiment="e3")
+    with pytest.raises(QueryError, match="experiment"):
+        index.runs(experiment=[7])
 
 
 @pytest.mark.parametrize("sort", SORTED)
@@ -153,7 +188,8 @@ def test_no_text_breaks_the_cursor(index: Index, text: str) -> None:
 SINGLE: list[tuple[dict[str, Any], list[str]]] = [({}, SORTED), ({"min_pass_rate": 0.5}, ["pass_rate", "-pass_rate"])]
 SPANS: list[dict[str, Any]] = [{}, {"since": "2026-01-05"}, {"until": "2026-01-06"}]
 SPANS.append(SPANS[1] | SPANS[2])
-SINGLE += [(one | span, ["timestamp", "-timestamp"]) for one in [{}, *FILTERS] for span in SPANS]
+MANY: list[dict[str, Any]] = [{name: [f"{name[0]}{n}" for n in range(9)]} for name in ("experiment", "target", "model")]
+SINGLE += [(one | span, ["timestamp", "-timestamp"]) for one in [{}, *FILTERS, *MANY] for span in SPANS]
 
 
 @pytest.mark.parametrize(("filters", "sorts"), SINGLE)
@@ -164,7 +200,8 @@ def test_the_promised_pages_are_searched_by_index(index: Index, filters: dict[st
         first: Any = "2026-01-05T10:00:00.000Z" if column == "timestamp" else 0.5
         positions = [None, Position(first, "key 9"), *([Position(None, "key 9")] if with_null else [])]
         for position in positions[: 2 if column == "timestamp" else 3]:
-            for statement, parameters in statements(Filters(**filters), column, sort.startswith("-"), position, 51):
+            found = segments(Filters(**filters), column, sort.startswith("-"), position, 51)
+            for statement, parameters in itertools.chain.from_iterable(found):
                 plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
                 assert not [step for step in plan if "TEMP B-TREE" in step], (statement, plan)
                 scans = [step for step in plan if step.startswith("SCAN")]
@@ -176,7 +213,7 @@ def test_the_promised_pages_are_searched_by_index(index: Index, filters: dict[st
 
 def test_the_plan_test_can_fail(index: Index) -> None:
     database = sqlite3.connect(index.path)
-    ((statement, parameters),) = statements(Filters(), "timestamp", True, None, 51)
+    (((statement, parameters),),) = segments(Filters(), "timestamp", True, None, 51)
     unindexed = statement.replace("r.key DESC", "r.path DESC")
     plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {unindexed}", parameters)]
     database.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from indexer.check import check
-from indexer.sources import clone
+from indexer.sources import gitcommand
 from indexer.sources.clone import CloneSource
 from indexer.sync import sync
 from tests.bundles import at, bundle, row
@@ -74,7 +74,7 @@ def test_only_the_files_that_rows_come_from_are_fetched_all_at_once(
         "rev-parse", "refs/heads/agentv/results/v1:runs/e/2026-01-01T09-00-00-000Z/transcript.md"
     )
     remote.open()
-    assert not remote.has(bytes.fromhex(transcript))
+    assert not remote._objects.has(bytes.fromhex(transcript))
     commands.clear()
     assert len(paths(world)) == 20
     assert set(commands) == {"ls-remote"}
@@ -130,7 +130,7 @@ def test_a_remote_that_hangs_is_given_up(world: World, remote: CloneSource, monk
     hanging.chmod(0o755)
     with monkeypatch.context() as patched:
         patched.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
-        patched.setattr(clone, "TIMEOUT", 0.2)
+        patched.setattr(gitcommand, "TIMEOUT", 0.2)
         assert "took more than" in (world.sync().sources[0].error or "")
     assert paths(world) == [A]
 

@@ -38,19 +38,26 @@ def test_trailers_name_runs(world: World, code: Repo) -> None:
             f"Only talk\n\nAgentV-Run: {RUN} is what one writes.\n\nNothing else.\n",
             f"AgentV-Run: {RUN}",
             "Folded\n\nAgentV-Run: with_skills::\n  folded\n",
+            f"Squash (#7)\n\n* one\n\nAgentV-Run: remote::{RUN}\n\n* two\n\nAgentV-Run: v2 prompt::x\n\nAnd text.\n",
+            f"Both\n\nAgentV-Run: {RUN}\n\nmore\n\nAgentV-Run: {RUN}\nEval-Run: pier:4f\nEval-Run: my job\n",
             "Nothing\n",
         )
     ]
     assert named(world) == [
+        ("agentv:v2 prompt::x", "Squash (#7)"),
         ("agentv:with_skills:: folded", "Folded"),
         (f"agentv:{RUN}", "Fix the refund"),
         (f"agentv:{RUN}", "Older spelling"),
+        (f"agentv:{RUN}", "Squash (#7)"),
+        (f"agentv:{RUN}", "Both"),
         ("entire:000000000001", "Two checkpoints"),
         ("entire:a1b2c3d4e5f6", "Two checkpoints"),
+        ("my job", "Both"),
+        ("pier:4f", "Both"),
     ]
     with open_index(world.db) as index:
         commits = index.run(RUN)["commits"]
-        assert [c["sha"] for c in commits] == shas[:2]
+        assert [c["sha"] for c in commits] == [shas[0], shas[1], shas[6], shas[7]]
         assert commits[0]["url"] == f"https://example.org/c/{shas[0]}"
         assert commits[0]["repo"] == "../product"
         assert [run["run_id"] for run in index.runs(commit=shas[1][:8]).runs] == [RUN]

@@ -55,16 +55,87 @@ def test_a_deleted_root_means_no_runs_and_a_missing_place_is_an_error(world: Wor
         FolderSource("x", world.db).open()
 
 
-def test_links_are_not_followed(world: World) -> None:
+def test_links_are_followed_to_folders_and_files_of_the_user(world: World) -> None:
     outside = world.root / "outside"
     for name, text in at(A, bundle()).items():
         (outside / name).parent.mkdir(parents=True, exist_ok=True)
         (outside / name).write_text(text)
     os.symlink(outside / "runs", world.local / "runs")
-    os.symlink(world.local, world.local / "circle")
     world.write({f"with_skills/{OTHER}/x": "-"})
     os.symlink(outside / A / "benchmark.json", world.local / f"with_skills/{OTHER}/benchmark.json")
+    assert paths(world) == [A, f"with_skills/{OTHER}"]
+    (outside / A / "index.jsonl").write_text("")
+    assert [run["trial_count"] for run in world.synced() if run["path"] == A] == [0]
+    os.symlink(world.local / "runs/with_skills", world.local / "latest")  # walked anyway
+    assert paths(world) == [A, f"with_skills/{OTHER}"]
+    (world.local / "runs").unlink()
+    assert paths(world) == [f"latest/{NAME}", f"with_skills/{OTHER}"]
+    assert world.select("SELECT * FROM problems") == []
+
+
+def test_links_into_loops_and_to_others_are_named(world: World) -> None:
+    world.write(at(f"with_skills/{OTHER}", {"benchmark.json": bundle()["benchmark.json"]}))
+    os.symlink(world.local, world.local / "circle")
+    os.symlink("/dev/zero", world.local / "zero")
+    os.symlink("nowhere", world.local / "gone")
+    (world.root / "theirs").mkdir()
+    os.chown(world.root / "theirs", 12345, 12345)
+    os.symlink(world.root / "theirs", world.local / "theirs")
+    os.symlink("/dev/null", world.local / f"with_skills/{OTHER}/index.jsonl")
     assert paths(world) == []
+    told = {
+        row["path"]: row["message"] for row in world.select("SELECT path, message FROM problems WHERE kind = 'link'")
+    }
+    assert told == {
+        "circle": "a link to the folders that it lies in is not followed",
+        "zero": "a link to what is neither a folder nor a regular file is not followed",
+        "gone": "a link that leads nowhere: no such file or directory",
+        "theirs": "a link to what belongs to another user is not followed",
+        f"with_skills/{OTHER}/index.jsonl": "a link to what is neither a folder nor a regular file is not followed",
+    }
+    for name in ("circle", "zero", "gone", "theirs", f"with_skills/{OTHER}/index.jsonl"):
+        (world.local / name).unlink()
+    assert paths(world) == [f"with_skills/{OTHER}"]
+    assert world.select("SELECT * FROM problems") == []
+
+
+def test_a_linked_part_of_a_project_is_read(world: World) -> None:
+    for name in ("archive", "away"):
+        (world.local / name).mkdir()
+    os.symlink("archive", world.local / "jobs")
+    os.symlink("jobs", world.local / "results")
+    for name, text in at(f"archive/{NAME}", bundle("v9")).items():
+        (world.local / name).parent.mkdir(parents=True, exist_ok=True)
+        (world.local / name).write_text(text)
+    assert paths(world) == [f"jobs/{NAME}"]
+    (world.local / "jobs").unlink()
+    os.symlink("missing", world.local / "jobs")
+    assert paths(world) == []
+    assert world.column("SELECT path FROM problems") == ["jobs", "results"]
+
+
+def test_a_checkout_of_a_results_repository_is_read_as_folders(world: World) -> None:
+    for layout, path in (("v3", A), ("v9", OTHER), ("v9", "smoke")):
+        place = world.root / f"checkout-{path.count('/')}-{layout}"
+        files = at(path, bundle(layout)) | {".git/HEAD": "ref: refs/heads/main", "README.md": ""}
+        for name, text in files.items():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text(text)
+        world.sources[1] = FolderSource("local", place)
+        assert path in paths(world)
+
+
+def test_a_folder_without_runs_says_where_it_looked(world: World) -> None:
+    def note() -> str:
+        world.sync()
+        (told,) = world.column("SELECT note FROM sources WHERE name = 'local'")
+        return str(told)
+
+    (world.local / ".git").mkdir(parents=True)
+    assert note().startswith("no runs: looked for jobs/ and results/ and .agentv/results/ in ")
+    assert note().endswith("none is there")
+    (world.local / "jobs/empty").mkdir(parents=True)
+    assert note().endswith("none of 2 folders holds a run of a known tool")
 
 
 def test_what_is_no_file_is_not_opened(world: World) -> None:

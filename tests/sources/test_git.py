@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from indexer.check import check
+from indexer.errors import SourceError
 from indexer.sources.git import GitSource
 from tests.bundles import NAME, at, bundle, row, without
 from tests.repos import RESULTS, Repo, git
@@ -144,10 +146,10 @@ def test_runs_in_progress_are_shown_until_they_are_published(world: World) -> No
     assert world.column("SELECT count(*) FROM places") == [2]
     world.repo.commit(stub, ref=f"{WIP}/{name}", parents=[base])  # a stale head may even move
     assert [run["ref"] for run in world.synced(status)] == [RESULTS, RESULTS]
-    world.repo.commit({A: None})
-    assert [run["status"] for run in world.synced(status)] == ["running", "completed"]
-    world.repo.delete_ref(f"{WIP}/{name}")
+    world.repo.commit({A: None})  # published and deleted is no run in progress
     assert [run["path"] for run in world.synced(status)] == [B]
+    world.repo.set_ref(RESULTS, base)  # a branch that never held it
+    assert [run["status"] for run in world.synced(status)] == ["running", "completed"]
 
 
 def test_a_published_run_hides_its_stale_ref_without_opening_it(world: World) -> None:
@@ -161,7 +163,16 @@ def test_a_published_run_hides_its_stale_ref_without_opening_it(world: World) ->
     assert problems(world) == []
 
 
-def test_a_published_run_that_cannot_be_read_hides_no_ref(world: World) -> None:
+def test_runs_in_progress_that_are_called_as_a_published_one_elsewhere_are_shown(world: World) -> None:
+    base = world.repo.commit(at("runs/mine/smoke", bundle()))
+    world.repo.commit(at("runs/theirs/smoke", bundle(summary={})), ref=f"{WIP}/smoke", parents=[base])
+    assert paths(world) == ["runs/mine/smoke", "runs/theirs/smoke"]
+    assert world.column("SELECT status FROM runs ORDER BY path") == ["completed", "running"]
+    world.repo.commit(at("runs/theirs/smoke", bundle()))
+    assert world.synced("SELECT DISTINCT status FROM places") == [{"status": "completed"}]
+
+
+def test_a_published_run_that_cannot_be_read_hides_its_stale_ref(world: World) -> None:
     draft = f"{WIP}/{NAME}"
     world.repo.commit(at(A, bundle()))
     base = world.repo.tip()
@@ -169,9 +180,9 @@ def test_a_published_run_that_cannot_be_read_hides_no_ref(world: World) -> None:
     world.repo.commit(at(f"runs/elsewhere/{NAME}", other), ref=draft, parents=[base])
     assert paths(world) == [A]
     world.repo.commit(at(A, {"index.jsonl": "{"}))
-    assert paths(world) == [f"runs/elsewhere/{NAME}", A]  # A as it was read last
+    assert paths(world) == [A]  # as it was read last
     world.rebuild()
-    assert paths(world) == [f"runs/elsewhere/{NAME}", A]  # A as its own ref still has it
+    assert paths(world) == []
 
 
 def test_runs_in_progress_can_be_left_out(world: World) -> None:
@@ -259,19 +270,90 @@ def test_a_missing_tree_keeps_what_is_below(world: World) -> None:
     assert problems(world) == []
 
 
-def test_a_partial_clone_is_one_problem_that_names_the_url_setting(world: World, tmp_path: Path) -> None:
+@pytest.fixture
+def partial(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone as AgentV makes it, which lacks every file, of the world's repository."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     world.repo.commit(at(A, bundle()) | at(B, bundle("v3", [])))
-    git("-C", str(world.repo.path), "config", "uploadpack.allowFilter", "true")
+    world.repo.git("config", "uploadpack.allowFilter", "true")
     clone = tmp_path / "partial.git"
-    git("clone", "--quiet", "--bare", "--filter=blob:none", f"file://{world.repo.path}", str(clone))
-    world.write(at(C, bundle("v9")))
+    git("clone", "--quiet", "--mirror", "--filter=blob:none", f"file://{world.repo.path}", str(clone))
     world.sources[0] = GitSource("team", clone)
-    assert paths(world) == [C]
-    assert problems(world) == [
-        "this clone was made with --filter and lacks files; "
-        f'use url = "file://{world.repo.path}" for this source instead of path'
-    ]
-    assert git("-C", str(clone), "count-objects", "-v").splitlines()[0] == "count: 0"
+    return clone
+
+
+def everything(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(p): ((s := p.lstat()).st_size, s.st_ctime_ns) for p in folder.rglob("*")}
+
+
+def test_a_partial_clone_is_read_and_left_as_it_is(world: World, partial: Path) -> None:
+    before = everything(partial)
+    assert paths(world) == [A, B]
+    repeats = [{"sample_index": at_, "sample_path": f"sample-{at_ + 1}", "score": 1} for at_ in (0, 1)]
+    measured = {f"t1--0a/sample-{at_}/metrics.json": '{"tokens": {"input": 7}}' for at_ in (1, 2)}
+    world.repo.commit(at(C, bundle("v9", [row("t1", samples=repeats, result_dir="t1--0a")]) | measured))
+    assert paths(world) == [A, B]
+    assert everything(partial) == before
+    git("-C", str(partial), "fetch", "--quiet")
+    before = everything(partial)
+    assert sorted(paths(world)) == [C, A, B]
+    assert world.select("SELECT input_tokens FROM runs WHERE path = ?", C) == [{"input_tokens": 14}]
+    assert everything(partial) == before
+    assert problems(world) == []
+    assert world.column("SELECT sha IS NOT NULL FROM runs") == [1, 1, 1]
+
+
+def test_a_partial_clone_whose_remote_is_away_fails_and_keeps_its_rows(world: World, partial: Path) -> None:
+    world.sync()
+    world.repo.commit(at(C, bundle("v9")))
+    git("-C", str(partial), "fetch", "--quiet")
+    git("-C", str(partial), "config", "remote.origin.url", "file:///nowhere")
+    report = world.sync()
+    assert "is a partial clone, and the files it lacks cannot be fetched" in (report.sources[0].error or "")
+    assert world.column("SELECT path FROM runs ORDER BY path") == [A, B]
+    with pytest.raises(SourceError, match="cannot be fetched"):
+        check(world.db, world.sources, world.options)
+    git("-C", str(partial), "config", "remote.origin.url", f"file://{world.repo.path}")
+    assert sorted(paths(world)) == [C, A, B]
+
+
+def test_head_is_the_branch_that_is_checked_out(world: World) -> None:
+    world.repo.commit(at(A, bundle()), ref="refs/heads/main")
+    world.repo.commit(at(B, bundle()), ref="refs/heads/other")
+    world.sources[0] = GitSource("team", world.repo.path, ["HEAD"])
+    world.repo.git("symbolic-ref", "HEAD", "refs/heads/main")
+    assert paths(world) == [A]
+    assert world.column("SELECT ref FROM runs") == ["refs/heads/main"]
+    world.repo.git("symbolic-ref", "HEAD", "refs/heads/other")
+    assert paths(world) == [B]
+    world.repo.git("update-ref", "--no-deref", "HEAD", world.repo.tip("refs/heads/main"))
+    (world.repo.path / "HEAD").write_text(world.repo.tip("refs/heads/main") + "\n")
+    assert paths(world) == [A]
+    assert world.column("SELECT ref FROM runs") == ["HEAD"]
+
+
+def note(world: World) -> str | None:
+    world.synced()
+    found: list[str | None] = world.column("SELECT note FROM sources WHERE name = 'team'")
+    return found[0]
+
+
+def test_a_repository_without_runs_says_where_there_are_some(world: World, tmp_path: Path) -> None:
+    assert note(world) == "no runs in agentv/results/*, refs/agentv/runs/*, nor in any other ref"
+    world.repo.commit(at(f"deep/er/{A}", bundle()), ref="refs/heads/main")
+    world.repo.commit({"README.md": "code"}, ref="refs/heads/code")
+    assert note(world) == ("no runs in agentv/results/*, refs/agentv/runs/*; there are some in main: name it in refs")
+    world.repo.commit(at(B, bundle()))
+    assert note(world) is None
+    world.repo.delete_ref("refs/heads/main")
+    world.repo.git("symbolic-ref", "HEAD", "refs/heads/code")
+    clone = tmp_path / "clone"
+    git("clone", "--quiet", "--single-branch", f"file://{world.repo.path}", str(clone))
+    world.sources[0] = GitSource("team", clone)
+    told = note(world) or ""
+    assert "a plain clone may lack them: git fetch origin" in told
+    git("-C", str(clone), *told[told.index("fetch") :].replace("'", "").split())
+    assert paths(world) == [B]
 
 
 def test_an_unborn_branch_is_one_clear_line(world: World) -> None:

@@ -1,0 +1,233 @@
+"""Directories on disk as folders, and what lies behind links in them.
+
+A link is followed when it leads to a folder or a regular file of the user who made it, which is read with the caps
+and allow-lists of any other. One to a folder that is walked anyway (`jobs/latest`) is passed over, and any other one
+(into a loop, to a device, to another user's files, nowhere) counts as a file that cannot be read, so that it is named.
+"""
+
+import os
+import stat
+from collections.abc import Collection
+from functools import cached_property
+
+from indexer.changes import Stamp, is_within
+from indexer.protocols import Unreadable
+
+_OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class Look:
+    """One look at the tree of a source: each path is asked for once, so that its parts fit together.
+
+    `tops` are the paths in the source at which its walks begin. `found` has the real path and status by the path
+    inside the source; None where nothing is. `links` has the real paths of folders that links lead to, `refused` says
+    why other links are not followed.
+    """
+
+    def __init__(self, root: str, tops: Collection[str] = ("",)):
+        self.found: dict[str, tuple[str, os.stat_result] | None] = {"": (root, os.lstat(root))}
+        self.links: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        self._tops = tops
+
+    def again(self, path: str) -> "Look":
+        """A look that begins anew below `path`, which it has found."""
+        look = object.__new__(Look)
+        above = [path[:at] for at, character in enumerate(path) if character == "/"]
+        look.found = {each: self.found[each] for each in ("", *above, path)}
+        look.links, look.refused, look._tops = self.links, self.refused, self._tops
+        return look
+
+    def status(self, path: str) -> tuple[str, os.stat_result] | None:
+        """What lies at a path; of a link that is followed, what it leads to. Raises Unreadable."""
+        if path not in self.found:
+            parent, _, name = path.rpartition("/")
+            above = self.status(parent)
+            inside = above is not None and stat.S_ISDIR(above[1].st_mode)
+            entry = _child(above[0], name, path) if above and inside else None
+            self.found[path] = self._followed(path, *entry) if entry and stat.S_ISLNK(entry[1].st_mode) else entry
+        return self.found[path]
+
+    def _followed(self, path: str, link: str, status: os.stat_result) -> tuple[str, os.stat_result] | None:
+        try:
+            target = os.path.realpath(link, strict=True)
+            there = os.stat(target)
+        except OSError as error:
+            self.refused[path] = f"a link that leads nowhere: {why(error)}"
+            return link, status
+        if stat.S_ISDIR(there.st_mode):
+            above = self._above(path)
+            refused = "the folders that it lies in" if any(is_within(each, target) for each in above) else ""
+            if not refused and any(is_within(target, each) for each in (*above[1:], *self._walked(path))):
+                return None
+        else:
+            refused = "" if stat.S_ISREG(there.st_mode) else "what is neither a folder nor a regular file"
+        if there.st_uid not in {status.st_uid, os.geteuid() or status.st_uid}:  # root's files are not everybody's
+            refused = "what belongs to another user"
+        if refused:
+            self.refused[path] = f"a link to {refused} is not followed"
+            return link, status
+        if stat.S_ISDIR(there.st_mode):
+            self.links[path] = target
+        return target, there
+
+    def _above(self, path: str) -> list[str]:
+        """The real paths of the folders that a path lies in, from the source's own on."""
+        ends = [at for at, character in enumerate(path) if character == "/"]
+        return [found[0] for each in ("", *(path[:at] for at in ends)) if (found := self.found[each])]
+
+    def _walked(self, path: str) -> list[str]:
+        """The real paths of the tops that are walked at any rate: where two lead to one place, it is the first."""
+        root, tops = self._above("")[0], list(self._tops)
+        return [os.path.realpath(f"{root}/{top}") for top in tops[: tops.index(path) if path in tops else None]]
+
+
+class DiskFolder:
+    """A directory as a Folder, as a look found it. `path` is the one inside its source."""
+
+    def __init__(self, look: Look, path: str):
+        self.look, self.path = look, path
+        self.ref: str | None = None
+
+    @property
+    def real(self) -> str:
+        """Its real path on this machine."""
+        found = self.look.found[self.path]
+        assert found is not None
+        return found[0]
+
+    @property
+    def status(self) -> os.stat_result:
+        """What the look found of the folder itself."""
+        found = self.look.found[self.path]
+        assert found is not None
+        return found[1]
+
+    def files(self) -> Collection[str]:
+        return self._entries[0]
+
+    def folders(self) -> Collection[str]:
+        return self._entries[1]
+
+    def find(self, path: str) -> "DiskFolder | None":
+        found = self._locate(path)
+        if found is None or not stat.S_ISDIR(found[1].st_mode):
+            return None
+        return DiskFolder(self.look, joined(self.path, path))
+
+    def elsewhere(self, path: str) -> "DiskFolder | None":
+        return DiskFolder(self.look, "").find(path)
+
+    def size(self, path: str) -> int | None:
+        found = self._locate(path)
+        return None if found is None or not _is_file(found[1]) else found[1].st_size
+
+    def stamp(self, path: str) -> Stamp | None:
+        """The stamp of a file inside, without opening it; None if there is none."""
+        found = self._locate(path)
+        return None if found is None or not _is_file(found[1]) else stamp_of(found[1])
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        found = self._locate(path)
+        if found is None or not _is_file(found[1]):
+            if path in self.files():
+                raise Unreadable(path, "vanished", "it went while the folder was read")
+            return None
+        if not stat.S_ISREG(found[1].st_mode):
+            refused = self.look.refused.get(joined(self.path, path))
+            raise Unreadable(path, "link" if refused else "not-a-file", refused or "not a regular file")
+        try:
+            handle = os.open(found[0], _OPEN)
+            try:
+                return _read_regular(handle, path, limit)
+            finally:
+                os.close(handle)
+        except FileNotFoundError:
+            raise Unreadable(path, "vanished", "it went while the folder was read") from None
+        except OSError as error:
+            raise Unreadable(path, "denied", why(error)) from None
+
+    def _locate(self, path: str) -> tuple[str, os.stat_result] | None:
+        try:
+            return self.look.status(joined(self.path, path))
+        except Unreadable as error:
+            raise Unreadable(path, error.kind, error.message) from None
+
+    @cached_property
+    def _entries(self) -> tuple[set[str], set[str]]:
+        """Names of the files and of the folders inside. Raises Unreadable."""
+        files: set[str] = set()
+        folders: set[str] = set()
+        found = self.look.status(self.path)
+        if found is None:
+            return files, folders
+        try:
+            with os.scandir(found[0]) as entries:
+                for entry in entries:
+                    name = _text(entry.name)
+                    if entry.is_symlink():
+                        linked = self.look.status(joined(self.path, name))
+                        if linked is not None:
+                            (folders if stat.S_ISDIR(linked[1].st_mode) else files).add(name)
+                    else:
+                        (folders if entry.is_dir(follow_symlinks=False) else files).add(name)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise Unreadable(self.path, "denied", why(error)) from None
+        return files, folders
+
+
+def _is_file(status: os.stat_result) -> bool:
+    """Whether it is no folder; pipes, devices and links that are not followed are told as files that cannot be read."""
+    return not stat.S_ISDIR(status.st_mode)
+
+
+def _child(folder: str, name: str, path: str) -> tuple[str, os.stat_result] | None:
+    """Real path and status of an entry, whose name is text (see `_text`); None if there is none. Raises Unreadable."""
+    if name in ("", ".", "..") or "\0" in name:
+        return None
+    try:
+        try:
+            return f"{folder}/{name}", os.lstat(f"{folder}/{name}")
+        except FileNotFoundError:
+            if "\\x" not in name:
+                return None
+        real = next((entry for entry in os.listdir(folder) if _text(entry) == name), None)
+        return None if real is None else (f"{folder}/{real}", os.lstat(f"{folder}/{real}"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Unreadable(path, "denied", why(error)) from None
+
+
+def joined(*parts: str) -> str:
+    return "/".join(filter(None, parts))
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _read_regular(handle: int, path: str, limit: int) -> bytes:
+    status = os.fstat(handle)
+    if not stat.S_ISREG(status.st_mode):
+        raise Unreadable(path, "not-a-file", "not a regular file")
+    if status.st_size > limit:
+        raise Unreadable(path, "too-large", f"{status.st_size:,} bytes are more than the {limit:,} that are read")
+    parts, left = [], limit + 1
+    while left and (part := os.read(handle, min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    if not left:
+        raise Unreadable(path, "too-large", f"it grew beyond the {limit:,} bytes that are read")
+    return b"".join(parts)
+
+
+def _text(name: str) -> str:
+    """A file name as text that any database takes: bytes that are no UTF-8 are written as `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def why(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,59 @@
+"""Running git to talk to a remote."""
+
+import os
+import subprocess
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from indexer.errors import SourceError
+
+TIMEOUT = 300.0
+"""Seconds that a git command may take to talk to a remote."""
+
+FETCH = (
+    "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--filter=blob:none", "--stdin",
+)  # fmt: skip
+"""Fetch what is named on standard input, in one round trip, and touch nothing else."""
+
+_LOCAL = {
+    "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_SHALLOW_FILE",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_GRAFT_FILE", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_CONFIG",
+    "GIT_IMPLICIT_WORK_TREE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS", "GIT_INTERNAL_SUPER_PREFIX",
+}  # fmt: skip
+"""Variables that would lead git into another repository (`git rev-parse --local-env-vars`)."""
+
+
+def run_git(
+    arguments: Sequence[str],
+    folder: Path,
+    lines: Collection[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """The output of a git command in a folder, which reads `lines`. Raises SourceError."""
+    command = next(each for each in arguments if not each.startswith("-") and "=" not in each)
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            input="".join(f"{line}\n" for line in lines),
+            capture_output=True,
+            env={**_environment(), **(environment or {})},
+            start_new_session=True,  # no terminal that ssh could ask on
+            timeout=TIMEOUT,
+            text=True,
+            errors="surrogateescape",
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise SourceError(f"git {command} took more than {TIMEOUT:.0f} s") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        fatal = (line for line in said if line.startswith(("fatal", "ERROR")))
+        raise SourceError(next(fatal, said[-1] if said else "git failed"))
+    return done.stdout
+
+
+def _environment() -> Mapping[str, str]:
+    """The user's own, with the credential helpers; nobody is asked for a password."""
+    kept = {name: value for name, value in os.environ.items() if name not in _LOCAL}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}
