@@ -71,9 +71,30 @@ def test_2000_runs_of_mixed_layouts_in_git(world: World, shared: Path, monkeypat
     world.synced()
 
 
-@pytest.mark.parametrize(
-    ("layout", "arguments"), [("v3", ()), ("v6", ()), ("v7", ()), ("v9", ()), ("v9", ("--samples", 3))]
-)
+REPEATS: list[tuple[str, tuple[object, ...]]] = [
+    ("v6", ("--samples", 3, "--multi-target", 0)),  # in v6 the targets of a run write over each other's metrics
+    ("v7", ("--samples", 3)),
+    ("v9", ("--samples", 3)),
+    ("v9", ("--samples", 3, "--repeat", "attempts", "--odd", 0.3)),
+    ("v3", ("--odd", 0.3)),
+    ("v6", ("--odd", 0.3)),
+]
+"""Executions in all three spellings, and runs named by hand whose files name another experiment than their path."""
+
+
+@pytest.mark.parametrize(("layout", "arguments"), REPEATS)
+def test_repeats_and_names_by_hand_in_git(
+    world: World, shared: Path, layout: str, arguments: tuple[object, ...]
+) -> None:
+    repo = world.root / "generated.git"
+    truth = generate(shared, repo, "--runs", 500, "--layout", layout, *arguments)
+    world.sources = [GitSource("team", repo)]
+    world.sync()
+    require(world, truth)
+    world.synced()
+
+
+@pytest.mark.parametrize(("layout", "arguments"), [("v3", ()), ("v6", ()), ("v7", ()), ("v9", ()), *REPEATS])
 def test_folders_of_each_layout(world: World, shared: Path, layout: str, arguments: tuple[object, ...]) -> None:
     place = world.root / "generated"
     truth = generate(shared, place, "--runs", 2000, "--layout", layout, "--disk", *arguments)

@@ -131,6 +131,7 @@ class Timing(Document):
 class Metrics(Document):
     """Of a run in its aggregate, of one execution in its `metrics.json`; there until 5.1 in `timing` and `metrics`."""
 
+    target: Text | None = None  # of an execution's
     tokens: Tokens | None = None
     cost: Cost | None = None
     duration: Duration | None = None

@@ -172,8 +172,9 @@ class Executions:
         if not test or self._copied:
             return None
         name = sample.sample_path or sample.attempt_path or sample.run_path or f"sample-{attempt}"
-        path = f"{test}/{name}/{METRICS}"
-        return read_or_note(self._folder, path, Metrics, LIMIT, self.torn)
+        metrics = read_or_note(self._folder, f"{test}/{name}/{METRICS}", Metrics, LIMIT, self.torn)
+        # until 5.0 several targets wrote into one folder, the last of them over the others
+        return None if metrics and metrics.target not in (None, row.target) else metrics
 
 
 def combined_from(aggregate: Aggregate) -> list[str]:

@@ -65,7 +65,7 @@ def document(random: Random, path: str) -> str:
         case "variant.json":
             return json.dumps({"name": "Z"})
         case "metrics.json":
-            return json.dumps({"n_turns": random.randrange(5)})
+            return json.dumps({"n_turns": random.randrange(5), "tokens": {"input": random.randrange(5)}})
         case "events.jsonl":
             return _events(random)
         case "trajectory.json":
@@ -89,38 +89,76 @@ def is_torn(path: str, text: str) -> bool:
     if not path.endswith(".json"):
         return False
     try:
-        return not isinstance(json.loads(text), dict) or "NaN" in text
+        return not isinstance(json.loads(text), dict)
     except ValueError:
         return True
 
 
-_FIELDS: tuple[dict[str, Any], ...] = ({}, {"status": "execution_error", "error": "boom"}, {"cost_usd": 0.1})
+_FIELDS: tuple[dict[str, Any], ...] = (
+    {},
+    {"status": "execution_error", "error": "boom"},
+    {"cost_usd": 0.1},
+    {"score": float("nan")},
+    {"grading_path": "t/grading.json"},
+)
 
 
 def _rows(random: Random) -> list[dict[str, object]]:
-    return [
-        row(
-            random.choice(["t1", "t2", "t3"]),
-            random.choice([0.0, 0.5, 1.0]),
-            target=random.choice(["mock-alpha", "mock-beta"]),
-            timestamp=f"2026-01-05T09:00:{random.randrange(60):02}.000Z",
-            **random.choice(_FIELDS),
+    rows = []
+    for _ in range(random.randrange(4)):
+        test = random.choice(["t1", "t2", "t3"])
+        fields = dict(random.choice(_FIELDS)) | _repeats(random, test)
+        rows.append(
+            row(
+                test,
+                fields.pop("score", random.choice([0.0, 0.5, 1.0])),
+                target=random.choice(["mock-alpha", "mock-beta"]),
+                timestamp=f"2026-01-05T09:00:{random.randrange(60):02}.000Z",
+                **fields,
+            )
         )
-        for _ in range(random.randrange(4))
-    ]
+    return rows
+
+
+def _repeats(random: Random, test: str) -> dict[str, Any]:
+    """A list of executions, in one of its spellings, or none."""
+    listed = random.choice(["samples", "attempts", "trials", None])
+    if listed is None:
+        return {}
+    each = [{"attempt": at, "sample_path": f"sample-{at + 1}", "score": random.choice([0, 1])} for at in range(2)]
+    return {listed: each[: random.randrange(1, 3)], "result_dir": f"{test}--0a"}
 
 
 def _bundle(random: Random, path: str) -> Files:
-    return bundle(
-        random.choice(["v0", "v3", "v6", "v6c", "v7", "v9"]),
+    stub = random.random() < 0.2
+    layout = random.choice(["v0", "v3", "v6", "v6c", "v7", "v9"])
+    aggregate: dict[str, Any] = {}
+    if random.random() < 0.1:
+        aggregate["combined_from"] = ["with_skills::x"]
+    files = bundle(
+        layout,
         _rows(random),
         name=path.rpartition("/")[2],
         experiment=random.choice([None, "with_skills"]),
         planned=random.choice([None, 5]),
-        summary=random.choice([None, {}]),
+        summary={} if stub else random.choice([None, {}]),
         tags=json.loads(tags(random)) if random.random() < 0.2 else None,
         authored=random.choice([None, {"team": "c"}]),
+        **aggregate,
     )
+    if layout in ("v6", "v7", "v9"):
+        for test in random.sample(["t1", "t2", "t3"], random.randrange(3)):
+            files |= {f"{test}--0a/sample-{at}/metrics.json": _metrics(random) for at in (1, 2)}
+    if stub:  # nothing but the aggregate is there when a run begins
+        return {name: text for name, text in files.items() if name in ("summary.json", "benchmark.json")}
+    if random.random() < 0.1:
+        return {name: text for name, text in files.items() if name not in ("summary.json", "benchmark.json")}
+    return files
+
+
+def _metrics(random: Random) -> str:
+    tokens = {"input": random.randrange(99), "source": random.choice(["provider_reported", "unavailable"])}
+    return random.choice([json.dumps({"tokens": tokens}), "", "{"])
 
 
 def _trial(random: Random) -> str:

@@ -252,6 +252,16 @@ class Machine(RuleBasedStateMachine):
             self.did("hard link")
             disk.link(path, to)
 
+    @rule(where=disks, path=paths, random=seeds, whole=st.booleans())
+    def lead_elsewhere(self, where: str, path: str, random: Random, whole: bool) -> None:
+        """A run, or a file of it, lies elsewhere and is linked."""
+        disk = self.disks[where]
+        files = sorted(below(path, disk.files()))
+        if files and not any(parent.is_symlink() for parent in (disk.root / path / "x").parents):
+            self.did("link")
+            where_to = path if whole else f"{path}/{random.choice(files)}"
+            disk.lead_to(where_to, where_to)
+
     # what happens to the index
 
     @rule(names=st.lists(st.sampled_from(["team", "clone", "local", "other", "again"]), min_size=1, unique=True))

@@ -47,9 +47,10 @@ class DiskTree:
         self.root = root
 
     def files(self) -> dict[str, str]:
+        found = (Path(folder) / name for folder, _, names in os.walk(self.root, followlinks=True) for name in names)
         return {
             path.relative_to(self.root).as_posix(): path.read_bytes().decode("utf-8", "surrogateescape")
-            for path in sorted(self.root.rglob("*"))
+            for path in sorted(found)
             if path.is_file()
         }
 
@@ -60,7 +61,7 @@ class DiskTree:
                 self._remove(path)
                 continue
             if path.is_dir():
-                shutil.rmtree(path)
+                self._remove(path)
             for parent in path.relative_to(self.root).parents:
                 if (self.root / parent).is_file():
                     (self.root / parent).unlink()
@@ -92,14 +93,27 @@ class DiskTree:
         self.change({target: None})
         shutil.copytree(self.root / source, self.root / target, copy_function=os.link)
 
+    def lead_to(self, source: str, target: str) -> None:
+        """Move a file or folder out of the tree and leave a link to it."""
+        place = self.root.with_name(f"{self.root.name}-linked") / target.replace("/", "-")
+        self._remove(place)
+        place.parent.mkdir(exist_ok=True)
+        shutil.move(self.root / source, place)
+        self.change({target: None})
+        (self.root / target).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / target).symlink_to(place)
+
     def _remove(self, path: Path) -> None:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
         parent = path.parent
         while parent not in (self.root, self.root.parent) and parent.is_dir() and not any(parent.iterdir()):
-            parent.rmdir()
+            if parent.is_symlink():
+                parent.unlink()
+            else:
+                parent.rmdir()
             parent = parent.parent
 
 
