@@ -24,6 +24,10 @@ MALFORMED = "malformed"
 """The kind of a problem with the content of a file."""
 
 
+DOUBTFUL = "doubtful"
+"""The kind of a problem with a value that could be read and cannot be right."""
+
+
 def unreadable(torn: Mapping[str, str]) -> Unreadable:
     """The error for a run of which these files, with the reasons, cannot be read."""
     (path, message), *others = torn.items()
@@ -38,6 +42,12 @@ class Options(BaseModel):
     agentv_threshold: float = 0.8
     pier_threshold: float = 1.0
     errors: bool = True
+    aliases: dict[str, str] = {}
+    """How models are shown, by the names that are read."""
+
+    def model(self, name: str | None) -> str | None:
+        """How a model is shown."""
+        return None if name is None else self.aliases.get(name, name)
 
 
 class Folder(Protocol):

@@ -112,8 +112,11 @@ class Run:
     reported: Mapping[str, Reported] = field(default_factory=dict)
     derived_from: list[str] = field(default_factory=list)  # keys or ids of the runs that trials were copied from
     trials: list[Trial] = field(default_factory=list)
-    torn: Mapping[str, str] = field(default_factory=dict)  # files that could not be read, and why, when the rest could
-    partial: bool = False  # whether rows are missing for that: one of them is no optional file
+    # files that could not be read, and why, when the rest could: without these, rows are as they were, or missing
+    torn: Mapping[str, str] = field(default_factory=dict)
+    partial: bool = False  # whether rows are missing for that
+    optional: Mapping[str, str] = field(default_factory=dict)  # likewise, but only what these alone tell is unknown
+    doubts: Mapping[str, str] = field(default_factory=dict)  # files that could be read and hold what cannot be right
 
 
 def utc(text: str | None) -> str | None:

@@ -143,7 +143,8 @@ def _trials(run: RunDocument, summary: Summary, results: Sequence[Result], optio
     tokens = summary.tokens or Tokens()
     prompt, output = _shares(tokens.total_prompt, len(items)), _shares(tokens.total_output, len(items))
     read, written = _shares(tokens.cache_read_tokens, len(items)), _shares(tokens.cache_creation_tokens, len(items))
-    agents, models = joined(summary.agents or ()), joined(summary.models or ())
+    agents = joined(summary.agents or ())
+    models = joined(options.model(model) for model in summary.models or ())
     return [
         Trial(
             trial=names[item],

@@ -142,8 +142,9 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         reported=_reported(aggregate),
         derived_from=combined_from(aggregate),
         trials=trials,
-        torn=torn | optional,
+        torn=torn,
         partial=bool(torn),
+        optional=optional,
     )
 
 

@@ -165,8 +165,9 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         size_bytes=size,
         code_sha=run.git_base,
         trials=_named_apart(trials),
-        torn=torn | optional,
+        torn=torn,
         partial=bool(torn),
+        optional=optional,
     )
 
 
@@ -244,7 +245,7 @@ def _trial(
         test_id=task,
         target=variant.name,
         agent=variant.agent,
-        model=models[-1] if models else variant.model,
+        model=options.model(models[-1] if models else variant.model),
         provider=variant.provider.type if variant.provider else None,
         reasoning_effort=variant.reasoning_effort,
         attempt=trial.trial_no,

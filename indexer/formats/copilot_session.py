@@ -37,25 +37,28 @@ class Trajectory(Document):
 
 
 def inputs(folder: Folder, agent: str) -> list[str]:
-    """The session files below an agent's folder, as paths inside `folder`."""
-    if folder.find(agent) is None:
+    """The session files below an agent's folder, as paths inside `folder`; none of one that may not be opened."""
+    try:
+        if folder.find(agent) is None:
+            return []
+        names = list(_sessions(folder, f"{agent}/copilot-session"))
+        trajectory = f"{agent}/trajectory.json"
+        return names + ([trajectory] if folder.size(trajectory) is not None else [])
+    except Unreadable:
         return []
-    names = list(_sessions(folder, f"{agent}/copilot-session"))
-    trajectory = f"{agent}/trajectory.json"
-    return names + ([trajectory] if folder.size(trajectory) is not None else [])
 
 
 def add_metrics(trial: Trial, folder: Folder, agent: str, torn: dict[str, str]) -> None:
-    """Fill what the trial does not know yet. A file that cannot be read is noted in `torn`."""
-    sessions = list(_sessions(folder, f"{agent}/copilot-session"))
+    """Fill what the trial does not know yet. A file or folder that cannot be read is noted in `torn`."""
     try:
+        sessions = list(_sessions(folder, f"{agent}/copilot-session"))
         told = [found for path in sessions if (found := _session(folder, path))]
         if told:
             _fill(trial, max(told, key=lambda found: found[0])[1])
         elif trial.turns is None or trial.input_tokens is None:
             _fill(trial, _trajectory(folder, f"{agent}/trajectory.json"))
     except Unreadable as error:
-        torn[error.path] = error.message
+        torn[error.path if error.path.startswith(f"{agent}/") else agent] = error.message
 
 
 def _fill(trial: Trial, metrics: dict[str, Any]) -> None:

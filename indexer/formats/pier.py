@@ -2,7 +2,8 @@
 
 A job keeps `config.json`, `lock.json` and a `result.json` that is rewritten in place at every step; a trial's
 `result.json` is written once, at its end. Jobs lie flat (`jobs/<job>/`) or, written by copilot-experiments,
-nested (`jobs/<job>/<run>/`, with a manifest once they ended).
+nested (`jobs/<job>/<run>/`, with a manifest once they ended). They come without some of their files: artifacts of
+pipelines have only the results, restored trials no job around them; one trial's folder is enough to know a job.
 
 What a job says of its totals is not used: it is rewritten while it runs, stays as it was for ever after a kill,
 and counts a trial with both a reward and an exception twice. Job times are naive local times, trial times are
@@ -10,44 +11,27 @@ UTC; the job's zone follows from `lock.json`, which is UTC. Secrets stand in the
 environment of the agent), so only named fields are read; those values are only ever used to mask error texts.
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
 
 from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
-from indexer.formats.masking import error_line, error_type, secrets_in
-from indexer.formats.pier_documents import (
-    AgentConfig,
-    AgentInfo,
-    Effort,
-    ExceptionInfo,
-    JobConfig,
-    JobResult,
-    Lock,
-    Manifest,
-    ModelInfo,
-    Stats,
-    Task,
-    TrialConfig,
-    TrialResult,
-)
+from indexer.formats.pier_documents import JobConfig, JobResult, Lock, Manifest, Stats
+from indexer.formats.pier_trials import CONFIG_LIMIT, TrialReader
 from indexer.protocols import Earlier, Folder, Nothing, Options, Unreadable, common, nowhere, unreadable, untold
-from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between, utc
+from indexer.records import Run, RunState, Trial, TrialStatus, joined, seconds_between, utc
 
 NAME = "pier"
 ANCHORS = frozenset({"result.json", "config.json"})
 MANIFEST = "copilot-experiments-run.json"
 
-_MIB = 2**20
-_JOB_LIMIT, _TRIAL_LIMIT, _CONFIG_LIMIT = 32 * _MIB, 8 * _MIB, 8 * _MIB
+_JOB_LIMIT = 32 * 2**20
 _MARKS = frozenset({"config.json", "result.json", "lock.json", "job.log"})
+_TRIAL_FILES = ("result.json", "config.json")
 _TRIAL_NAME = re.compile(r".*__[0-9A-Za-z]{7}", re.DOTALL)
 _NESTED_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _DEFAULT_NAME = re.compile(r"\d{4}-\d\d-\d\d__\d\d-\d\d-\d\d")
-_EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
 _QUARTER = 900  # seconds
 
 overlay = run_of_overlay = nowhere
@@ -55,9 +39,37 @@ key_from_names, is_unique = untold, common
 
 
 def recognises(folder: Folder) -> bool:
-    """A folder with at least two of the files that every job has, its configuration or its result among them."""
+    """A folder with at least two of the files that every job has, or with trials, or with a result and nothing else."""
     files = folder.files()
-    return ("result.json" in files or "config.json" in files) and len(_MARKS.intersection(files)) > 1
+    has_one = any(name in files for name in _TRIAL_FILES)
+    if has_one and len(_MARKS.intersection(files)) > 1:
+        return True
+    if _is_trial_name(folder.path.rpartition("/")[2]):
+        return False
+    names = [name for name in folder.folders() if not name.startswith(".")]
+    if any(map(_is_trial_name, names)):
+        return _holds_trials(folder, names)
+    return "result.json" in files and not names
+
+
+def _is_trial_name(name: str) -> bool:
+    return _TRIAL_NAME.fullmatch(name) is not None
+
+
+def _holds_trials(folder: Folder, names: list[str]) -> bool:
+    """Whether folders that are called like trials are some, and not jobs beside other jobs."""
+    found = False
+    for name in names:
+        file = _trial_file(folder, name)
+        if not _is_trial_name(name):
+            if file is not None:
+                return False
+        elif file is not None:
+            below = folder.find(name)
+            if below is not None and ("job.log" in below.files() or any(map(_is_trial_name, below.folders()))):
+                return False
+            found = True
+    return found
 
 
 def inputs(folder: Folder) -> list[str]:
@@ -74,7 +86,7 @@ def inner_runs(folder: Folder) -> list[str]:
 def run_folder(anchor: str) -> str | None:
     """The job folder that an anchor file at this path stands for; None if it looks like a trial's."""
     folder = anchor.rpartition("/")[0]
-    return None if _TRIAL_NAME.fullmatch(folder.rpartition("/")[2]) else folder
+    return None if _is_trial_name(folder.rpartition("/")[2]) else folder
 
 
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
@@ -83,21 +95,23 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     job: JobResult = read_or_note(folder, "result.json", JobResult, _JOB_LIMIT, torn) or JobResult()
     if job.trial_name is not None:
         return None
-    lock: Lock = read_or_note(folder, "lock.json", Lock, _CONFIG_LIMIT, torn) or Lock()
-    manifest: Manifest | None = read_or_note(folder, MANIFEST, Manifest, _CONFIG_LIMIT, torn)
-    config: JobConfig = read_or_note(folder, "config.json", JobConfig, _CONFIG_LIMIT, torn) or JobConfig()
+    lock: Lock = read_or_note(folder, "lock.json", Lock, CONFIG_LIMIT, torn) or Lock()
+    manifest: Manifest | None = read_or_note(folder, MANIFEST, Manifest, CONFIG_LIMIT, torn)
+    config: JobConfig = read_or_note(folder, "config.json", JobConfig, CONFIG_LIMIT, torn) or JobConfig()
     partial = bool(torn)
     files = list(_trial_files(folder))
-    state = _state(job, [file for _, file in files])
+    if not files and job.stats is None and job.started_at is None and "config.json" not in folder.files():
+        return None  # a result of something else
+    state = _state(folder, job, [file for _, file in files])
     unfinished: TrialStatus = "running" if state in ("running", "queued") else "cancelled"
     # what only trials tell of the job is told by none that is not read
     tool_told = lock.pier is not None or lock.harbor is not None
-    known = earlier if job.id is not None and tool_told else Nothing()
-    reader = _TrialReader(folder, options, known, torn, unfinished)
-    trials = [reader.read(name, file) for name, file in files]
+    known = earlier if job.id is not None and tool_told and "config.json" in folder.files() else Nothing()
+    reader = TrialReader(folder, options, known, torn, unfinished)
+    trials = [trial for name, file in files if (trial := reader.read(name, file)) is not None]
     if partial and earlier.exists():
-        raise unreadable(torn)
-    job_id = job.id or reader.job_id
+        raise unreadable(torn | reader.optional)
+    job_id = job.id or reader.job_id or (f"trials:{min(reader.ids)}" if reader.ids else None)
     if job_id is None:
         if torn:
             raise unreadable(torn)
@@ -126,40 +140,84 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         finished_at=finished_at,
         updated_at=max([*ends, *filter(None, [_job_time(job.updated_at, offset)])], default=None),
         duration_s=seconds_between(started_at, finished_at),
-        planned_count=job.n_total_trials,
+        planned_count=job.n_total_trials if job.n_total_trials is not None else _planned(lock),
         running_count=sum(trial.status == "running" for trial in trials),
-        size_bytes=sum(folder.size(name) or 0 for name in _inputs(folder, files)),
+        size_bytes=sum(_size(folder, name) for name in _inputs(folder, files)),
+        derived_from=_derived_from(config) or sorted(reader.derived_from),
         trials=trials,
         torn=torn,
         partial=partial or reader.lacks_trials,
+        optional=reader.optional,
+        doubts=_doubts(trials),
     )
 
 
-def _inputs(folder: Folder, trial_files: Iterable[tuple[str, str]]) -> list[str]:
+def _inputs(folder: Folder, trial_files: Iterable[tuple[str, str | None]]) -> list[str]:
     names = [name for name in ("result.json", "config.json", "lock.json", MANIFEST) if name in folder.files()]
     for trial, file in trial_files:
-        names.append(f"{trial}/{file}")
+        if file is not None:
+            names.append(f"{trial}/{file}")
         if file == "result.json":
             names += copilot_session.inputs(folder, f"{trial}/agent")
     return names
 
 
-def _trial_files(folder: Folder) -> Iterator[tuple[str, str]]:
-    """Each trial's folder and the file that tells of it: its result, or its configuration while there is none."""
+def _size(folder: Folder, path: str) -> int:
+    try:
+        return folder.size(path) or 0
+    except Unreadable:
+        return 0
+
+
+def _trial_files(folder: Folder) -> Iterator[tuple[str, str | None]]:
+    """Each trial's folder and the file that tells of it: its result, or its configuration while there is none.
+
+    Of a folder that may not be opened nobody knows: it has None.
+    """
     inner = inner_runs(folder)
     for name in sorted(folder.folders()):
         if name.startswith(".") or name in inner:
             continue
-        for file in ("result.json", "config.json"):
-            if folder.size(f"{name}/{file}") is not None:
-                yield name, file
-                break
+        try:
+            file = _trial_file(folder, name)
+        except Unreadable:
+            yield name, None
+            continue
+        if file is not None:
+            yield name, file
 
 
-def _state(job: JobResult, files: list[str]) -> RunState:
+def _trial_file(folder: Folder, name: str) -> str | None:
+    return next((file for file in _TRIAL_FILES if folder.size(f"{name}/{file}") is not None), None)
+
+
+def _planned(lock: Lock) -> int | None:
+    """The trials that were planned, where the job's result does not tell."""
+    return None if lock.trials is None else len(lock.trials)
+
+
+def _derived_from(config: JobConfig) -> list[str]:
+    """The jobs whose executions a regrade copies: their keys, or their names where their ids are not told."""
+    told = [source for source in config.source_jobs or [] if source is not None]
+    keys = (f"pier:{each.job_id}" if each.job_id else (each.path or "").rstrip("/").rpartition("/")[2] for each in told)
+    return sorted({key for key in keys if key})
+
+
+def _doubts(trials: Iterable[Trial]) -> dict[str, str]:
+    """By file: rewards that are no number, which are no verdict."""
+    doubts = {}
+    for trial in trials:
+        if names := sorted(score.name for score in trial.scores if score.score is None):
+            doubts[f"{trial.trial}/result.json"] = f"no number, so no verdict: reward {', '.join(names)}"
+    return doubts
+
+
+def _state(folder: Folder, job: JobResult, files: list[str | None]) -> RunState:
     """What the job's own result tells, and for what older ones do not say, the files of its trials."""
     if job.finished_at is not None:
         return "ended"
+    if "result.json" not in folder.files() and "config.json" not in folder.files() and "config.json" not in files:
+        return "ended"  # trials that were brought back from elsewhere
     stats = job.stats or Stats()
     moved = job.status or Stats()
     running = _first(stats.n_running_trials, moved.n_running_trials, files.count("config.json"))
@@ -220,170 +278,3 @@ def _rank_attempts(trials: list[Trial]) -> None:
     for trial in sorted(trials, key=lambda trial: (trial.started_at is None, trial.started_at or "", trial.trial)):
         same = (trial.suite, trial.test_id, trial.target)
         ranks[same] = trial.attempt = ranks.get(same, 0) + 1
-
-
-class _TrialReader:
-    """Reads the trials of a job, those that did not change from the rows they gave before."""
-
-    def __init__(
-        self, folder: Folder, options: Options, earlier: Earlier, torn: dict[str, str], unfinished: TrialStatus
-    ):
-        self._folder, self._options, self._earlier, self._torn = folder, options, earlier, torn
-        self._unfinished: TrialStatus = unfinished
-        self._argv: list[str] | None = None
-        # what these files hold is masked in the errors of all trials
-        self._same_secrets = earlier.unchanged("config.json") and earlier.unchanged("lock.json")
-        self.job_id: str | None = None
-        self.saw_harbor = False
-        self.lacks_trials = False
-
-    def read(self, name: str, file: str) -> Trial:
-        """The trial in a folder, told by its result or, while there is none, its configuration."""
-        if file == "config.json":
-            return self._unfinished_trial(name)
-        known = self._earlier.trial(name)
-        if known is not None and self._same_secrets and self._earlier.unchanged(name):
-            return known
-        readable = len(self._torn)
-        trial = self._finished_trial(name)
-        if trial is not None and len(self._torn) == readable:
-            return trial
-        if known is not None and self._earlier.exists():
-            return known
-        self.lacks_trials = True  # what is known may only have stood in
-        return trial or known or Trial(trial=name, status=self._unfinished)
-
-    def _unfinished_trial(self, name: str) -> Trial:
-        path = f"{name}/config.json"
-        config: TrialConfig = read_or_note(self._folder, path, TrialConfig, _CONFIG_LIMIT, self._torn) or TrialConfig()
-        self.job_id = self.job_id or config.job_id
-        task, agent = config.task or Task(), config.agent or AgentConfig()
-        model = (agent.model_name or "").rpartition("/")[2] or None
-        effort = _effort(agent)
-        return Trial(
-            trial=name,
-            status=self._unfinished,
-            suite=task.source,
-            test_id=task.name or (task.path or "").rstrip("/").rpartition("/")[2] or None,
-            agent=agent.name,
-            model=model,
-            reasoning_effort=effort,
-            target=_target(agent.name, model, effort),
-        )
-
-    def _finished_trial(self, name: str) -> Trial | None:
-        path = f"{name}/result.json"
-        result: TrialResult | None = read_or_note(self._folder, path, TrialResult, _TRIAL_LIMIT, self._torn)
-        if result is None:
-            return None
-        config, info = result.config or TrialConfig(), result.agent_info or AgentInfo()
-        self.job_id = self.job_id or config.job_id
-        self.saw_harbor = self.saw_harbor or result.verifier_environment_mode is not None
-        model = info.model_info or ModelInfo()
-        effort = _effort(config.agent or AgentConfig())
-        exception = result.exception_info or ExceptionInfo()
-        rewards = _rewards(result)
-        status, score = _judge(rewards, exception, self._options.pier_threshold)
-        trial = Trial(
-            trial=name,
-            suite=result.source,
-            test_id=result.task_name,
-            agent=info.name,
-            agent_version=info.version,
-            model=model.name,
-            provider=model.provider,
-            reasoning_effort=effort,
-            target=_target(info.name, model.name, effort),
-            status=status,
-            score=score,
-            error_type=error_type(exception.exception_type),
-            error=self._error(path, exception),
-            started_at=result.started_at,
-            finished_at=result.finished_at,
-            duration_s=seconds_between(result.started_at, result.finished_at),
-            task_checksum=result.task_checksum,
-            scores=[Score(name=key, type="reward", score=value) for key, value in rewards.items()],
-        )
-        _add_usage(trial, result)
-        copilot_session.add_metrics(trial, self._folder, f"{name}/agent", self._torn)
-        return trial
-
-    def _error(self, path: str, exception: ExceptionInfo) -> str | None:
-        """The exception's first line; whatever the run was given as argument or environment is masked in it."""
-        if not self._options.errors or not exception.exception_message:
-            return None
-        if not self._torn.keys().isdisjoint(("config.json", "lock.json")):
-            return None  # what to mask is not known
-        try:
-            if self._argv is None:
-                files = ("config.json", "lock.json")
-                self._argv = [text for file in files for text in secrets_in(self._folder.read(file, _CONFIG_LIMIT))]
-            own = secrets_in(self._folder.read(path, _TRIAL_LIMIT))
-        except ValueError:
-            return None
-        return error_line(exception.exception_message, [*self._argv, *own])
-
-
-def _target(agent: str | None, model: str | None, effort: str | None) -> str | None:
-    """The observed configuration: agent/model@effort; None while the agent is not known."""
-    if agent is None:
-        return None
-    return "/".join(filter(None, (agent, model))) + (f"@{effort}" if effort else "")
-
-
-def _effort(agent: AgentConfig) -> str | None:
-    told = agent.effort or Effort()
-    effort = told.reasoning_effort or told.effort
-    return effort if effort and _EFFORT.fullmatch(effort) else None
-
-
-def _rewards(result: TrialResult) -> dict[str, float | None]:
-    """Rewards by name; of a multi-step trial without its own, the mean over the steps that were verified."""
-    if result.verifier_result is not None or result.exception_info is not None:
-        return (result.verifier_result and result.verifier_result.rewards) or {}
-    verified = [
-        step.verifier_result.rewards
-        for step in result.step_results or []
-        if step and step.verifier_result and step.verifier_result.rewards
-    ]
-    names = sorted({name for rewards in verified for name in rewards})
-    return {name: _finite(sum(rewards.get(name) or 0.0 for rewards in verified) / len(verified)) for name in names}
-
-
-def _judge(
-    rewards: dict[str, float | None], exception: ExceptionInfo, threshold: float
-) -> tuple[TrialStatus, float | None]:
-    """Status and score. A reward counts as a verdict, beside an exception too."""
-    known = [value for value in rewards.values() if value is not None]
-    score = rewards.get("reward")
-    if score is None and known:
-        score = _finite(sum(known) / len(known))
-    if score is not None:
-        return ("passed" if score >= threshold else "failed"), score
-    if exception.exception_type is None:
-        return "skipped", None
-    return ("cancelled" if exception.exception_type == "CancelledError" else "errored"), None
-
-
-def _add_usage(trial: Trial, result: TrialResult) -> None:
-    """Tokens and cost: the trial's own, or the sums over its steps."""
-    contexts = [result.agent_result] if result.agent_result else []
-    if not contexts:
-        contexts = [step.agent_result for step in result.step_results or [] if step and step.agent_result]
-    trial.input_tokens = _sum(context.n_input_tokens for context in contexts)
-    trial.cached_tokens = _sum(context.n_cache_tokens for context in contexts)
-    trial.output_tokens = _sum(context.n_output_tokens for context in contexts)
-    trial.cost_usd = _sum(context.cost_usd for context in contexts)
-    trial.peak_context_tokens = max((c.peak_context_tokens for c in contexts if c.peak_context_tokens), default=None)
-    steps = _sum(context.n_agent_steps for context in contexts)
-    trial.turns = result.n_agent_steps if result.n_agent_steps is not None else steps
-
-
-def _sum(values: Iterator[Any]) -> Any:
-    known = [value for value in values if value is not None]
-    return _finite(sum(known)) if known else None
-
-
-def _finite(value: Any) -> Any:
-    """A number that the index can hold; None beyond 64 bits or infinity."""
-    return value if math.isfinite(value) and abs(value) < (math.inf if isinstance(value, float) else 2**63) else None

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import AliasChoices, Field
 
-from indexer.formats.documents import Amount, Count, Document, Number, Text, Time, Words
+from indexer.formats.documents import Amount, Count, Document, Text, Time, Words
 
 
 class Stats(Document):
@@ -28,10 +28,15 @@ class JobResult(Document):
     status: Stats | None = None  # where the numbers were for a while
 
 
+class Anything(Document):
+    """An object of which it only matters that it is there."""
+
+
 class Lock(Document):
     created_at: Time = None
-    pier: dict[str, Any] | None = None
-    harbor: dict[str, Any] | None = None
+    pier: Anything | None = None
+    harbor: Anything | None = None
+    trials: list[Anything | None] | None = None
 
 
 class Dataset(Document):
@@ -39,8 +44,16 @@ class Dataset(Document):
     path: Text | None = None
 
 
+class Source(Document):
+    """What a job or trial of a regrade was derived from."""
+
+    job_id: Text | None = None
+    path: Text | None = None
+
+
 class JobConfig(Document):
     datasets: list[Dataset | None] | None = None
+    source_jobs: list[Source | None] | None = None
 
 
 class Manifest(Document):
@@ -49,12 +62,17 @@ class Manifest(Document):
 
 
 class Effort(Document):
+    """The effort of reasoning, by the names that agents have for it."""
+
     reasoning_effort: Text | None = None
     effort: Text | None = None
+    thinking: Text | None = None
+    variant: Text | None = None
 
 
 class AgentConfig(Document):
     name: Text | None = None
+    import_path: Text | None = None
     model_name: Text | None = None
     effort: Effort | None = Field(None, validation_alias=AliasChoices("kwargs"))
 
@@ -69,6 +87,7 @@ class TrialConfig(Document):
     job_id: Text | None = None
     agent: AgentConfig | None = None
     task: Task | None = None
+    source_trial: Source | None = None
 
 
 class ModelInfo(Document):
@@ -92,7 +111,7 @@ class AgentContext(Document):
 
 
 class Verdict(Document):
-    rewards: dict[Words, Number | None] | None = None
+    rewards: dict[Words, Any] | None = None  # numbers, unless something went wrong
 
 
 class ExceptionInfo(Document):
@@ -103,9 +122,11 @@ class ExceptionInfo(Document):
 class Step(Document):
     agent_result: AgentContext | None = None
     verifier_result: Verdict | None = None
+    exception_info: ExceptionInfo | None = None
 
 
 class TrialResult(Document):
+    id: Text | None = None
     task_name: Text | None = None
     source: Text | None = None
     task_checksum: Words | None = None
@@ -119,3 +140,4 @@ class TrialResult(Document):
     n_agent_steps: Count | None = None
     verifier_environment_mode: Text | None = None
     step_results: list[Step | None] | None = None
+    reward_valid: bool | None = None

@@ -15,7 +15,7 @@ from indexer.index.problems import Lasting, Problems
 from indexer.index.runs import Runs
 from indexer.index.totals import status
 from indexer.index.transaction import Transaction
-from indexer.protocols import MALFORMED, Earlier, Nothing, Unreadable
+from indexer.protocols import DOUBTFUL, MALFORMED, Earlier, Nothing, Unreadable
 from indexer.records import Run, utc_now
 
 _PLACE = [
@@ -123,10 +123,7 @@ class Ledger:
     def put(self, found: Found, run: Run) -> None:
         """A run folder was read."""
         old = self._indexed(found.ref, found.path)
-        for path, message in run.torn.items():
-            where = f"{found.path}/{path}"
-            lasts: Lasting = 3 if run.partial else 1
-            self.problems.tell(found.ref, where, MALFORMED, message, run_key=run.key, lasting=lasts)
+        self._tell_of_files(found, run)
         self.problems.close(found.ref, found.path)
         tags = None if run.tags is None else rows.tags_text(run.tags.tags)
         decided = run.tags.updated_at if run.tags else None
@@ -138,6 +135,16 @@ class Ledger:
             rows.tags_text(run.authored_tags), *self._added(found.ref, found.path), 0,
         )  # fmt: skip
         self._store(found, place, old, run)
+
+    def _tell_of_files(self, found: Found, run: Run) -> None:
+        lasts: Lasting = 3 if run.partial else 2
+        told: list[tuple[Mapping[str, str], str, Lasting]] = [
+            (run.torn, MALFORMED, lasts), (run.optional, MALFORMED, 1), (run.doubts, DOUBTFUL, 1)
+        ]  # fmt: skip
+        for files, kind, lasting in told:
+            for path, message in files.items():
+                where = f"{found.path}/{path}"
+                self.problems.tell(found.ref, where, kind, message, run_key=run.key, lasting=lasting)
 
     def earlier(self, found: Found) -> Earlier:
         """What is indexed of a run folder that is about to be read again."""
@@ -358,9 +365,10 @@ class Ledger:
         row = (
             pk, run.key, timestamp, *place[:3], place.sha, status(run), place.ended, place.ended_count,
             place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
-            place.authored_tags, "" if run.torn and found.ref else found.fingerprint,
+            place.authored_tags, "" if (run.torn or run.optional) and found.ref else found.fingerprint,
         )  # fmt: skip
-        stamps = {name: UNSETTLED if name in run.torn else stamp for name, stamp in found.stamps.items()}
+        again = run.torn.keys() | run.optional.keys()
+        stamps = {name: UNSETTLED if name in again else stamp for name, stamp in found.stamps.items()}
         self._write_place(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
 
     def _others(self, place: Place, old: _Indexed | None, run: Run) -> list[Place]:

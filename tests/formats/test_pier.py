@@ -241,6 +241,174 @@ def test_what_is_no_job() -> None:
     assert recognise(MemoryFolder({"app/config.json": "{}", "app/main.py": ""}, "app")) is None
 
 
+def step(reward: float | None = None, error: str | None = None) -> dict[str, Any]:
+    told = {"exception_type": error, "exception_message": "boom"} if error else None
+    return {"step_name": "s", "verifier_result": reward and {"rewards": {"reward": reward}}, "exception_info": told}
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "score", "kind"),
+    [
+        ({"step_results": [step(1), step(error="Timeout")]}, "errored", None, "Timeout"),
+        ({"step_results": [step(error="CancelledError")]}, "cancelled", None, "CancelledError"),
+        ({"step_results": [step(1), step(error="X")], "verifier_result": {"rewards": {"reward": 1}}}, "passed", 1, "X"),
+        ({"verifier_result": {"rewards": {"reward": 1}}, "reward_valid": False}, "errored", None, None),
+        ({"verifier_result": {"rewards": {"reward": 1}}, "reward_valid": True}, "passed", 1, None),
+        ({"reward_valid": False}, "skipped", None, None),
+    ],
+)
+def test_steps_that_failed_and_rewards_that_are_not_valid(
+    fields: dict[str, Any], status: str, score: float | None, kind: str | None
+) -> None:
+    found = only(trial("fizz", None, **fields))
+    assert (found.status, found.score, found.error_type) == (status, score, kind)
+
+
+def test_a_rate_limit_beside_an_invalid_reward_is_errored() -> None:
+    found = only(trial("fizz", 1.0, "ApiRateLimitError", reward_valid=False))
+    assert (found.status, found.score, found.error_type) == ("errored", None, "ApiRateLimitError")
+
+
+@pytest.mark.parametrize("reward", [None, "1", [1], {"a": 1}, float("nan"), 10**400])
+def test_rewards_that_are_no_number_are_no_verdict_and_are_told(reward: Any) -> None:
+    run = read(job({"fizz__aaaaaaa": trial("fizz", {"reward": reward})}))
+    assert (run.trials[0].status, run.trials[0].scores[0].score) == ("skipped", None)
+    assert run.doubts == {"fizz__aaaaaaa/result.json": "no number, so no verdict: reward reward"}
+    assert only(trial("fizz", {"reward": 5})).status == "passed"
+
+
+@pytest.mark.parametrize("text", ["", "{", b"\xff", '{"steps": NaN}', "[]", "[" * 1000])
+def test_a_trajectory_never_holds_back_the_result(text: str | bytes) -> None:
+    files: dict[str, str | bytes] = {**job({"fizz__aaaaaaa": trial(n_agent_steps=None)})}
+    path = "fizz__aaaaaaa/agent/trajectory.json"
+    run = read(files | {path: text})
+    assert (run.trials[0].status, run.trials[0].cost_usd, run.partial, run.torn) == ("passed", 0.25, False, {})
+    assert list(run.optional) == ([] if text == '{"steps": NaN}' else [path])
+
+
+class Closed(MemoryFolder):
+    """A folder of which one part may not be opened."""
+
+    part = ""
+
+    def size(self, path: str) -> int | None:
+        self._require_open(path)
+        return super().size(path)
+
+    def find(self, path: str) -> "MemoryFolder | None":
+        self._require_open(path)
+        return super().find(path)
+
+    def _require_open(self, path: str) -> None:
+        if path.startswith(f"{self.part}/"):
+            raise Unreadable(self.part, "denied", "permission denied")
+
+
+@pytest.mark.parametrize(("part", "left"), [("fizz__aaaaaaa/agent", 2), ("fizz__aaaaaaa", 1)])
+def test_a_folder_that_may_not_be_opened_costs_itself(part: str, left: int) -> None:
+    tree = {f"jobs/j/{name}": text for name, text in job().items()} | {"jobs/j/fizz__aaaaaaa/agent/x": ""}
+    folder = Closed(tree, "jobs/j")
+    folder.part = part
+    assert "result.json" in pier.inputs(folder)
+    run = pier.read(folder, Options(), Nothing())
+    assert run is not None
+    assert len(run.trials) == left
+    assert {**run.torn, **run.optional} == {part: "permission denied"}
+
+
+def test_jobs_come_without_some_of_their_files() -> None:
+    whole = job({"fizz__aaaaaaa": trial(id="t-2"), "half__bbbbbbb": trial("half", 0.5, id="t-1")})
+    results = {name: text for name, text in whole.items() if name.endswith("result.json")}
+    run = read(results)
+    assert (run.key, run_status(run), len(run.trials), run.timestamp) == (
+        f"pier:{JOB_ID}", "completed", 2, "2026-01-05T09:00:01.000Z",
+    )  # fmt: skip
+    trials = {name: text for name, text in results.items() if "/" in name}
+    run = read(trials)
+    assert (run.key, run_status(run), len(run.trials)) == (f"pier:{JOB_ID}", "completed", 2)
+    nameless = {
+        name: text.replace(JOB_ID, "").replace('"job_id": ""', '"job_id": null') for name, text in trials.items()
+    }
+    assert read(nameless).key == "pier:trials:t-1"
+    assert recognise(MemoryFolder({f"jobs/{name}": text for name, text in trials.items()}, "jobs")) is pier
+    beside = MemoryFolder(
+        {f"jobs/{name}": text for name, text in (trials | {"other/config.json": "{}"}).items()}, "jobs"
+    )
+    assert recognise(beside) is None  # one stray trial hides no jobs
+    named = MemoryFolder({f"jobs/job__aaaaaaa/{name}": text for name, text in results.items()}, "jobs")
+    assert recognise(named) is None  # a job that is called like a trial
+    assert recognise(MemoryFolder({"jobs/lone/result.json": result()}, "jobs/lone")) is pier
+    foreign = MemoryFolder({"jobs/lone/result.json": '{"id": "x"}'}, "jobs/lone")
+    assert pier.read(foreign, Options(), Nothing()) is None
+
+
+@pytest.mark.parametrize(
+    ("told", "provider", "model"),
+    [
+        ({"name": "gpt-4o", "provider": "openai"}, "openai", "gpt-4o"),
+        ({"name": "z-ai/glm-4.7", "provider": None}, "z-ai", "glm-4.7"),
+        ({"name": "a/b", "provider": "openrouter"}, "openrouter", "a/b"),
+        ({"name": "moonshotai/kimi/k2"}, "moonshotai", "kimi/k2"),
+    ],
+)
+def test_a_model_is_called_what_stands_behind_its_provider(told: dict[str, Any], provider: str, model: str) -> None:
+    found = only(trial(agent_info={"name": "a", "version": "1", "model_info": told}))
+    assert (found.provider, found.model, found.target) == (provider, model, f"a/{model}@high")
+
+
+def test_one_model_has_one_name_while_it_runs_and_by_its_alias() -> None:
+    config = {"task": {"path": "t"}, "agent": {"name": "a", "model_name": "openrouter/x/y"}, "job_id": JOB_ID}
+    files = job({"fizz__aaaaaaa": ""}, finished=False) | {"fizz__aaaaaaa/config.json": json.dumps(config)}
+    running = read(files).trials[0]
+    assert (running.status, running.model, running.target) == ("running", "x/y", "a/x/y")
+    assert read(files, aliases={"x/y": "why"}).trials[0].target == "a/why"
+    config["agent"] = {"name": "module:Agent", "model_name": "m"}
+    files["fizz__aaaaaaa/config.json"] = json.dumps(config)
+    assert (read(files).trials[0].agent, read(files).trials[0].target) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["reasoning_effort", "effort", "thinking", "variant"])
+def test_effort_has_several_names(name: str) -> None:
+    text = json.loads(trial())
+    text["config"]["agent"]["kwargs"] = {name: "low"}
+    assert only(json.dumps(text)).target == "fake-llm/claude-fake-4@low"
+
+
+def test_a_large_result_is_read_for_its_few_fields() -> None:
+    details = [{"completion_token_ids": [[list(range(1000))] * 3500], "logprobs": [0.5] * 100}]
+    text = json.loads(trial())
+    text["agent_result"]["rollout_details"] = details
+    large = json.dumps(text)
+    assert len(large) > 16 * 2**20
+    assert (only(large).status, only(large).cost_usd) == ("passed", 0.25)
+
+
+def test_the_plan_is_told_by_the_lock_where_the_result_is_empty() -> None:
+    files: dict[str, str] = job()
+    lock = json.loads(files["lock.json"]) | {"trials": [{"task": {}}] * 5}
+    assert read(files | {"lock.json": json.dumps(lock), "result.json": ""}).planned_count == 5
+    assert read(files | {"lock.json": json.dumps(lock)}).planned_count == 2
+
+
+def test_an_unreadable_result_in_a_job_that_ended_has_no_row() -> None:
+    run = read(job({"fizz__aaaaaaa": "{", "half__bbbbbbb": trial("half")}))
+    assert ([t.trial for t in run.trials], run.partial) == (["half__bbbbbbb"], True)
+    assert list(run.torn) == ["fizz__aaaaaaa/result.json"]
+    going = read(job({"fizz__aaaaaaa": "{", "half__bbbbbbb": trial("half")}, finished=False))
+    assert [t.status for t in going.trials] == ["running", "passed"]
+
+
+def test_a_regrade_copies_and_spends_nothing() -> None:
+    copied = json.loads(trial())
+    copied["config"]["source_trial"] = {"action": "regrade", "type": "local", "path": "/x/jobs/before/fizz__zzzzzzz"}
+    files = job({"fizz__aaaaaaa": json.dumps(copied)})
+    sources = [{"action": "regrade", "type": "local", "job_id": "J", "path": "/x/jobs/before"}, {"path": "jobs/other/"}]
+    run = read(files | {"config.json": json.dumps({"source_jobs": sources})})
+    assert run.derived_from == ["other", "pier:J"]
+    assert (run.trials[0].status, run.trials[0].cost_usd, run.trials[0].turns) == ("passed", None, None)
+    assert read(files).derived_from == ["before"]
+
+
 def test_other_folders_in_a_job_are_no_trials() -> None:
     files: dict[str, str] = job() | {".critiques/x/result.json": "{}", "notes/a.md": "-"}
     files["20260101-100000/result.json"] = "{}"

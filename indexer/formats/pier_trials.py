@@ -1,0 +1,251 @@
+"""The trials of a job of Pier or Harbor.
+
+A reward is a verdict, beside an exception too, unless the tool says that it is not valid. A trial whose step failed
+has failed with it, though the exception stands only at the step. What an agent left beside (a trajectory, a session)
+tells figures and nothing else: whatever is wrong with it never holds back the result.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from indexer.formats import copilot_session
+from indexer.formats.documents import read_or_note
+from indexer.formats.masking import error_line, error_type, secrets_in
+from indexer.formats.pier_documents import (
+    AgentConfig,
+    AgentInfo,
+    Effort,
+    ExceptionInfo,
+    ModelInfo,
+    Task,
+    TrialConfig,
+    TrialResult,
+)
+from indexer.protocols import Earlier, Folder, Options, Unreadable
+from indexer.records import Score, Trial, TrialStatus, seconds_between
+
+CONFIG_LIMIT = 8 * 2**20
+"""Bytes of a configuration."""
+_RESULT_LIMIT = 64 * 2**20  # token ids and their probabilities make it large
+_EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
+
+
+class TrialReader:
+    """Reads the trials of a job, those that did not change from the rows they gave before.
+
+    What cannot be read is noted: in `torn` what tells of a trial at all, in `optional` what tells more of it.
+    """
+
+    def __init__(
+        self, folder: Folder, options: Options, earlier: Earlier, torn: dict[str, str], unfinished: TrialStatus
+    ):
+        self._folder, self._options, self._earlier, self._torn = folder, options, earlier, torn
+        self._unfinished: TrialStatus = unfinished
+        self._argv: list[str] | None = None
+        # what these files hold is masked in the errors of all trials
+        self._same_secrets = earlier.unchanged("config.json") and earlier.unchanged("lock.json")
+        self.optional: dict[str, str] = {}
+        self.job_id: str | None = None
+        self.ids: set[str] = set()
+        self.derived_from: set[str] = set()
+        self.saw_harbor = False
+        self.lacks_trials = False
+
+    def read(self, name: str, file: str | None) -> Trial | None:
+        """The trial in a folder, told by its result or, while there is none, its configuration; None if unknown."""
+        if file == "config.json":
+            return self._unfinished_trial(name)
+        known = self._earlier.trial(name)
+        if file is not None:
+            if known is not None and self._same_secrets and self._earlier.unchanged(name):
+                return known
+            trial = self._finished_trial(name)
+            if trial is not None:
+                return trial
+        else:
+            self._note_closed(name)
+        if known is not None and self._earlier.exists():
+            return known
+        self.lacks_trials = True  # what is known may only have stood in
+        if known is None and self._unfinished == "running":
+            return Trial(trial=name, status="running")  # it may be in the middle of being written
+        return known
+
+    def _note_closed(self, name: str) -> None:
+        try:
+            self._folder.size(f"{name}/result.json")
+        except Unreadable as error:
+            self._torn[name] = error.message
+
+    def _unfinished_trial(self, name: str) -> Trial:
+        path = f"{name}/config.json"
+        config: TrialConfig = read_or_note(self._folder, path, TrialConfig, CONFIG_LIMIT, self._torn) or TrialConfig()
+        self.job_id = self.job_id or config.job_id
+        task, agent = config.task or Task(), config.agent or AgentConfig()
+        # the name of an agent that is loaded from a path is told by its result
+        agent_name = None if agent.import_path or ":" in (agent.name or "") else agent.name
+        _, model = self._model(ModelInfo(name=agent.model_name))
+        effort = _effort(agent)
+        return Trial(
+            trial=name,
+            status=self._unfinished,
+            suite=task.source,
+            test_id=task.name or (task.path or "").rstrip("/").rpartition("/")[2] or None,
+            agent=agent_name,
+            model=model,
+            reasoning_effort=effort,
+            target=_target(agent_name, model, effort),
+        )
+
+    def _finished_trial(self, name: str) -> Trial | None:
+        path = f"{name}/result.json"
+        result: TrialResult | None = read_or_note(self._folder, path, TrialResult, _RESULT_LIMIT, self._torn)
+        if result is None:
+            return None
+        config, info = result.config or TrialConfig(), result.agent_info or AgentInfo()
+        self._note_job(config, result)
+        provider, model = self._model(info.model_info or ModelInfo())
+        effort = _effort(config.agent or AgentConfig())
+        exception = _exception(result)
+        rewards = _rewards(result)
+        status, score = _judge(rewards, result.reward_valid is not False, exception, self._options.pier_threshold)
+        trial = Trial(
+            trial=name,
+            suite=result.source,
+            test_id=result.task_name,
+            agent=info.name,
+            agent_version=info.version,
+            model=model,
+            provider=provider,
+            reasoning_effort=effort,
+            target=_target(info.name, model, effort),
+            status=status,
+            score=score,
+            error_type=error_type(exception.exception_type),
+            error=self._error(path, exception),
+            started_at=result.started_at,
+            finished_at=result.finished_at,
+            duration_s=seconds_between(result.started_at, result.finished_at),
+            task_checksum=result.task_checksum,
+            scores=[Score(name=key, type="reward", score=value) for key, value in rewards.items()],
+        )
+        if config.source_trial is None:
+            _add_usage(trial, result)
+            copilot_session.add_metrics(trial, self._folder, f"{name}/agent", self.optional)
+        return trial
+
+    def _note_job(self, config: TrialConfig, result: TrialResult) -> None:
+        """What a trial tells of its job."""
+        self.job_id = self.job_id or config.job_id
+        self.saw_harbor = self.saw_harbor or result.verifier_environment_mode is not None
+        if result.id is not None:
+            self.ids.add(result.id)
+        if config.source_trial is not None:
+            *_, job, _ = ("", *(config.source_trial.path or "/").rstrip("/").split("/"))
+            self.derived_from.update({job} - {""})
+
+    def _model(self, told: ModelInfo) -> tuple[str | None, str | None]:
+        """Provider and model; where no provider is told, it stands before the first `/` of the name."""
+        provider, name = told.provider, told.name
+        if provider is None and name is not None and "/" in name:
+            provider, _, name = name.partition("/")
+        return provider or None, self._options.model(name or None)
+
+    def _error(self, path: str, exception: ExceptionInfo) -> str | None:
+        """The exception's first line; whatever the run was given as argument or environment is masked in it."""
+        if not self._options.errors or not exception.exception_message:
+            return None
+        if not self._torn.keys().isdisjoint(("config.json", "lock.json")):
+            return None  # what to mask is not known
+        try:
+            if self._argv is None:
+                files = ("config.json", "lock.json")
+                self._argv = [text for file in files for text in secrets_in(self._folder.read(file, CONFIG_LIMIT))]
+            own = secrets_in(self._folder.read(path, _RESULT_LIMIT))
+        except ValueError:
+            return None
+        return error_line(exception.exception_message, [*self._argv, *own])
+
+
+def _target(agent: str | None, model: str | None, effort: str | None) -> str | None:
+    """The observed configuration: agent/model@effort; None while the agent is not known."""
+    if agent is None:
+        return None
+    return "/".join(filter(None, (agent, model))) + (f"@{effort}" if effort else "")
+
+
+def _effort(agent: AgentConfig) -> str | None:
+    told = agent.effort or Effort()
+    effort = told.reasoning_effort or told.effort or told.thinking or told.variant
+    return effort if effort and _EFFORT.fullmatch(effort) else None
+
+
+def _exception(result: TrialResult) -> ExceptionInfo:
+    """The trial's exception, else that of the first step that failed."""
+    steps = (step.exception_info for step in result.step_results or [] if step and step.exception_info)
+    return result.exception_info or next(steps, ExceptionInfo())
+
+
+def _rewards(result: TrialResult) -> dict[str, float | None]:
+    """Rewards by name, None for what is no number; without the trial's own, the mean over steps that were verified."""
+    if result.verifier_result is not None:
+        rewards = result.verifier_result.rewards or {}
+        return {name: _number(value) for name, value in rewards.items()}
+    if _exception(result).exception_type is not None:
+        return {}
+    verified = [
+        {name: _number(value) for name, value in step.verifier_result.rewards.items()}
+        for step in result.step_results or []
+        if step and step.verifier_result and step.verifier_result.rewards
+    ]
+    names = sorted({name for rewards in verified for name in rewards})
+    return {name: _finite(sum(rewards.get(name) or 0.0 for rewards in verified) / len(verified)) for name in names}
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None
+    return number if number is not None and math.isfinite(number) else None
+
+
+def _judge(
+    rewards: dict[str, float | None], is_valid: bool, exception: ExceptionInfo, threshold: float
+) -> tuple[TrialStatus, float | None]:
+    """Status and score. A valid reward counts as a verdict, beside an exception too."""
+    known = [value for value in rewards.values() if value is not None]
+    score = rewards.get("reward")
+    if score is None and known:
+        score = _finite(sum(known) / len(known))
+    if score is not None and is_valid:
+        return ("passed" if score >= threshold else "failed"), score
+    if exception.exception_type is None:
+        return ("skipped" if score is None else "errored"), None
+    return ("cancelled" if exception.exception_type == "CancelledError" else "errored"), None
+
+
+def _add_usage(trial: Trial, result: TrialResult) -> None:
+    """Tokens and cost: the trial's own, or the sums over its steps."""
+    contexts = [result.agent_result] if result.agent_result else []
+    if not contexts:
+        contexts = [step.agent_result for step in result.step_results or [] if step and step.agent_result]
+    trial.input_tokens = _sum(context.n_input_tokens for context in contexts)
+    trial.cached_tokens = _sum(context.n_cache_tokens for context in contexts)
+    trial.output_tokens = _sum(context.n_output_tokens for context in contexts)
+    trial.cost_usd = _sum(context.cost_usd for context in contexts)
+    trial.peak_context_tokens = max((c.peak_context_tokens for c in contexts if c.peak_context_tokens), default=None)
+    steps = _sum(context.n_agent_steps for context in contexts)
+    trial.turns = result.n_agent_steps if result.n_agent_steps is not None else steps
+
+
+def _sum(values: Iterator[Any]) -> Any:
+    known = [value for value in values if value is not None]
+    return _finite(sum(known)) if known else None
+
+
+def _finite(value: Any) -> Any:
+    """A number that the index can hold; None beyond 64 bits or infinity."""
+    return value if math.isfinite(value) and abs(value) < (math.inf if isinstance(value, float) else 2**63) else None
