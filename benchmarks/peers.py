@@ -37,7 +37,7 @@ AGENTV = Peer("agentv 4.42.4", _AGENTV, "/api/runs?limit=50", "runs", alone=True
 VIEWERS = tuple(
     Peer(f"{name} view {version}", (str(PEERS / f"python/bin/{name}"), "view", "{place}/jobs", "--jobs", "--no-build",
          "--port", "{port}"), "/api/jobs?page_size=50", "items")
-    for name, version in (("pier", "0.3.1"), ("harbor", "0.24.0"))
+    for name, version in (("pier", "0.3.1"), ("harbor", "0.26.0"))
 )  # fmt: skip
 
 

@@ -131,10 +131,10 @@ def seconds_since(time: str) -> float:
 
 
 def status(run: Row, stale_after: int) -> str:
-    """A run's status; one that should be live but says nothing for longer than `stale_after` seconds is marked."""
+    """A run's status; one that should be live and was silent for longer than `stale_after` seconds may have stopped."""
     last = run["updated_at"] or run["timestamp"]
-    silent = seconds_since(last) if run["status"] == "running" else 0
-    return f"{run['status']} (silent {duration(silent)})" if silent > stale_after else str(run["status"])
+    silent = seconds_since(last) if run["status"] in ("queued", "running") else 0
+    return f"stopped? (silent {duration(silent)})" if silent > stale_after else str(run["status"])
 
 
 def passed(run: Row) -> str:

@@ -137,6 +137,7 @@ class Settings(BaseSettings):
     stale_after: Span = "1h"
     errors: bool = True
     threshold: Threshold = Threshold()
+    aliases: dict[str, Annotated[str, Field(min_length=1)]] = {}
     source: tuple[Annotated[SourceSettings, Field(discriminator="kind")], ...] = ()
     repo: tuple[RepoSettings, ...] = ()
 
@@ -154,7 +155,12 @@ class Settings(BaseSettings):
 
     def options(self) -> Options:
         """What of the settings decides how files are read."""
-        return Options(agentv_threshold=self.threshold.agentv, pier_threshold=self.threshold.pier, errors=self.errors)
+        return Options(
+            agentv_threshold=self.threshold.agentv,
+            pier_threshold=self.threshold.pier,
+            errors=self.errors,
+            aliases=dict(sorted(self.aliases.items())),
+        )
 
 
 def load(project: Project) -> tuple[Settings, list[Source]]:

@@ -130,3 +130,11 @@ def test_spans() -> None:
     for wrong in ("", "5", "h", "-1h", "1.5h", "1y", "1h30m"):
         with pytest.raises(ValueError, match="is no span"):
             span_seconds(wrong)
+
+
+def test_models_have_aliases(here: Path) -> None:
+    (here / "indexer.toml").write_text(
+        '[aliases]\n"gpt-x-2026-01-01" = "gpt-x"\n[[source]]\nname = "a"\nkind = "folder"\npath = "."\n'
+    )
+    options = load(find_project())[0].options()
+    assert (options.model("gpt-x-2026-01-01"), options.model("gpt-y"), options.model(None)) == ("gpt-x", "gpt-y", None)

@@ -164,10 +164,17 @@ def _metrics(random: Random) -> str:
 def _trial(random: Random) -> str:
     fields: dict[str, object] = {"config": jobs.config(random.choice(["fizz", "half"]), random.choice(_IDS))}
     if random.random() < 0.2:
+        failed = {"exception_type": random.choice(["Timeout", "CancelledError"]), "exception_message": "step"}
+        fields["step_results"] = [{"exception_info": failed}, {"verifier_result": {"rewards": {"reward": 1}}}]
+    if random.random() < 0.3:
+        fields["reward_valid"] = random.random() < 0.5
+    if random.random() < 0.2:
+        fields["n_agent_steps"] = None  # then the trajectory tells
+    if random.random() < 0.2:
         fields["agent_result"] = None
     if random.random() < 0.2:
         fields["verifier_environment_mode"] = "shared"
-    reward = random.choice([1.0, 0.5, None, {"a": 1, "b": 0}, {"reward": None}, {}])
+    reward = random.choice([1.0, 0.5, None, {"a": 1, "b": 0}, {"reward": None}, {"reward": "x", "b": 1}, {}])
     error = random.choice([None, None, "Boom", "CancelledError"])
     return jobs.trial(random.choice(["fizz", "half"]), reward, error, random.randrange(60), **fields)
 
@@ -188,6 +195,11 @@ def _job(random: Random) -> Files:
         files[MANIFEST] = document(random, MANIFEST)
     if trials and random.random() < 0.3:
         files[f"{min(trials)}/agent/copilot-session/events.jsonl"] = _events(random)
+    if trials and random.random() < 0.3:
+        files[f"{min(trials)}/agent/trajectory.json"] = random.choice([*TORN, document(random, "trajectory.json")])
+    for name in ("config.json", "lock.json", "result.json", "job.log"):
+        if random.random() < 0.1:
+            del files[name]
     return files
 
 
