@@ -18,7 +18,7 @@ from watchdog.observers import Observer
 from benchmarks import trees
 from indexer.formats.agentv_documents import Row
 from indexer.formats.pier_documents import TrialResult
-from indexer.index import file
+from indexer.index import lock
 
 LIVE = "job-live"
 IDENTITY = "ffffffff-0000-4000-8000-000000000000"
@@ -183,7 +183,7 @@ class watching:
             "json",
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        self._until(lambda: bool((file.writer(db) or {}).get("swept")))
+        self._until(lambda: bool((lock.writer(db) or {}).get("swept")))
 
     def _until(self, what: Callable[[], bool]) -> None:
         while not what():

@@ -27,7 +27,7 @@ from typing import Any
 from indexer.changes import Stamp, is_within
 from indexer.errors import IndexFileError, SourceError
 from indexer.formats import run_of_overlay
-from indexer.index import file
+from indexer.index import file, lock
 from indexer.protocols import Options
 from indexer.records import utc_now
 from indexer.sources import Source
@@ -361,9 +361,9 @@ class Daemon:
         readable = [place.source for place in self._places.values() if place.failing is None]
         now = utc_now()
         try:
-            file.note(self._db, {"swept": now})
+            lock.note(self._db, {"swept": now})
         except OSError as error:
-            self._tell("error", {"error": f"{file.lock_path(self._db)}: {error.strerror}"})
+            self._tell("error", {"error": f"{lock.lock_path(self._db)}: {error.strerror}"})
         else:
             note_looked(self._db, readable, now, kept=self._places)
 

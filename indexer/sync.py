@@ -22,7 +22,7 @@ from typing import cast
 from indexer.changes import Advance, Change, Found, Gone, History, Known, Missing, Naming, Same, Swept, Trouble
 from indexer.errors import IndexFileError, SourceError
 from indexer.formats import READER
-from indexer.index import file
+from indexer.index import file, lock
 from indexer.index.ledger import Ledger
 from indexer.index.transaction import prepare
 from indexer.index.writer import Pass
@@ -122,7 +122,7 @@ def note_looked(db: Path, sources: Sequence[Source], when: str, kept: Collection
     What is noted of others is forgotten, but for those `kept`.
     """
     fetched = {source.name: source.fetched for source in sources if isinstance(source, GitSource)}
-    file.note_looked(db, {source.name: fetched.get(source.name) or when for source in sources}, kept)
+    lock.note_looked(db, {source.name: fetched.get(source.name) or when for source in sources}, kept)
 
 
 Work = Mapping[str, Collection[str] | None]

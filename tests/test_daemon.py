@@ -19,7 +19,7 @@ import pytest
 from watchdog.observers.api import BaseObserver
 
 from indexer.check import check
-from indexer.index import file
+from indexer.index import lock
 from indexer.watches import Watches
 from tests.bundles import at, bundle, row
 from tests.jobs import job, result, trial
@@ -52,7 +52,7 @@ class Watching:
         command += ["--log-format", "json"]
         with (world.root / "log").open("w") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | environment)
-        until(lambda: (file.writer(world.db) or {}).get("swept"))
+        until(lambda: (lock.writer(world.db) or {}).get("swept"))
 
     def told(self, event: str) -> list[dict[str, Any]]:
         """What it told of one kind of event."""
@@ -252,11 +252,11 @@ def test_an_index_that_is_deleted_comes_back(watching: Watching) -> None:
 def test_signals_end_it_and_status_knows(world: World, number: int) -> None:
     world.write(at("jobs/old", job()))
     watching = Watching(world)
-    holder = file.writer(world.db)
+    holder = lock.writer(world.db)
     assert holder is not None
     assert (holder["command"], holder["pid"]) == ("watch", watching.process.pid)
     assert watching.stop(number) == 0
-    assert file.writer(world.db) is None
+    assert lock.writer(world.db) is None
     assert "Traceback" not in (world.root / "log").read_text()
 
 

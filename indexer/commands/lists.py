@@ -9,7 +9,7 @@ import typer
 
 from indexer import render
 from indexer.commands.app import Config, Db, Json, Run, Since, Until, app
-from indexer.index import file
+from indexer.index import lock
 from indexer.index.reader import PUBLIC, Index, open_index
 from indexer.project import find_project
 
@@ -20,7 +20,7 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     project = find_project(config, db)
     with open_index(project.db) as index, index.snapshot():
         sources, problems = index.sources(), index.problems()
-    writer = file.writer(project.db)
+    writer = lock.writer(project.db)
     if json:
         render.document({"db": str(project.db), "writer": writer, "sources": sources, "problems": problems})
         return

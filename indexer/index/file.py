@@ -1,27 +1,26 @@
-"""The index file: whose it is, whether it is sound, who writes it.
+"""The index file: whose it is, whether it is sound, how it is opened.
 
 `application_id` marks a file as ours; anything else in its place is refused and left alone. The schema
-version, the reader version or damage make it be built anew. One process at a time writes: it holds a lock
-on `index.db.lock`, whose JSON names it.
+version, the reader version or damage make it be built anew.
+
+Nothing but SQLite opens a database file, not even to look at its header: SQLite's locks belong to the process, and
+closing any other descriptor of the file drops all of them, after which a writer elsewhere deletes the log under a
+reader, who goes on with old rows (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 """
 
-import errno
-import fcntl
-import json
 import os
 import sqlite3
 import stat
-import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-from indexer.errors import IndexFileError, LockedError
-from indexer.records import utc, utc_now
+from indexer.errors import IndexFileError
+from indexer.index import lock
 
 APPLICATION_ID = 0x69647872
 SCHEMA = 4
@@ -30,11 +29,11 @@ SCHEMA = 4
 LONGEST_LOG = 64 << 20
 """Bytes that the write-ahead log keeps on disk once nobody needs what is in it, however long it was before."""
 
-_PATIENCE = 10.0  # seconds to wait for others who write or lock the file
-_GLANCE = 0.1  # seconds in which `writer`, who looks whether the lock is held, is gone again
+LONGEST_VALUE = 64 << 20
+"""Bytes of a text or blob at most, so that no query makes one that fills the memory."""
 
-_SIGNED = b'{"command": "'  # how a lock file of ours begins
-_MAGIC = b"SQLite format 3\0"
+_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
+_PATIENCE = 10.0  # seconds to wait for others who write or lock the file
 _COPILOT_TABLES = {"experiments", "variants", "pier_jobs"}
 
 
@@ -93,42 +92,111 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
         database.execute("PRAGMA cache_size = -65536")
     else:
         database.execute("PRAGMA query_only = 1")
+        database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     return database
 
 
 def require_ours(path: Path) -> None:
     """Raises IndexFileError if there is something at `path` that is no index of ours."""
+    if not _is_regular(path):
+        return
+    try:
+        database = connect(path)
+        try:
+            _require_ours(path, database)
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise unreadable(path, error) from None
+
+
+def connect_ours(path: Path) -> sqlite3.Connection:
+    """A read-only connection to the index at `path`. Raises IndexFileError if there is none of ours."""
+    if not _is_regular(path):
+        raise IndexFileError(f"there is no index at {path}; make one: indexer sync")
+    database = connect(path)
+    try:
+        _require_ours(path, database)
+    except sqlite3.Error as error:
+        database.close()
+        raise unreadable(path, error) from None
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def unreadable(path: Path, error: sqlite3.Error) -> IndexFileError:
+    """What to say of an index that SQLite cannot read."""
+    if is_damage(error):
+        return IndexFileError(f"{path} is damaged; `indexer sync` makes a new one")
+    locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+    return IndexFileError(f"{path} cannot be read: {error}" + (" by another program" if locked else ""))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file is at a path (device and inode); None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is an index of ours, whatever its version."""
+    try:
+        if not _is_regular(path):
+            return False
+        database = connect(path)
+        try:
+            return bool(database.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID)
+        finally:
+            database.close()
+    except (sqlite3.Error, IndexFileError):
+        return False
+
+
+def _is_regular(path: Path) -> bool:
+    """Whether there is a file with content. Raises IndexFileError for what is no file."""
     try:
         status = path.stat()
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
         raise IndexFileError(f"{path} cannot be read: {error.strerror}") from None
     if stat.S_ISDIR(status.st_mode):
         raise IndexFileError(f"{path} is a folder; name a file with --db or `db` in indexer.toml")
     if not stat.S_ISREG(status.st_mode):
         raise IndexFileError(f"{path} is no regular file and was left alone; name another with --db")
-    if status.st_size == 0:
-        return
+    return status.st_size > 0
+
+
+def _require_ours(path: Path, database: sqlite3.Connection) -> None:
     try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise IndexFileError(f"{path} cannot be read: {error.strerror}") from None
-    if header[:16] != _MAGIC or len(header) < 100:
-        if _holder(path).get("inode") == status.st_ino:
-            return  # the very file that was our index, damaged since
-        raise IndexFileError(f"{path} is no index and was left alone; name another file with --db or `db`")
-    if int.from_bytes(header[68:72]) == APPLICATION_ID:
-        return
-    tables = _tables(path)
+        application = database.execute("PRAGMA application_id").fetchone()[0]
+        if application == APPLICATION_ID:
+            return
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        if _header_is_ours(path):
+            return  # damaged
+        raise IndexFileError(f"{path} is no index and was left alone; name another with --db or `db`") from None
     if tables >= _COPILOT_TABLES or {"experiments", "variants"} <= tables:
         raise IndexFileError(
             f"{path} is copilot-experiments' own index and was left alone; "
             "move it away, or name another file with --db or `db` in indexer.toml"
         )
-    if tables or int.from_bytes(header[68:72]):
+    if tables or application:
         raise IndexFileError(f"{path} is another program's database and was left alone; name another file with --db")
+
+
+def _header_is_ours(path: Path) -> bool:
+    """Whether a file that SQLite cannot read begins as an index does; another process looks, see above."""
+    head = subprocess.run(["head", "-c", "100", "--", str(path)], capture_output=True, check=False).stdout
+    return head[:16] == _MAGIC and int.from_bytes(head[68:72]) == APPLICATION_ID
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,8 +236,6 @@ def create(path: Path) -> None:
     """An empty database marked as ours, in WAL mode, instead of whatever is at `path`. Only under the lock."""
     try:
         remove(path)
-        with open(path, "xb"):
-            _sign(path, _holder(path))
         database = connect(path, write=True)
         database.execute("PRAGMA journal_mode = MEMORY")  # a journal left on disk keeps readers out
         database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -199,135 +265,17 @@ def remove(path: Path) -> None:
     try:
         for suffix in ("-journal", "-wal", "-shm", ""):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
-        _sign(path, _holder(path))
     except OSError as error:
         raise IndexFileError(f"{path} cannot be removed: {error.strerror}") from error
 
 
-def lock_path(path: Path) -> Path:
-    return Path(f"{path}.lock")
-
-
 @contextmanager
-def locked(path: Path, command: str) -> Iterator[None]:
+def locked(path: Path, command: str) -> Iterator[lock.Held]:
     """Hold the right to write the index. Raises LockedError at once if another process has it."""
     require_ours(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        handle = os.open(lock_path(path), flags, 0o644)
-    except OSError as error:
-        raise IndexFileError(f"{lock_path(path)} cannot be written: {error.strerror}") from None
-    try:
-        _lock(path, handle)
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise IndexFileError(f"{lock_path(path)} is no regular file; name another index with --db")
+    with lock.held(path, command) as held:
         require_ours(path)  # another writer may have ended since
-        if not _is_ours(path):
-            raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
-        me = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": utc_now()}
-        holder = me | {"looked": looked(path)}
-        try:
-            _sign(path, holder)
-        except OSError as error:
-            raise IndexFileError(f"{lock_path(path)} cannot be written: {error.strerror}") from None
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock(path: Path, handle: int) -> None:
-    end = time.monotonic() + _GLANCE
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise IndexFileError(f"{lock_path(path)} cannot be locked: {error.strerror}") from None
-            if time.monotonic() > end:
-                raise LockedError(f"{path} is being written by {_named(_holder(path))}") from None
-        time.sleep(_GLANCE / 20)
-
-
-def note(path: Path, facts: dict[str, Any]) -> None:
-    """Write down what the holder of the lock did, for `status`. Only under the lock."""
-    _sign(path, _holder(path) | facts)
-
-
-def writer(path: Path) -> dict[str, Any] | None:
-    """Who holds the lock, and what it noted; None if nobody does."""
-    try:
-        handle = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return _holder(path)
-    finally:
-        os.close(handle)
-    return None
-
-
-def looked(path: Path) -> dict[str, str]:
-    """When each source was last compared with the index, by name; of a remote, what had been fetched till then."""
-    times = _holder(path).get("looked")
-    known = times.items() if isinstance(times, dict) else ()
-    return {name: time for name, time in known if isinstance(time, str) and utc(time) == time}
-
-
-def note_looked(path: Path, times: Mapping[str, str], kept: Collection[str] = ()) -> None:
-    """Write down when sources were compared with the index, and forget others but those `kept`. Only under the lock."""
-    before = {name: time for name, time in looked(path).items() if name in kept}
-    with suppress(OSError):  # no row depends on it, and the disk may be full
-        note(path, {"looked": {**before, **times}})
-
-
-def _sign(path: Path, holder: dict[str, Any]) -> None:
-    """Write down who holds the lock, and which file is the index: no other one may ever be overwritten."""
-    if "pid" not in holder:
-        return
-    inode = path.stat().st_ino if path.exists() else None
-    handle = os.open(lock_path(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:  # at once and never shorter, so that who reads meanwhile finds the old or the new
-        os.pwrite(handle, json.dumps(holder | {"inode": inode}).encode().ljust(os.fstat(handle).st_size), 0)
-    finally:
-        os.close(handle)
-
-
-def _holder(path: Path) -> dict[str, Any]:
-    try:
-        holder = json.loads(lock_path(path).read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return holder if isinstance(holder, dict) else {}
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether a lock file is one of ours, even if it was written only in part, or is empty."""
-    holder = _holder(path)
-    with lock_path(path).open("rb") as lock:
-        beginning = lock.read(len(_SIGNED))
-    return "pid" in holder or (not holder and _SIGNED.startswith(beginning))
-
-
-def _named(holder: dict[str, Any]) -> str:
-    if "pid" not in holder:
-        return "another process"
-    host, since = holder.get("host"), holder.get("since")
-    return f"`indexer {holder.get('command')}` (process {holder['pid']} on {host} since {since})"
-
-
-def _tables(path: Path) -> set[str]:
-    try:
-        database = connect(path)
-        try:
-            return {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-        finally:
-            database.close()
-    except (sqlite3.Error, IndexFileError):
-        return {"(unreadable)"}
+        yield held
 
 
 def _schema(database: sqlite3.Connection) -> frozenset[tuple[str, str | None]]:

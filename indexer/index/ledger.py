@@ -11,7 +11,7 @@ from indexer.index import commits, rows
 from indexer.index.added import take_in
 from indexer.index.earlier import EarlierRows
 from indexer.index.places import Place
-from indexer.index.problems import Lasting, Problems
+from indexer.index.problems import OF_ROWS, Lasting, Problems
 from indexer.index.runs import Runs
 from indexer.index.totals import status
 from indexer.index.transaction import Transaction
@@ -139,7 +139,7 @@ class Ledger:
     def _tell_of_files(self, found: Found, run: Run) -> None:
         lasts: Lasting = 3 if run.partial else 2
         told: list[tuple[Mapping[str, str], str, Lasting]] = [
-            (run.torn, MALFORMED, lasts), (run.optional, MALFORMED, 1), (run.doubts, DOUBTFUL, 1)
+            (run.torn, MALFORMED, lasts), (run.optional, MALFORMED, 1), (run.doubts, DOUBTFUL, OF_ROWS)
         ]  # fmt: skip
         for files, kind, lasting in told:
             for path, message in files.items():
@@ -161,13 +161,15 @@ class Ledger:
         """Take over what another ref with the same folder at the same path was read as, if there is one."""
         if not self._several_refs:
             return False
-        columns = [column for column in _PLACE if column not in ("ref", "sha")]
+        columns = ["ref", *(column for column in _PLACE if column not in ("ref", "sha"))]
         twin = self._database.execute(
             f"SELECT {', '.join(columns)} FROM places WHERE source = ? AND path = ? AND fingerprint = ? AND ref <> ?",
             (self._source, found.path, found.fingerprint, found.ref),
         ).fetchone()
         if twin is None:
             return False
+        assert found.ref is not None
+        self.problems.doubt_alike(found.ref, twin[0], found.path)
         self.problems.close(found.ref, found.path)
         values = dict(zip(columns, twin, strict=True)) | {
             "ref": found.ref,
@@ -191,11 +193,14 @@ class Ledger:
         self.problems.tell(found.ref, path, error.kind, error.message, run_key=key, lasting=lasts)
         for other, message in error.others.items():
             self.problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
-        self.problems.close(found.ref, found.path)
+        if self.problems.close(found.ref, found.path) and found.ref and old:
+            self._transaction.run("UPDATE places SET fingerprint = '' WHERE id = ?", (old.pk,))  # to be doubted again
+            self._memo = None
         self._keep(found.ref, found.path)
 
     def same(self, ref: str | None, path: str) -> None:
         """A run folder equals what is indexed."""
+        self.problems.keep_doubts(ref, path)
         self.problems.close(ref, path)
         self._keep(ref, path)
 

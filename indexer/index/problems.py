@@ -11,8 +11,10 @@ from indexer.changes import is_within
 from indexer.index.transaction import Transaction
 from indexer.records import utc_now
 
-Lasting = Literal[0, 1, 2, 3]
+Lasting = Literal[0, 1, 2, 3, 4]
 """As in `problems.lasting`."""
+OF_ROWS: Lasting = 4
+"""A doubt about what was read, which holds as long as it is not read again."""
 
 
 class Problems:
@@ -49,11 +51,42 @@ class Problems:
         if lasting:
             self._lasting[pk] = (ref, path, lasting)
 
-    def close(self, ref: str | None, path: str) -> None:
-        """The run folder at a path was read, or is gone: what was not told of it in this pass is mended."""
-        for pk, (of, where, _) in list(self._lasting.items()):
-            if pk not in self._told and of == ref and is_within(where, path):
-                self._remove(pk)
+    def close(self, ref: str | None, path: str) -> bool:
+        """The run folder at a path was read, or is gone: what was not told of it in this pass is mended.
+
+        Returns whether any doubt about rows is among what went.
+        """
+        gone = [
+            (pk, where, lasting)
+            for pk, (of, where, lasting) in self._lasting.items()
+            if pk not in self._told and of == ref and is_within(where, path)
+        ]
+        doubted = [
+            pk for pk, where, lasting in gone if lasting == OF_ROWS and not self._is_of_run_inside(ref, path, where)
+        ]
+        for pk in [*(pk for pk, _, lasting in gone if lasting != OF_ROWS), *doubted]:
+            self._remove(pk)
+        return bool(doubted)
+
+    def keep_doubts(self, ref: str | None, path: str) -> None:
+        """The rows of the run at a path stay as they are, and so does what is doubted of them."""
+        for pk, (of, where, lasting) in self._lasting.items():
+            if of == ref and lasting == OF_ROWS and is_within(where, path):
+                self._told.add(pk)
+
+    def _is_of_run_inside(self, ref: str | None, path: str, where: str) -> bool:
+        """Whether a file below the run at a path belongs to a run of its own there."""
+        inside = "SELECT path FROM places WHERE source = ? AND ref IS ? AND path > ? AND path < ?"
+        places = self._database.execute(inside, (self._source, ref, f"{path}/", f"{path}0"))
+        return any(is_within(where, run) for (run,) in places)
+
+    def doubt_alike(self, ref: str, twin: str, path: str) -> None:
+        """What is doubted of the rows of a run in one ref is doubted in another that has the same."""
+        for pk, (of, where, lasting) in list(self._lasting.items()):
+            if of == twin and lasting == OF_ROWS and is_within(where, path):
+                columns = "kind, message, run_key"
+                told = self._database.execute(f"SELECT {columns} FROM problems WHERE id = ?", (pk,)).fetchone()
+                self.tell(ref, where, told[0], told[1], run_key=told[2], lasting=OF_ROWS)
 
     def swept(self, ref: str | None) -> None:
         """Every run folder of a ref was visited."""

@@ -6,18 +6,20 @@ replaced, which only happens after damage, the next call opens the new one.
 
 import json
 import sqlite3
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
-from indexer.index import file
+from indexer.index import file, lock
 from indexer.index.pages import Filters, matching, page_of_ids, require_limit
 from indexer.index.rows import RUN, TARGET, TRIAL
 from indexer.index.select import Row, dicts
+from indexer.records import TrialStatus
 
 if TYPE_CHECKING:
     from indexer.index.boards import Part
@@ -67,13 +69,24 @@ class Changes:
     next: str
 
 
+class _Opened(NamedTuple):
+    """A connection, and the file and the log that it has open."""
+
+    database: sqlite3.Connection
+    file: tuple[int, int]
+    log: tuple[int, int] | None
+
+
 class Index:
-    """An open index. Rows are dicts by column name; `tags` is a list of text."""
+    """An open index. Rows are dicts by column name; `tags` is a list of text.
+
+    Threads may share it: each has a connection of its own.
+    """
 
     def __init__(self, path: Path):
         self.path = path
-        self._identity: tuple[int, int] | None = None
-        self._database: sqlite3.Connection | None = None
+        self._mine = threading.local()
+        self._closed = False
         with self._reading():
             pass
 
@@ -86,10 +99,15 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Close the file."""
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        """Close the file; other threads that use it get an IndexFileError from then on."""
+        self._closed = True
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        opened: _Opened | None = getattr(self._mine, "opened", None)
+        if opened is not None:
+            self._mine.opened = None
+            opened.database.close()
 
     def runs(self, *, limit: int = 50, cursor: str | None = None, sort: str = "-timestamp", **filters: Any) -> Page:
         """A page of runs. Filters are those of `Filters`. Raises QueryError for wrong values."""
@@ -133,8 +151,10 @@ class Index:
             return run
 
     def trials(self, key: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
-        """A page of a run's trials with their `scores`. `cursor` is the name of the last one seen."""
+        """A page of a run's trials with `scores`; `cursor` is the name of the last one seen. Raises QueryError."""
         require_limit(limit)
+        if status is not None and status not in get_args(TrialStatus):
+            raise QueryError(f"status: {status!r} is none of {', '.join(get_args(TrialStatus))}")
         with self._reading() as database:
             pk = _pk_of(database, key)
             condition = "" if status is None else "AND status = ? "
@@ -211,7 +231,7 @@ class Index:
         """The sources with their tips, counts and errors; `looked_at` is up to when the index is known to equal one."""
         columns = "name, kind, place, tip, runs, changed_at, failing_since, error, note"
         with self._reading() as database:
-            looked = file.looked(self.path)
+            looked = lock.looked(self.path)
             sources = dicts(database, f"SELECT {columns} FROM sources ORDER BY id")
             return [source | {"looked_at": looked.get(source["name"])} for source in sources]
 
@@ -222,9 +242,14 @@ class Index:
             return dicts(database, f"SELECT {columns} FROM problems ORDER BY source, path, kind")
 
     def select(self, query: str, *parameters: Any, **named: Any) -> list[Row]:
-        """The rows of a query of your own, read-only; its parameters are `?` or `:name`."""
+        """The rows of a query of your own, read-only; its parameters are `?` or `:name`. Raises QueryError."""
         with self._reading() as database:
-            return dicts(database, query, *parameters, **named)
+            try:
+                return dicts(database, query, *parameters, **named)
+            except sqlite3.Error as error:
+                if file.is_damage(error):
+                    raise
+                raise QueryError(f"sql: {error}") from None
 
     def meta(self) -> Row:
         """Generation, versions and newest revision."""
@@ -240,8 +265,9 @@ class Index:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """One read transaction on the file that is there now."""
-        if self._database is not None and self._database.in_transaction:
-            yield self._database
+        opened: _Opened | None = getattr(self._mine, "opened", None)
+        if opened is not None and opened.database.in_transaction:
+            yield opened.database
             return
         database = self._current()
         try:
@@ -254,25 +280,29 @@ class Index:
             finally:
                 database.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
-            self.close()
-            if file.is_damage(error):
-                raise IndexFileError(f"{self.path} is damaged; `indexer sync` makes a new one") from None
-            locked = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-            advice = " by another program" if locked else "; `indexer sync` may mend it"
-            raise IndexFileError(f"{self.path} cannot be read: {error}{advice}") from None
+            self._disconnect()
+            raise file.unreadable(self.path, error) from None
 
     def _current(self) -> sqlite3.Connection:
-        try:
-            status = self.path.stat()
-        except OSError:
-            self.close()
-            raise IndexFileError(f"there is no index at {self.path}; make one: indexer sync") from None
-        identity = (status.st_dev, status.st_ino)
-        if self._database is None or identity != self._identity:
-            self.close()
-            file.require_ours(self.path)
-            self._database, self._identity = file.connect(self.path), identity
-        return self._database
+        """This thread's connection, opened anew when the file or its log was replaced."""
+        if self._closed:
+            raise IndexFileError(f"{self.path} was closed by this program; open it again")
+        opened: _Opened | None = getattr(self._mine, "opened", None)
+        if opened is not None and (opened.file, opened.log) == self._files(opened.log is not None):
+            return opened.database
+        self._disconnect()
+        database = file.connect_ours(self.path)
+        database.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the log
+        on_disk, log = self._files(True)
+        if on_disk is None:
+            database.close()
+            raise IndexFileError(f"there is no index at {self.path}; make one: indexer sync")
+        self._mine.opened = _Opened(database, on_disk, log)
+        return database
+
+    def _files(self, with_log: bool) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+        """Which file and which log are there now."""
+        return file.identity(self.path), file.identity(Path(f"{self.path}-wal")) if with_log else None
 
 
 def open_index(path: str | Path) -> Index:

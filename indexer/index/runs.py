@@ -136,10 +136,11 @@ class Runs:
         """Something that is told of these runs beside their own rows differs; by key, format and run id, or run id."""
         if self._transaction.fresh:
             return
-        for name in sorted(names):
+        named = "SELECT id FROM runs WHERE key = ?1 OR run_id = ?1 OR format = ?2 AND run_id = ?3"
+        found = (self._database.execute(named, (name, *name.partition(":")[::2])) for name in names)
+        for pk in sorted({pk for rows_ in found for (pk,) in rows_.fetchall()}):
             self.last_rev += 1
-            update = "UPDATE runs SET rev = ?1 WHERE key = ?2 OR run_id = ?2 OR format = ?3 AND run_id = ?4"
-            self._transaction.run(update, (self.last_rev, name, *name.partition(":")[::2]))
+            self._transaction.run("UPDATE runs SET rev = ? WHERE id = ?", (self.last_rev, pk))
 
     def settle(self, key: str, *, stale: bool) -> None:
         """Bring a run in line with its places. `stale`: its row may be of what a place had before."""

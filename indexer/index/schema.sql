@@ -212,7 +212,7 @@ CREATE TABLE problems (
   ref        TEXT,
   lasting    INTEGER NOT NULL          -- 0: told anew by each pass; 1: until its run folder is read again;
                                        --   2: likewise, and rows are as they were before, or missing;
-                                       --   3: likewise, and rows are missing
+                                       --   3: likewise, and rows are missing; 4: as long as the rows read stay
 );
 
 CREATE TABLE deletions (

@@ -22,7 +22,6 @@ from indexer.web.api import (
     required,
     run_by_key,
     tagged,
-    trial_status,
 )
 from indexer.web.dashboards import dashboards
 from indexer.web.reading import PROJECTS, permitted, readers
@@ -78,7 +77,6 @@ def _run(index: Index, request: Request, datasette: Datasette) -> Row:
     values = arguments(request, ("key", "cursor", "status"))
     (key,) = required(values, "key")
     run = run_by_key(index, key)
-    trial_status(values)
     shown = [trial for status in ("errored", "failed") for trial in index.trials(key, status=status).trials]
     page = index.trials(key, limit=TRIALS, **values)
     more = page.next_cursor and f"/run?{urlencode({'key': key} | values | {'cursor': page.next_cursor})}"

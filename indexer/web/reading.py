@@ -1,11 +1,10 @@
 """Which database of a Datasette is an index, and asking it from many requests at once."""
 
 import asyncio
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from datasette.app import Datasette
@@ -14,7 +13,7 @@ from datasette.utils.asgi import Request
 
 from indexer import Index, open_index
 from indexer.errors import IndexFileError
-from indexer.index.file import APPLICATION_ID
+from indexer.index import file
 from indexer.project import Project
 
 THREADS = 4
@@ -24,27 +23,28 @@ Answer = TypeVar("Answer")
 _PATHS: "WeakKeyDictionary[Datasette, tuple[str, Path]]" = WeakKeyDictionary()
 PROJECTS: "WeakKeyDictionary[Datasette, Project]" = WeakKeyDictionary()
 """The settings around the index, which tell where files of runs are, for each Datasette that may show files."""
+_OTHERS: "WeakKeyDictionary[Datasette, dict[str, Any]]" = WeakKeyDictionary()
+"""Databases that are no index, as they were when that was seen."""
 _READERS: "WeakKeyDictionary[Datasette, Readers]" = WeakKeyDictionary()
 
 
 class Readers:
-    """An open index for each thread that answers."""
+    """Threads that answer questions to one index."""
 
     def __init__(self, path: Path):
         self._path = path
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="indexer")
-        self._opened = threading.local()
+        self._index: Index | None = None
 
     async def ask(self, question: Callable[[Index], Answer]) -> Answer:
         """Answer in one of the threads. Raises what the question raises, and IndexFileError."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, question)
 
     def _answer(self, question: Callable[[Index], Answer]) -> Answer:
-        if not hasattr(self._opened, "index"):
-            self._opened.index = open_index(self._path)
-        index: Index = self._opened.index
-        with index.snapshot():
-            return question(index)
+        if self._index is None:
+            self._index = open_index(self._path)
+        with self._index.snapshot():
+            return question(self._index)
 
 
 def readers(datasette: Datasette) -> Readers:
@@ -65,34 +65,32 @@ async def permitted(datasette: Datasette, request: Request) -> None:
 def index_database(datasette: Datasette) -> str | None:
     """The name of the first database that is an index of runs."""
     if datasette not in _PATHS:
+        seen = _OTHERS.setdefault(datasette, {})
         for name, database in datasette.databases.items():
-            if database.path and _is_index(Path(database.path)):
-                _PATHS[datasette] = name, Path(database.path)
+            path = Path(database.path) if database.path else None
+            file_now = file.identity(path) if path else None
+            if path is None or file_now is None or seen.get(name) == file_now:
+                continue
+            if file.is_ours(path):
+                _PATHS[datasette] = name, path
                 break
+            seen[name] = file_now
     return _PATHS[datasette][0] if datasette in _PATHS else None
-
-
-def _is_index(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return int.from_bytes(file.read(100)[68:72]) == APPLICATION_ID
-    except OSError:
-        return False
 
 
 def reopening(datasette: Datasette) -> Callable[[Any], Any]:
     """Wraps an ASGI application so that Datasette opens the index anew once its file was replaced."""
-    identity: tuple[int, int] | None = None
+    before: _Files | None = None
 
     def wrap(app: Any) -> Any:
         async def opened(scope: Any, receive: Any, send: Any) -> None:
-            nonlocal identity
+            nonlocal before
             name = index_database(datasette)
-            if name is not None:
-                now = _identity(_PATHS[datasette][1])
-                if identity is not None and now is not None and now != identity:
+            now = _files(datasette, name) if name is not None else None
+            if name is not None and now is not None:
+                if before is not None and before.replaced_by(now):
                     _reopen(datasette, name)
-                identity = now or identity
+                before = now
             await app(scope, receive, send)
 
         return opened
@@ -100,12 +98,23 @@ def reopening(datasette: Datasette) -> Callable[[Any], Any]:
     return wrap
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+class _Files(NamedTuple):
+    """Which file is there, and which log, if any."""
+
+    file: tuple[int, int]
+    log: tuple[int, int] | None
+
+    def replaced_by(self, now: "_Files") -> bool:
+        """Whether who has these open reads what nobody writes any more."""
+        return self.file != now.file or (self.log is not None and now.log is not None and self.log != now.log)
+
+
+def _files(datasette: Datasette, name: str) -> _Files | None:
+    """What Datasette has open of the index; a log comes and goes while nobody reads."""
+    path = _PATHS[datasette][1]
+    there = file.identity(path)
+    reads = bool(datasette.databases[name]._all_file_connections)
+    return None if there is None else _Files(there, file.identity(Path(f"{path}-wal")) if reads else None)
 
 
 def _reopen(datasette: Datasette, name: str) -> None:

@@ -309,7 +309,9 @@ class Machine(RuleBasedStateMachine):
         if how == "deleted":
             self.db.unlink()
         elif how == "damaged":
-            self.db.write_bytes(b"\xff" * size)
+            with self.db.open("r+b") as damaged:
+                damaged.seek(100)
+                damaged.write(b"\xff" * (size - 100))  # its header is what tells whose it is
         else:
             os.truncate(self.db, 0 if how == "emptied" else size // 2)
 

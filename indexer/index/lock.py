@@ -1,0 +1,200 @@
+"""Who writes an index: one process at a time.
+
+The writer holds a lock on `index.db.lock` beside the index, whose JSON names it and tells what changes with the clock.
+Whoever deletes the index may delete that file too, so it holds a second lock in a folder of its user, where nobody
+cleans up while it runs: a second writer of the same user never gets in. What was deleted is made again by `keep`.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import IndexFileError, LockedError
+from indexer.records import utc, utc_now
+
+_SIGNED = b'{"command": "'  # how a lock file of ours begins
+_GLANCE = 0.1  # seconds in which `writer`, who looks whether the lock is held, is gone again
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+def lock_path(path: Path) -> Path:
+    """The lock file of the index at `path`."""
+    return Path(f"{path}.lock")
+
+
+class Held:
+    """The right to write the index at `path`, as long as this process lives or until it is released."""
+
+    def __init__(self, path: Path, command: str):
+        self._path = path
+        self._me = {"command": command, "pid": os.getpid(), "host": os.uname().nodename, "since": utc_now()}
+        self._guard = _locked_guard(path)
+        try:
+            self._handle = self._locked_file()
+        except BaseException:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Let others write."""
+        for handle in (getattr(self, "_handle", None), self._guard):
+            if handle is not None:
+                os.close(handle)
+
+    def keep(self) -> None:
+        """Make the lock file again if somebody deleted it. Raises LockedError if another writer was faster."""
+        try:
+            current = lock_path(self._path).stat()
+        except OSError:
+            pass
+        else:
+            held = os.fstat(self._handle)
+            if (current.st_dev, current.st_ino) == (held.st_dev, held.st_ino):
+                return
+        new = self._locked_file()
+        os.close(self._handle)
+        self._handle = new
+
+    def _locked_file(self) -> int:
+        """The lock file, locked, with this process in it."""
+        path = lock_path(self._path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(path, _FLAGS, 0o644)
+        except OSError as error:
+            raise IndexFileError(f"{path} cannot be written: {error.strerror}") from None
+        try:
+            _lock(self._path, handle)
+            _require_own(self._path, handle)
+            try:
+                sign(self._path, self._me | {"looked": looked(self._path)})
+            except OSError as error:
+                raise IndexFileError(f"{path} cannot be written: {error.strerror}") from None
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+
+
+@contextmanager
+def held(path: Path, command: str) -> Iterator[Held]:
+    """Hold the right to write the index. Raises LockedError at once if another process has it."""
+    mine = Held(path, command)
+    try:
+        yield mine
+    finally:
+        mine.release()
+
+
+def _locked_guard(path: Path) -> int | None:
+    """The second lock; None where this user has no folder for it. Raises LockedError."""
+    name = f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.lock"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "indexer"
+    for folder in (cache, Path(tempfile.gettempdir()) / f"indexer-{os.getuid()}"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder.stat().st_uid != os.getuid():
+                continue
+            handle = os.open(folder / name, _FLAGS, 0o600)
+        except OSError:
+            continue
+        try:
+            _lock(path, handle)
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+    return None
+
+
+def _lock(path: Path, handle: int) -> None:
+    end = time.monotonic() + _GLANCE
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise IndexFileError(f"{lock_path(path)} cannot be locked: {error.strerror}") from None
+            if time.monotonic() > end:
+                raise LockedError(f"{path} is being written by {_named(holder(path))}") from None
+        time.sleep(_GLANCE / 20)
+
+
+def note(path: Path, facts: dict[str, Any]) -> None:
+    """Write down what the holder of the lock did, for `status`. Only under the lock."""
+    sign(path, holder(path) | facts)
+
+
+def writer(path: Path) -> dict[str, Any] | None:
+    """Who holds the lock, and what it noted; None if nobody does."""
+    try:
+        handle = os.open(lock_path(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return holder(path)
+    finally:
+        os.close(handle)
+    return None
+
+
+def looked(path: Path) -> dict[str, str]:
+    """When each source was last compared with the index, by name; of a remote, what had been fetched till then."""
+    times = holder(path).get("looked")
+    known = times.items() if isinstance(times, dict) else ()
+    return {name: time for name, time in known if isinstance(time, str) and utc(time) == time}
+
+
+def note_looked(path: Path, times: Mapping[str, str], kept: Collection[str] = ()) -> None:
+    """Write down when sources were compared with the index, and forget others but those `kept`. Only under the lock."""
+    before = {name: time for name, time in looked(path).items() if name in kept}
+    with suppress(OSError):  # no row depends on it, and the disk may be full
+        note(path, {"looked": {**before, **times}})
+
+
+def sign(path: Path, who: dict[str, Any]) -> None:
+    """Write down who holds the lock. Raises OSError."""
+    if "pid" not in who:
+        return
+    handle = os.open(lock_path(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:  # at once and never shorter, so that who reads meanwhile finds the old or the new
+        os.pwrite(handle, json.dumps(who).encode().ljust(os.fstat(handle).st_size), 0)
+    finally:
+        os.close(handle)
+
+
+def holder(path: Path) -> dict[str, Any]:
+    """What the lock file says, whether or not somebody holds it now; empty if it says nothing."""
+    try:
+        told = json.loads(lock_path(path).read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _require_own(path: Path, handle: int) -> None:
+    """Raises IndexFileError unless a lock file is one of ours, even if it was written only in part, or is empty."""
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        raise IndexFileError(f"{lock_path(path)} is no regular file; name another index with --db")
+    told, beginning = holder(path), os.pread(handle, len(_SIGNED), 0)
+    if "pid" not in told and (told or not _SIGNED.startswith(beginning)):
+        raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
+
+
+def _named(told: dict[str, Any]) -> str:
+    if "pid" not in told:
+        return "another process"
+    host, since = told.get("host"), told.get("since")
+    return f"`indexer {told.get('command')}` (process {told['pid']} on {host} since {since})"
