@@ -28,8 +28,8 @@ ROWS = (".internal/index.jsonl", "run_manifest.jsonl", "index.jsonl")
 ANCHORS = frozenset({"benchmark.json", "summary.json", "index.jsonl", "run_manifest.jsonl"})
 TAGS = "tags.json"
 
-_STUB = frozenset({"summary.json", TAGS, "timing.json", "console.log"})
-_RESERVED = frozenset({"runs", "metadata"})
+_STUB = frozenset({*AGGREGATES, TAGS, "timing.json", "console.log"})
+_RESERVED = frozenset({"runs", "metadata", "results", "jobs"})
 _MIB = 2**20
 _ROWS_LIMIT, _TAGS_LIMIT = 64 * _MIB, _MIB
 _TIME_NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)-(\d{3})Z")
@@ -38,12 +38,12 @@ inner_runs = alone
 
 
 def recognises(folder: Folder) -> bool:
-    """A folder with rows or a benchmark; a lone `summary.json` only where nothing else is, since tests have one too."""
+    """A folder with rows; one with an aggregate alone if it is called as runs are, or if nothing else is in it."""
     folders = folder.folders()
     if _name(folder.path) in _RESERVED or any(map(_time_of, folders)):
         return False  # a stray file among runs
     found = ANCHORS.intersection(folder.files())
-    if found == {"summary.json"} and not is_unique(_name(folder.path)) and not _is_stub(folder):
+    if found.issubset(AGGREGATES) and not is_unique(_name(folder.path)) and not _is_stub(folder):
         found = frozenset()
     return bool(found) or (".internal" in folders and _rows_file(folder) is not None)
 

@@ -29,7 +29,7 @@ from indexer.formats.agentv_documents import (
 )
 from indexer.formats.documents import read_or_note
 from indexer.formats.masking import error_line, error_type
-from indexer.protocols import Folder, Options
+from indexer.protocols import Folder, Options, Unreadable
 from indexer.records import Score, Trial, TrialStatus
 
 METRICS = "metrics.json"
@@ -51,17 +51,24 @@ _UNAVAILABLE = "unavailable"
 
 def metrics_files(folder: Folder, depth: int = _DEEPEST) -> Iterator[str]:
     """The `metrics.json` of the tests that were executed several times, as paths inside the folder."""
-    names = sorted(folder.folders())
-    executions = [name for name in names if _EXECUTION_NAME.fullmatch(name)]
-    if len(executions) > 1:
-        paths = (f"{name}/{METRICS}" for name in executions)
-        yield from (path for path in paths if folder.size(path) is not None)
-    if executions or not depth:
-        return
-    for name in names:
-        below = folder.find(name) if name not in _NO_TESTS and not name.startswith(".") else None
-        if below is not None:
-            yield from (f"{name}/{path}" for path in metrics_files(below, depth - 1))
+    try:
+        names = sorted(folder.folders())
+        executions = [name for name in names if _EXECUTION_NAME.fullmatch(name)]
+        several = any(not name.endswith("-1") for name in executions)
+        paths = [f"{name}/{METRICS}" for name in executions] if several else []
+        found = [path for path in paths if folder.size(path) is not None]
+        inside = names if not executions and depth else []
+        below = [(name, each) for name in inside if _may_hold_tests(name, depth) and (each := folder.find(name))]
+    except Unreadable:
+        return  # a folder that may not be opened costs what is in it
+    yield from found
+    for name, each in below:
+        yield from (f"{name}/{path}" for path in metrics_files(each, depth - 1))
+
+
+def _may_hold_tests(name: str, depth: int) -> bool:
+    """Whether a folder may be a suite or a test: beside those of tests there are none of these names."""
+    return not name.startswith(".") and (depth == _DEEPEST or name not in _NO_TESTS)
 
 
 class Executions:
@@ -76,6 +83,7 @@ class Executions:
                 self._cases.setdefault((case.suite, case.test_id, case.target), []).append(case)
         self._rows_of_test = Counter((row.suite, row.test_id, row.target, _eval_path(row)) for row in rows)
         self._run_sources: tuple[bool, bool] | None = None
+        self._listed: frozenset[str] | None = None
         self.torn: dict[str, str] = {}
 
     def trials(self) -> list[Trial]:
@@ -91,23 +99,25 @@ class Executions:
         return trials
 
     def _of_row(self, row: Row) -> Iterator[Trial]:
-        listed = [sample for sample in row.samples or row.attempts or row.trials or [] if sample]
+        listed = row.samples or row.attempts or row.trials or []
         if len(listed) < 2:
-            sample = listed[0] if listed else Sample()
-            execution: Execution = sample if listed else row
+            sample = (listed[0] if listed else None) or Sample()
+            execution: Execution = sample if listed and listed[0] else row
             attempt = _attempt(sample, 0)
-            figures = _merged(_figures(execution), _told(self._case(row), attempt), _figures(row) if listed else {})
+            figures = _merged(_figures(execution), _told(self._case(row), attempt), _figures(row))
             self._forget_unknown(figures, None)
             times = (execution.start_time or row.start_time, execution.end_time or row.end_time or row.timestamp)
             yield self._trial(row, execution, attempt, figures, times)
             return
         case = self._case(row)
-        for at, sample in enumerate(listed):
-            attempt = _attempt(sample, at)
-            metrics = self._metrics(row, sample, attempt)
-            figures = _merged(_figures(sample), _told(case, attempt), _measured(metrics) if metrics else {})
+        for at, each in enumerate(listed):
+            if each is None:
+                continue  # no object: nothing is told of it
+            attempt = _attempt(each, at)
+            metrics = self._metrics(row, each, attempt)
+            figures = _merged(_figures(each), _told(case, attempt), _measured(metrics) if metrics else {})
             self._forget_unknown(figures, metrics)
-            yield self._trial(row, sample, attempt, figures, (sample.start_time, sample.end_time or row.timestamp))
+            yield self._trial(row, each, attempt, figures, (each.start_time, each.end_time or row.timestamp))
 
     def _trial(
         self,
@@ -172,7 +182,12 @@ class Executions:
         if not test or self._copied:
             return None
         name = sample.sample_path or sample.attempt_path or sample.run_path or f"sample-{attempt}"
-        metrics = read_or_note(self._folder, f"{test}/{name}/{METRICS}", Metrics, LIMIT, self.torn)
+        path = f"{test}/{name}/{METRICS}"
+        if self._listed is None:
+            self._listed = frozenset(metrics_files(self._folder))
+        if path not in self._listed:
+            return None  # nobody would notice that it changes
+        metrics = read_or_note(self._folder, path, Metrics, LIMIT, self.torn)
         # until 5.0 several targets wrote into one folder, the last of them over the others
         return None if metrics and metrics.target not in (None, row.target) else metrics
 

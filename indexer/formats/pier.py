@@ -19,7 +19,7 @@ from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
 from indexer.formats.pier_documents import JobConfig, JobResult, Lock, Manifest, Stats
 from indexer.formats.pier_trials import CONFIG_LIMIT, TrialReader
-from indexer.protocols import Earlier, Folder, Nothing, Options, Unreadable, common, nowhere, unreadable, untold
+from indexer.protocols import Earlier, Folder, Options, Unreadable, common, nowhere, unreadable, untold
 from indexer.records import Run, RunState, Trial, TrialStatus, joined, seconds_between, utc
 
 NAME = "pier"
@@ -32,6 +32,7 @@ _TRIAL_FILES = ("result.json", "config.json")
 _TRIAL_NAME = re.compile(r".*__[0-9A-Za-z]{7}", re.DOTALL)
 _NESTED_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _DEFAULT_NAME = re.compile(r"\d{4}-\d\d-\d\d__\d\d-\d\d-\d\d")
+_PLACES = frozenset({"jobs", "runs", "results", ".agentv"})
 _QUARTER = 900  # seconds
 
 overlay = run_of_overlay = nowhere
@@ -40,16 +41,16 @@ key_from_names, is_unique = untold, common
 
 def recognises(folder: Folder) -> bool:
     """A folder with at least two of the files that every job has, or with trials, or with a result and nothing else."""
-    files = folder.files()
-    has_one = any(name in files for name in _TRIAL_FILES)
-    if has_one and len(_MARKS.intersection(files)) > 1:
+    files, folders = folder.files(), folder.folders()
+    name = folder.path.rpartition("/")[2]
+    if name in _PLACES or not _PLACES.isdisjoint(folders):
+        return False  # a stray file among runs
+    if any(file in files for file in _TRIAL_FILES) and len(_MARKS.intersection(files)) > 1:
         return True
-    if _is_trial_name(folder.path.rpartition("/")[2]):
-        return False
-    names = [name for name in folder.folders() if not name.startswith(".")]
-    if any(map(_is_trial_name, names)):
-        return _holds_trials(folder, names)
-    return "result.json" in files and not names
+    visible = [each for each in folders if not each.startswith(".")]
+    if any(map(_is_trial_name, visible)) and _holds_trials(folder, visible):
+        return True
+    return "result.json" in files and not folders and not _is_trial_name(name)
 
 
 def _is_trial_name(name: str) -> bool:
@@ -57,18 +58,24 @@ def _is_trial_name(name: str) -> bool:
 
 
 def _holds_trials(folder: Folder, names: list[str]) -> bool:
-    """Whether folders that are called like trials are some, and not jobs beside other jobs."""
+    """Whether folders that are called like trials are some, and not jobs beside others that would be hidden."""
     found = False
     for name in names:
-        file = _trial_file(folder, name)
-        if not _is_trial_name(name):
-            if file is not None:
-                return False
-        elif file is not None:
+        try:
             below = folder.find(name)
-            if below is not None and ("job.log" in below.files() or any(map(_is_trial_name, below.folders()))):
-                return False
-            found = True
+            if below is None:
+                continue
+            is_job = len(_MARKS.intersection(below.files())) > 1
+            if not _is_trial_name(name):
+                if is_job or below.folders():
+                    return False
+            elif _trial_file(folder, name) is not None:
+                inside = [each for each in below.folders() if _is_trial_name(each)]
+                if "job.log" in below.files() or any(_trial_file(below, each) is not None for each in inside):
+                    return False
+                found = True
+        except Unreadable:
+            continue
     return found
 
 
@@ -80,7 +87,7 @@ def inputs(folder: Folder) -> list[str]:
 def inner_runs(folder: Folder) -> list[str]:
     """Runs of copilot-experiments inside a flat job: only those with a manifest, since trials look like jobs."""
     names = [name for name in folder.folders() if _NESTED_NAME.fullmatch(name)]
-    return sorted(name for name in names if folder.size(f"{name}/{MANIFEST}") is not None)
+    return sorted(name for name in names if _size(folder, f"{name}/{MANIFEST}"))
 
 
 def run_folder(anchor: str) -> str | None:
@@ -94,22 +101,23 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     torn: dict[str, str] = {}
     job: JobResult = read_or_note(folder, "result.json", JobResult, _JOB_LIMIT, torn) or JobResult()
     if job.trial_name is not None:
-        return None
+        raise Unreadable("", "no-job", "a trial without its job: it lies beside jobs, and belongs to none of them")
     lock: Lock = read_or_note(folder, "lock.json", Lock, CONFIG_LIMIT, torn) or Lock()
     manifest: Manifest | None = read_or_note(folder, MANIFEST, Manifest, CONFIG_LIMIT, torn)
     config: JobConfig = read_or_note(folder, "config.json", JobConfig, CONFIG_LIMIT, torn) or JobConfig()
     partial = bool(torn)
     files = list(_trial_files(folder))
-    if not files and job.stats is None and job.started_at is None and "config.json" not in folder.files():
+    told = (job.stats, job.status, job.n_total_trials)
+    if not files and told == (None, None, None) and "config.json" not in folder.files():
         return None  # a result of something else
     state = _state(folder, job, [file for _, file in files])
     unfinished: TrialStatus = "running" if state in ("running", "queued") else "cancelled"
     # what only trials tell of the job is told by none that is not read
     tool_told = lock.pier is not None or lock.harbor is not None
-    known = earlier if job.id is not None and tool_told and "config.json" in folder.files() else Nothing()
-    reader = TrialReader(folder, options, known, torn, unfinished)
+    may_skip = job.id is not None and tool_told and "config.json" in folder.files()
+    reader = TrialReader(folder, options, earlier, torn, unfinished, may_skip=may_skip)
     trials = [trial for name, file in files if (trial := reader.read(name, file)) is not None]
-    if partial and earlier.exists():
+    if torn and (partial or job.id is None) and earlier.exists():
         raise unreadable(torn | reader.optional)
     job_id = job.id or reader.job_id or (f"trials:{min(reader.ids)}" if reader.ids else None)
     if job_id is None:
@@ -185,6 +193,7 @@ def _trial_files(folder: Folder) -> Iterator[tuple[str, str | None]]:
             continue
         if file is not None:
             yield name, file
+    yield from ((name, None) for name in sorted(folder.files()) if _is_trial_name(name))  # a link that leads nowhere
 
 
 def _trial_file(folder: Folder, name: str) -> str | None:

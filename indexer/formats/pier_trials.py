@@ -35,17 +35,25 @@ _EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
 class TrialReader:
     """Reads the trials of a job, those that did not change from the rows they gave before.
 
-    What cannot be read is noted: in `torn` what tells of a trial at all, in `optional` what tells more of it.
+    What cannot be read is noted: in `torn` what tells of a trial at all, in `optional` what tells more of it. Trials
+    that did not change are only passed over if it `may_skip` them.
     """
 
     def __init__(
-        self, folder: Folder, options: Options, earlier: Earlier, torn: dict[str, str], unfinished: TrialStatus
+        self,
+        folder: Folder,
+        options: Options,
+        earlier: Earlier,
+        torn: dict[str, str],
+        unfinished: TrialStatus,
+        *,
+        may_skip: bool,
     ):
         self._folder, self._options, self._earlier, self._torn = folder, options, earlier, torn
         self._unfinished: TrialStatus = unfinished
         self._argv: list[str] | None = None
         # what these files hold is masked in the errors of all trials
-        self._same_secrets = earlier.unchanged("config.json") and earlier.unchanged("lock.json")
+        self._may_skip = may_skip and earlier.unchanged("config.json") and earlier.unchanged("lock.json")
         self.optional: dict[str, str] = {}
         self.job_id: str | None = None
         self.ids: set[str] = set()
@@ -59,13 +67,13 @@ class TrialReader:
             return self._unfinished_trial(name)
         known = self._earlier.trial(name)
         if file is not None:
-            if known is not None and self._same_secrets and self._earlier.unchanged(name):
+            if known is not None and self._may_skip and self._earlier.unchanged(name):
                 return known
             trial = self._finished_trial(name)
             if trial is not None:
                 return trial
-        else:
-            self._note_closed(name)
+        elif not self._note_closed(name):
+            return None
         if known is not None and self._earlier.exists():
             return known
         self.lacks_trials = True  # what is known may only have stood in
@@ -73,11 +81,14 @@ class TrialReader:
             return Trial(trial=name, status="running")  # it may be in the middle of being written
         return known
 
-    def _note_closed(self, name: str) -> None:
+    def _note_closed(self, name: str) -> bool:
+        """Note why a folder, or a link in its place, cannot be opened; whether that is so."""
         try:
             self._folder.size(f"{name}/result.json")
+            self._folder.read(name, CONFIG_LIMIT)
         except Unreadable as error:
             self._torn[name] = error.message
+        return name in self._torn
 
     def _unfinished_trial(self, name: str) -> Trial:
         path = f"{name}/config.json"

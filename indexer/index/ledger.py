@@ -11,7 +11,7 @@ from indexer.index import commits, rows
 from indexer.index.added import take_in
 from indexer.index.earlier import EarlierRows
 from indexer.index.places import Place
-from indexer.index.problems import OF_ROWS, Lasting, Problems
+from indexer.index.problems import OF_ROWS, OPTIONAL, Lasting, Problems
 from indexer.index.runs import Runs
 from indexer.index.totals import status
 from indexer.index.transaction import Transaction
@@ -139,7 +139,7 @@ class Ledger:
     def _tell_of_files(self, found: Found, run: Run) -> None:
         lasts: Lasting = 3 if run.partial else 2
         told: list[tuple[Mapping[str, str], str, Lasting]] = [
-            (run.torn, MALFORMED, lasts), (run.optional, MALFORMED, 1), (run.doubts, DOUBTFUL, OF_ROWS)
+            (run.torn, MALFORMED, lasts), (run.optional, MALFORMED, OPTIONAL), (run.doubts, DOUBTFUL, OF_ROWS)
         ]  # fmt: skip
         for files, kind, lasting in told:
             for path, message in files.items():
@@ -200,7 +200,7 @@ class Ledger:
 
     def same(self, ref: str | None, path: str) -> None:
         """A run folder equals what is indexed."""
-        self.problems.keep_doubts(ref, path)
+        self.problems.keep(ref, path)
         self.problems.close(ref, path)
         self._keep(ref, path)
 

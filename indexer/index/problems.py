@@ -13,6 +13,8 @@ from indexer.records import utc_now
 
 Lasting = Literal[0, 1, 2, 3, 4]
 """As in `problems.lasting`."""
+OPTIONAL: Lasting = 1
+"""An optional file, which is looked at again when it changes."""
 OF_ROWS: Lasting = 4
 """A doubt about what was read, which holds as long as it is not read again."""
 
@@ -68,10 +70,10 @@ class Problems:
             self._remove(pk)
         return bool(doubted)
 
-    def keep_doubts(self, ref: str | None, path: str) -> None:
-        """The rows of the run at a path stay as they are, and so does what is doubted of them."""
+    def keep(self, ref: str | None, path: str) -> None:
+        """The rows of the run at a path stay as they are, and so does what is doubted of them or could not be added."""
         for pk, (of, where, lasting) in self._lasting.items():
-            if of == ref and lasting == OF_ROWS and is_within(where, path):
+            if of == ref and lasting in (OPTIONAL, OF_ROWS) and is_within(where, path):
                 self._told.add(pk)
 
     def _is_of_run_inside(self, ref: str | None, path: str, where: str) -> bool:

@@ -31,7 +31,9 @@ class CloneSource(GitSource):
     """The runs in some refs of a repository at a URL. `fetch` brings the clone up to date, nothing else does."""
 
     def __init__(self, name: str, url: str, refs: Sequence[str] = DEFAULT_REFS, wip: bool = True):
-        folder = cache_folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:20]}.git"
+        # sources that follow other refs of one repository leave each other's alone
+        identity = "\0".join((url, *([] if tuple(refs) == DEFAULT_REFS and wip else [*refs, str(wip)])))
+        folder = cache_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.git"
         super().__init__(name, folder, refs, wip)
         self.place = masked(url.partition("?")[0])
         self._url = url
@@ -69,7 +71,7 @@ class CloneSource(GitSource):
         self._remove_refs(ref for ref in repository.references if ref.startswith(_INCOMING))
         self._ask([f"+{ref}:{place}" for ref, place in incoming.items()])
         arrived = {ref: str(repository.references[place].target) for ref, place in incoming.items()}
-        reader = CloneSource(self.name, self._url)  # another thread may be reading with this one
+        reader = CloneSource(self.name, self._url, self._refs, self._wip)  # another thread may be reading with this one
         reader.open()
         blobs = {blob for ref in incoming for blob in reader.lacking(known.get(ref), arrived[ref])}
         self._ask([blob.hex() for blob in sorted(blobs)])

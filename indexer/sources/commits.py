@@ -33,10 +33,10 @@ LONGEST_NAME = 500
 # what stands before the name in `run_commits`; git does not tell Agentv from AgentV
 _TRAILERS = {"AgentV-Run": "agentv:", "Entire-Checkpoint": "entire:", "Eval-Run": ""}
 _FIELDS = ["%H", "%ct", "%s", "%B", *(f"%(trailers:key={key},valueonly,unfold,separator=%x0A)" for key in _TRAILERS)]
-_AMID_TEXT = {key: re.compile(rf"^{key}:[ \t]*((?:.*::)?\S+)[ \t]*$", re.I | re.M) for key in _TRAILERS}
+_AMID_TEXT = {key: re.compile(rf"^[ \t]*{key}:[ \t]*((?:.*::)?\S+)[ \t\r]*$", re.I | re.M) for key in _TRAILERS}
 _ELSEWHERE = "remote::"
 _LOG = [
-    "log", "--stdin", "--basic-regexp", "--regexp-ignore-case", *(f"--grep=^{key}:" for key in _TRAILERS),
+    "log", "--stdin", "--basic-regexp", "--regexp-ignore-case", *(f"--grep=^[[:space:]]*{key}:" for key in _TRAILERS),
     "--no-mailmap", "--no-notes", "--no-show-signature", "--no-color", "--encoding=UTF-8",
     f"--format=tformat:{'%x00'.join(_FIELDS)}%x00",
 ]  # fmt: skip

@@ -1,8 +1,8 @@
 """Directories on disk as folders, and what lies behind links in them.
 
 A link is followed when it leads to a folder or a regular file of the user who made it, which is read with the caps
-and allow-lists of any other. One to a folder that is walked anyway (`jobs/latest`) is passed over, and any other one
-(into a loop, to a device, to another user's files, nowhere) counts as a file that cannot be read, so that it is named.
+and allow-lists of any other. Any other link (into a loop, to a device, to another user's files, behind other links,
+nowhere) counts as a file that cannot be read, so that it is named.
 """
 
 import os
@@ -16,12 +16,16 @@ from indexer.protocols import Unreadable
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
+_LINKS_IN_A_PATH = 2
+"""Folders that link to each other would be walked in every order."""
+
+
 class Look:
     """One look at the tree of a source: each path is asked for once, so that its parts fit together.
 
-    `tops` are the paths in the source at which its walks begin. `found` has the real path and status by the path
-    inside the source; None where nothing is. `links` has the real paths of folders that links lead to, `refused` says
-    why other links are not followed.
+    `tops` are the paths at which walks begin; of two that lead to one place, it is the first. `found` has the real path
+    and status by the path inside the source, None where nothing is. `links` has the real paths of folders that links
+    lead to, `refused` says why other links are not followed.
     """
 
     def __init__(self, root: str, tops: Collection[str] = ("",)):
@@ -56,9 +60,12 @@ class Look:
             self.refused[path] = f"a link that leads nowhere: {why(error)}"
             return link, status
         if stat.S_ISDIR(there.st_mode):
-            above = self._above(path)
-            refused = "the folders that it lies in" if any(is_within(each, target) for each in above) else ""
-            if not refused and any(is_within(target, each) for each in (*above[1:], *self._walked(path))):
+            refused = (
+                "the folders that it lies in" if any(is_within(each, target) for each in self._above(path)) else ""
+            )
+            if not refused and sum(f"{path}/".startswith(f"{link}/") for link in self.links) >= _LINKS_IN_A_PATH:
+                refused = "a folder behind several others"
+            if target in self._walked(path):
                 return None
         else:
             refused = "" if stat.S_ISREG(there.st_mode) else "what is neither a folder nor a regular file"
@@ -77,9 +84,14 @@ class Look:
         return [found[0] for each in ("", *(path[:at] for at in ends)) if (found := self.found[each])]
 
     def _walked(self, path: str) -> list[str]:
-        """The real paths of the tops that are walked at any rate: where two lead to one place, it is the first."""
+        """The real paths of the tops before this one."""
         root, tops = self._above("")[0], list(self._tops)
-        return [os.path.realpath(f"{root}/{top}") for top in tops[: tops.index(path) if path in tops else None]]
+        return [os.path.realpath(f"{root}/{top}") for top in tops[: tops.index(path) if path in tops else 0]]
+
+    def refusal(self, path: str) -> str | None:
+        """Why a link at a path or above it was not followed."""
+        above = [path[:at] for at, character in enumerate(f"{path}/") if character == "/"]
+        return next((self.refused[each] for each in above if each in self.refused), None)
 
 
 class DiskFolder:

@@ -162,8 +162,8 @@ class FolderSource:
         except Unreadable as error:
             yield Trouble(None, path, error.kind, error.message)
             return
-        if path in root.look.refused:
-            yield Trouble(None, path, "link", root.look.refused[path])
+        if folder is None and (refused := root.look.refusal(path)):
+            yield Trouble(None, path, "link", refused)
             return
         if folder is not None:
             yield from self._walk(folder, known)
@@ -179,9 +179,38 @@ class FolderSource:
         place = Path(self.place)
         if any(os.path.lexists(place / mark) for mark in _MARKS):
             return ("",) if not self._parts_there() and self._is_checkout() else PARTS
-        if place.name in PARTS or not any(os.path.isdir(place / part) for part in PARTS):
+        if place.name in PARTS or not any(os.path.lexists(place / part) for part in PARTS):
             return ("",)
         return PARTS
+
+    def _is_walked(self, linked: DiskFolder) -> bool:
+        """Whether a walk comes to what a link leads to by another way, through no run and no dot folder."""
+        parts, real = self.parts(), linked.real
+        beside = {
+            path: to
+            for path, to in linked.look.links.items()
+            if path.rpartition("/")[0] == linked.path.rpartition("/")[0]
+        }
+        if any(is_within(real, to) and (real != to or path < linked.path) for path, to in beside.items()):
+            return True
+        root = self._root(parts)
+        for part in parts:
+            try:
+                top = root.find(part) if part else root
+                if top is None or not is_within(real, top.real):
+                    continue
+                above = [top]
+                names = real[len(top.real) + 1 :].split("/") if real != top.real else []
+                for name in names:
+                    child = above[-1].find(name) if walkable(name) else None
+                    if child is None or (above[-1].path and recognise(above[-1]) is not None):
+                        break
+                    above.append(child)
+                else:
+                    return True
+            except Unreadable:
+                continue
+        return False
 
     def real_path(self, path: str) -> str:
         """Where a folder of the source lies on this machine, links followed."""
@@ -227,8 +256,10 @@ class FolderSource:
             except Unreadable as error:
                 yield Trouble(None, path, error.kind, error.message)
                 continue
-            if child is not None:
+            if child is not None and not (path in child.look.links and self._is_walked(child)):
                 yield from self._walk(child, known)
+            elif child is not None and known.stamps(path):
+                yield Gone(None, path)
 
 
 def _refused(folder: DiskFolder) -> Iterator[Trouble]:

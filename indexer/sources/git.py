@@ -49,7 +49,17 @@ from indexer.sources import DEEPEST, walkable
 from indexer.sources.history import AddedFolders, signed
 from indexer.sources.objects import GitFolder, Objects, Tree, common_folder
 from indexer.sources.partial import LackingObjects, promisor
-from indexer.sources.refs import DEFAULT_REFS, WIP_REFS, followed, is_draft, matches, ref_names, short_name
+from indexer.sources.refs import (
+    DEFAULT_REFS,
+    HEAD,
+    WIP_REFS,
+    checked_out,
+    followed,
+    is_draft,
+    matches,
+    ref_names,
+    short_name,
+)
 
 _GLANCE = 2000
 """Folders in which a ref that nobody named is searched for a run."""
@@ -129,7 +139,7 @@ class GitSource:
     def _fetch_lacking(self, repository: pygit2.Repository, lacking: LackingObjects) -> bool:
         tips = dict(_tips(repository, self._followed, Objects(repository)))
         wanted = {ref: commit for ref, commit in tips.items() if commit is not None}
-        if wanted == lacking.fetched():
+        if wanted.items() <= lacking.fetched().items():
             return False
         with lacking.alone():
             known = lacking.fetched()
@@ -141,7 +151,7 @@ class GitSource:
                 if known.get(ref) != commit
                 for blob in reader.lacking(known.get(ref), commit)
             })  # fmt: skip
-            lacking.note(wanted)
+            lacking.note(wanted, ref_names(repository))
         return True
 
     def _lacking_objects(self) -> LackingObjects | None:
@@ -270,6 +280,8 @@ class GitSource:
         for step in self._difference(before, root) if before else self._whole(root):
             if isinstance(step, Found):
                 yield from (blob for blob in _files(step) if not self._objects.has(blob))
+            elif isinstance(step, Trouble) and step.kind == "missing-object":
+                raise SourceError("it lacks folders too (--filter=tree:0); use the url of its remote instead of path")
 
     def _tips(self, patterns: Sequence[str]) -> Iterator[tuple[str, str | None]]:
         """Full names of the refs that match, sorted, with their commits' ids; None for one that cannot be read."""
@@ -280,8 +292,9 @@ class GitSource:
                 yield ref, self._fetched_tips[ref]
 
     def _unmatched(self, published: Mapping[str, str | None]) -> Iterator[Trouble]:
+        head = checked_out(self._repository)
         for name in self._refs:
-            if "*" not in name and not any(matches(name, ref) for ref in published):
+            if "*" not in name and not any(matches(name, ref) or (name == HEAD and ref == head) for ref in published):
                 unborn = self._repository.is_empty
                 why = "the repository has no commits yet" if unborn else f"no ref {name} holds a commit"
                 yield Trouble(None, name, "missing-ref", why)

@@ -39,6 +39,7 @@ class LackingObjects:
 
     def __init__(self, repository: pygit2.Repository, remote: str):
         self._place = common_folder(repository)
+        self._cwd = Path(repository.workdir or self._place)  # from where a relative URL leads
         self._remote = remote
         self.folder = cache_folder() / f"{hashlib.sha256(os.fsencode(self._place.resolve())).hexdigest()[:20]}.objects"
         self.objects = self.folder / "objects"
@@ -51,10 +52,11 @@ class LackingObjects:
         except (OSError, ValueError, TypeError):
             return {}
 
-    def note(self, tips: Mapping[str, str]) -> None:
-        """The files of these commits, by ref, are here."""
+    def note(self, tips: Mapping[str, str], existing: Collection[str]) -> None:
+        """The files of these commits, by ref, are here; of other refs it stays known as long as they exist."""
+        others = {ref: commit for ref, commit in self.fetched().items() if ref in existing}
         new = self.folder / "tips.json.new"
-        new.write_text(json.dumps([READER, dict(tips)]))
+        new.write_text(json.dumps([READER, {**others, **tips}]))
         new.replace(self.folder / "tips.json")
 
     @contextmanager
@@ -71,12 +73,13 @@ class LackingObjects:
             return
         quiet = ["fetch.negotiationAlgorithm=noop", "fetch.prune=false", f"remote.{self._remote}.prune=false"]
         options = [part for setting in quiet for part in ("-c", setting)]
-        command, *others = FETCH
+        # a filter would be written into the clone's configuration
         run_git(
-            [*options, command, "--no-recurse-submodules", *others, self._remote],
-            self._place,
+            [*options, *(part for part in FETCH if "filter" not in part), "--no-recurse-submodules", self._remote],
+            self._cwd,
             [blob.hex() for blob in sorted(blobs)],
             {
+                "GIT_DIR": str(self._place.resolve()),
                 "GIT_OBJECT_DIRECTORY": str(self.objects),
                 "GIT_ALTERNATE_OBJECT_DIRECTORIES": json.dumps(
                     str(self._place.resolve() / "objects"), ensure_ascii=False

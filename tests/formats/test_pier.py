@@ -237,7 +237,8 @@ def test_what_is_no_job() -> None:
     assert recognise(folder) is pier
     assert pier.read(folder, Options(), Nothing()) is None
     files = {f"fizz__aaaaaaa/{name}": text for name, text in {"result.json": trial(), "config.json": "{}"}.items()}
-    assert pier.read(MemoryFolder(files, "fizz__aaaaaaa"), Options(), Nothing()) is None
+    with pytest.raises(Unreadable, match="a trial without its job"):
+        pier.read(MemoryFolder(files, "fizz__aaaaaaa"), Options(), Nothing())
     assert recognise(MemoryFolder({"app/config.json": "{}", "app/main.py": ""}, "app")) is None
 
 
@@ -330,13 +331,15 @@ def test_jobs_come_without_some_of_their_files() -> None:
         name: text.replace(JOB_ID, "").replace('"job_id": ""', '"job_id": null') for name, text in trials.items()
     }
     assert read(nameless).key == "pier:trials:t-1"
-    assert recognise(MemoryFolder({f"jobs/{name}": text for name, text in trials.items()}, "jobs")) is pier
-    beside = MemoryFolder(
-        {f"jobs/{name}": text for name, text in (trials | {"other/config.json": "{}"}).items()}, "jobs"
-    )
-    assert recognise(beside) is None  # one stray trial hides no jobs
-    named = MemoryFolder({f"jobs/job__aaaaaaa/{name}": text for name, text in results.items()}, "jobs")
-    assert recognise(named) is None  # a job that is called like a trial
+    tree = {f"jobs/j/{name}": text for name, text in trials.items()}
+    assert recognise(MemoryFolder(tree, "jobs/j")) is pier
+    assert recognise(MemoryFolder(tree | {"jobs/j/dataset/config.json": "{}"}, "jobs/j")) is pier
+    assert recognise(MemoryFolder(tree | {"jobs/j/fizz__aaaaaaa/artifacts__aaaaaaa/x": ""}, "jobs/j")) is pier
+    assert recognise(MemoryFolder(tree | {"jobs/j/other/20260101-100000/x": ""}, "jobs/j")) is None  # hides nothing
+    stray = {name.replace("jobs/j/", "jobs/"): text for name, text in tree.items()}
+    assert recognise(MemoryFolder(stray, "jobs")) is None
+    named = MemoryFolder({f"jobs/run__sonnet4/{name}": text for name, text in results.items()}, "jobs/run__sonnet4")
+    assert recognise(named) is pier  # a job that is called like a trial
     assert recognise(MemoryFolder({"jobs/lone/result.json": result()}, "jobs/lone")) is pier
     foreign = MemoryFolder({"jobs/lone/result.json": '{"id": "x"}'}, "jobs/lone")
     assert pier.read(foreign, Options(), Nothing()) is None

@@ -160,5 +160,6 @@ def test_a_ref_in_the_place_of_a_folder_of_refs_and_what_a_killed_fetch_left(wor
 def test_two_urls_have_two_clones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folders = {CloneSource("team", url).folder for url in ("https://a/x", "https://a/y")}
+    assert CloneSource("team", "https://a/x", ["main"]).folder not in folders  # each keeps its own refs
     assert len(folders) == 2
     assert {folder.parent for folder in folders} == {tmp_path / "indexer"}

@@ -39,16 +39,19 @@ def test_trailers_name_runs(world: World, code: Repo) -> None:
             f"AgentV-Run: {RUN}",
             "Folded\n\nAgentV-Run: with_skills::\n  folded\n",
             f"Squash (#7)\n\n* one\n\nAgentV-Run: remote::{RUN}\n\n* two\n\nAgentV-Run: v2 prompt::x\n\nAnd text.\n",
+            f"Squashed commit\n\n    one\n\n    AgentV-Run: {RUN}\n\n    two\r\n\nEval-Run: a\r\n\ntext\n",
             f"Both\n\nAgentV-Run: {RUN}\n\nmore\n\nAgentV-Run: {RUN}\nEval-Run: pier:4f\nEval-Run: my job\n",
             "Nothing\n",
         )
     ]
     assert named(world) == [
+        ("a", "Squashed commit"),
         ("agentv:v2 prompt::x", "Squash (#7)"),
         ("agentv:with_skills:: folded", "Folded"),
         (f"agentv:{RUN}", "Fix the refund"),
         (f"agentv:{RUN}", "Older spelling"),
         (f"agentv:{RUN}", "Squash (#7)"),
+        (f"agentv:{RUN}", "Squashed commit"),
         (f"agentv:{RUN}", "Both"),
         ("entire:000000000001", "Two checkpoints"),
         ("entire:a1b2c3d4e5f6", "Two checkpoints"),
@@ -57,7 +60,7 @@ def test_trailers_name_runs(world: World, code: Repo) -> None:
     ]
     with open_index(world.db) as index:
         commits = index.run(RUN)["commits"]
-        assert [c["sha"] for c in commits] == [shas[0], shas[1], shas[6], shas[7]]
+        assert [c["sha"] for c in commits] == [shas[0], shas[1], shas[6], shas[7], shas[8]]
         assert commits[0]["url"] == f"https://example.org/c/{shas[0]}"
         assert commits[0]["repo"] == "../product"
         assert [run["run_id"] for run in index.runs(commit=shas[1][:8]).runs] == [RUN]

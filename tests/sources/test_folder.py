@@ -9,6 +9,7 @@ import pytest
 from indexer.errors import SourceError
 from indexer.sources.folder import FolderSource
 from tests.bundles import NAME, at, bundle, row
+from tests.jobs import job, trial
 from tests.worlds import World
 
 A = f"runs/with_skills/{NAME}"
@@ -112,6 +113,64 @@ def test_a_linked_part_of_a_project_is_read(world: World) -> None:
     os.symlink("missing", world.local / "jobs")
     assert paths(world) == []
     assert world.column("SELECT path FROM problems") == ["jobs", "results"]
+
+
+def test_a_link_that_leads_nowhere_keeps_what_was_read_behind_it(world: World) -> None:
+    world.write(at(f".agentv/results/{OTHER}", bundle("v9")) | at("jobs/j", job()))
+    (world.local / ".agentv").rename(world.root / "agentv")
+    os.symlink(world.root / "agentv", world.local / ".agentv")
+    trial_folder = world.local / "jobs/j/half__bbbbbbb"
+    trial_folder.rename(world.root / "half")
+    os.symlink(world.root / "half", trial_folder)
+    assert paths(world) == [f".agentv/results/{OTHER}", "jobs/j"]
+    (world.root / "agentv").rename(world.root / "away")
+    (world.root / "half").rename(world.root / "half-away")
+    world.sync()
+    assert world.column("SELECT path FROM runs ORDER BY path") == [f".agentv/results/{OTHER}", "jobs/j"]
+    assert world.column("SELECT trial_count FROM runs WHERE path = 'jobs/j'") == [2]
+    assert world.column("SELECT path FROM problems ORDER BY path") == [".agentv/results", "jobs/j/half__bbbbbbb"]
+    (world.root / "away").rename(world.root / "agentv")
+    (world.root / "half-away").rename(world.root / "half")
+    assert paths(world) == [f".agentv/results/{OTHER}", "jobs/j"]
+    assert world.column("SELECT path FROM problems") == []
+
+
+def test_links_to_what_no_walk_comes_to_are_followed(world: World) -> None:
+    world.write(
+        {".git/HEAD": ""} | at("jobs/.store/j", job()) | at("jobs/k", job(id="23b29240-0000-4000-8000-000000000002"))
+    )
+    os.symlink(".store/j", world.local / "jobs/j")
+    os.symlink("k", world.local / "jobs/latest")
+    assert paths(world) == ["jobs/j", "jobs/k"]
+
+
+def test_one_restored_trial_hides_no_jobs(world: World) -> None:
+    world.write(at("jobs/nested/20260105-090000", job()))
+    assert paths(world) == ["jobs/nested/20260105-090000"]
+    world.write({f"jobs/hello__abcdefg/{name}.json": text for name, text in (("result", trial()), ("config", "{}"))})
+    assert paths(world) == ["jobs/nested/20260105-090000"]
+    assert world.column("SELECT kind FROM problems") == ["no-job"]
+
+
+def test_a_torn_trial_of_a_job_without_its_own_files_keeps_its_row(world: World) -> None:
+    named = {"fizz__aaaaaaa": trial(id="t-1"), "half__bbbbbbb": trial("half", id="t-2")}
+    world.write({f"jobs/j/{name}/result.json": text for name, text in named.items()} | {".git/HEAD": ""})
+    before = world.synced()
+    (world.local / "jobs/j/fizz__aaaaaaa/result.json").write_text("{")
+    world.sync()
+    assert world.select("SELECT key, trial_count, passed FROM runs") == [
+        {name: before[0][name] for name in ("key", "trial_count", "passed")}
+    ]
+
+
+def test_problems_of_optional_files_stay_as_long_as_the_files(world: World) -> None:
+    world.write(at(A, bundle()) | {f"metadata/{A}/tags.json": "{"})
+    for _ in range(2):
+        assert paths(world) == [A]
+        assert world.column("SELECT path FROM problems") == [f"{A}/tags.json"]
+    (world.local / f"metadata/{A}/tags.json").write_text('{"tags": ["x"]}')
+    assert paths(world) == [A]
+    assert world.column("SELECT path FROM problems") == []
 
 
 def test_a_checkout_of_a_results_repository_is_read_as_folders(world: World) -> None:

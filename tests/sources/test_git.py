@@ -317,6 +317,42 @@ def test_a_partial_clone_whose_remote_is_away_fails_and_keeps_its_rows(world: Wo
     assert sorted(paths(world)) == [C, A, B]
 
 
+def test_sources_of_one_partial_clone_leave_each_other_alone(world: World, partial: Path) -> None:
+    world.repo.commit(at(C, bundle("v9")), ref="refs/heads/main")
+    git("-C", str(partial), "fetch", "--quiet")
+    world.sources = [GitSource("team", partial), GitSource("main", partial, ["main"])]
+    for _ in range(2):
+        assert sorted(paths(world)) == [C, A, B]
+        assert problems(world) == []
+
+
+def test_a_partial_clone_with_a_relative_remote_and_no_filter_of_its_own(world: World, partial: Path) -> None:
+    clone = partial.with_name("work")
+    git(
+        "clone",
+        "--quiet",
+        "--no-checkout",
+        "--filter=blob:none",
+        "-b",
+        "agentv/results/v1",
+        f"file://{world.repo.path}",
+        str(clone),
+    )
+    git("-C", str(clone), "config", "remote.origin.url", os.path.relpath(world.repo.path, clone))
+    git("-C", str(clone), "config", "--unset", "remote.origin.partialclonefilter")
+    before = everything(clone)
+    world.sources[0] = GitSource("team", clone)
+    assert paths(world) == [A, B]
+    assert everything(clone) == before
+
+
+def test_a_clone_that_lacks_folders_says_what_to_do(world: World, partial: Path) -> None:
+    clone = partial.with_name("treeless.git")
+    git("clone", "--quiet", "--mirror", "--filter=tree:0", f"file://{world.repo.path}", str(clone))
+    world.sources[0] = GitSource("team", clone)
+    assert "--filter=tree:0" in (world.sync().sources[0].error or "")
+
+
 def test_head_is_the_branch_that_is_checked_out(world: World) -> None:
     world.repo.commit(at(A, bundle()), ref="refs/heads/main")
     world.repo.commit(at(B, bundle()), ref="refs/heads/other")
@@ -330,6 +366,7 @@ def test_head_is_the_branch_that_is_checked_out(world: World) -> None:
     (world.repo.path / "HEAD").write_text(world.repo.tip("refs/heads/main") + "\n")
     assert paths(world) == [A]
     assert world.column("SELECT ref FROM runs") == ["HEAD"]
+    assert problems(world) == []
 
 
 def note(world: World) -> str | None:

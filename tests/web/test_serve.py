@@ -176,6 +176,8 @@ def test_it_follows_passes_rebuilds_and_another_file(world: World) -> None:
         assert counts(server) == (4, 4)
         world.db.write_bytes(b"no database at all, but long enough to be taken for one" * 100)
         assert server.get("/api/runs").status == 503
+        for suffix in ("-wal", "-shm", ""):
+            Path(f"{world.db}{suffix}").unlink(missing_ok=True)
         world.sync()
         assert counts(server) == (4, 4)
 
