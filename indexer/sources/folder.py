@@ -186,13 +186,11 @@ class FolderSource:
     def _is_walked(self, linked: DiskFolder) -> bool:
         """Whether a walk comes to what a link leads to by another way, through no run and no dot folder."""
         parts, real = self.parts(), linked.real
-        beside = {
-            path: to
-            for path, to in linked.look.links.items()
-            if path.rpartition("/")[0] == linked.path.rpartition("/")[0]
-        }
-        if any(is_within(real, to) and (real != to or path < linked.path) for path, to in beside.items()):
-            return True
+        above = linked.path.rpartition("/")[0]
+        for path, to in linked.look.links.items():
+            is_beside = path.rpartition("/")[0] == above
+            if is_beside and is_within(real, to) and (real != to or path < linked.path):
+                return True
         root = self._root(parts)
         for part in parts:
             try:

@@ -328,16 +328,8 @@ def test_sources_of_one_partial_clone_leave_each_other_alone(world: World, parti
 
 def test_a_partial_clone_with_a_relative_remote_and_no_filter_of_its_own(world: World, partial: Path) -> None:
     clone = partial.with_name("work")
-    git(
-        "clone",
-        "--quiet",
-        "--no-checkout",
-        "--filter=blob:none",
-        "-b",
-        "agentv/results/v1",
-        f"file://{world.repo.path}",
-        str(clone),
-    )
+    options = ["--quiet", "--no-checkout", "--filter=blob:none", "-b", "agentv/results/v1"]
+    git("clone", *options, f"file://{world.repo.path}", str(clone))
     git("-C", str(clone), "config", "remote.origin.url", os.path.relpath(world.repo.path, clone))
     git("-C", str(clone), "config", "--unset", "remote.origin.partialclonefilter")
     before = everything(clone)
