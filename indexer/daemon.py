@@ -36,7 +36,7 @@ from indexer.sources.clone import CloneSource
 from indexer.sources.disk import stamp_of
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
-from indexer.sync import Report, bring_up_to_date, look, note_looked
+from indexer.sync import Report, bring_up_to_date, is_outside, look, note_looked
 from indexer.watches import Happened, Watches
 
 AGAIN = 0.05
@@ -100,10 +100,11 @@ class Daemon:
         self._next_sweep = 0.0
         self._refused = ""
         self._stumbled = 0
+        self._lock: lock.Held
 
     def run(self) -> None:
         """Watch until SIGINT or SIGTERM. Raises LockedError, IndexFileError."""
-        with file.locked(self._db, "watch"), self._signals() as busy:
+        with file.locked(self._db, "watch") as self._lock, self._signals() as busy:
             with Watches(self._happened.add, self._happened.lose) as watches, suppress(_Stop):
                 self._follow(watches)  # before the first look, so that nothing falls between
                 for source in self._sources:
@@ -145,6 +146,7 @@ class Daemon:
             self._sweep(now)
         work = self._due_work(now)
         if work and not self._happened.stopped:
+            self._lock.keep()
             with busy():
                 self._look(work)
         if swept:
@@ -170,7 +172,9 @@ class Daemon:
         began = time.monotonic()
         try:
             report = look(self._connected(), self._sources, self._options, work)
-        except (sqlite3.Error, IndexFileError, SourceError, OSError) as error:
+        except (sqlite3.DatabaseError, IndexFileError, SourceError, OSError) as error:
+            if isinstance(error, sqlite3.DatabaseError) and not is_outside(error):
+                raise
             self._stumble(error, work)
             return
         ended = time.monotonic()
@@ -265,6 +269,8 @@ class Daemon:
     def _told(self, report: Report, seconds: float) -> None:
         if report.built:
             self._tell("built", {"why": report.built})
+        if report.waiting:
+            self._tell("waiting", {"why": report.waiting})
         for source in report.sources:
             counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
             if any(counts.values()):
@@ -397,6 +403,9 @@ class Daemon:
                 moved = source.fetch()
                 failed = 0
             except SourceError:
+                failed = min(failed + 1, 16)
+            except Exception as bug:  # must not end the fetching for good, nor be silent
+                self._tell("error", {"source": source.name, "error": f"bug: {bug!r}"})
                 failed = min(failed + 1, 16)
             wait = min(pause * 2**failed, max(pause, longest)) * random.uniform(0.9, 1.1)
             if moved or source.error != before:

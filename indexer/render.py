@@ -187,25 +187,24 @@ def log(stream: TextIO, form: str) -> Iterator[Callable[[str, Row], None]]:
 
 @contextmanager
 def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] | None]:
-    """A way to show the reading of runs with rate and remaining time; None when `stream` is no terminal."""
+    """A way to show the reading of runs with their rate; None when `stream` is no terminal.
+
+    How many there will be is not known: to count them first would walk every source twice.
+    """
     if not stream.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress, SpinnerColumn, TextColumn
 
     from indexer.changes import Found, Known
     from indexer.sources import Source
 
-    rate = TextColumn("{task.fields[rate]} runs/s")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=stream), transient=True) as shown:
+    told = TextColumn("{task.description}  {task.completed:,.0f} runs  {task.fields[rate]} runs/s")
+    with Progress(SpinnerColumn(), told, console=Console(file=stream), transient=True) as shown:
 
         def changes(source: Source, known: Known) -> Iterator[Change]:
-            # walking is far cheaper than reading, so the runs to be read are counted first; but not in a database
-            counted = source.kind != "agentevals"
-            total = sum(isinstance(change, Found) for change in source.changes(known)) if counted else None
-            task = shown.add_task(visible(source.name), total=total, rate="-")
+            task = shown.add_task(visible(source.name), total=None, rate="-")
             for change in source.changes(known):
                 yield change
                 if isinstance(change, Found):

@@ -66,6 +66,7 @@ class Report:
     """What a pass did. `built` says why the index was built anew, if it was."""
 
     built: str | None
+    waiting: str | None = None  # why it has to be built anew and was not
     sources: list[SourceReport] = field(default_factory=list)
     unsettled: list[tuple[str, str]] = field(default_factory=list)  # source and run folder to be looked at again
 
@@ -162,8 +163,14 @@ def _continue(db: Path, sources: Sequence[Source], options: Options, progress: P
                 raise
             fault = file.Fault(f"the index is damaged ({error})", lost=True)
             file.create(db)
-    # rows that can still be read are not given up for a source that is away
-    return _build(db, sources, options, progress, fault.why, strict=not fault.lost)
+    if fault.lost:
+        return _build(db, sources, options, progress, fault.why, strict=False)
+    try:
+        return _build(db, sources, options, progress, fault.why, strict=True)
+    except SourceError as error:  # rows that can still be read are not given up for a source that is away
+        report = _incremental(db, sources, options, progress)
+        report.waiting = f"{fault.why}; it is built anew once every source can be read: {error}"
+        return report
 
 
 def _incremental(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None) -> Report:
@@ -353,14 +360,19 @@ def _require_space(db: Path) -> None:
         raise IndexFileError(f"{db.parent} has {free:,} bytes free, and a rebuild needs about {needed:,}")
 
 
+def is_outside(error: sqlite3.DatabaseError) -> bool:
+    """Whether an error of SQLite has its cause outside this program: the disk, other programs, a damaged file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE or file.is_damage(error)
+
+
 @contextmanager
 def _clear_errors(db: Path) -> Iterator[None]:
     """What SQLite says of a full disk or a read-only file, as one line."""
     try:
         yield
     except sqlite3.OperationalError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code not in _OUTSIDE:
+        if not is_outside(error):
             raise
+        code = error.sqlite_errorcode & 0xFF
         sorted_there = "; what is sorted lies in SQLITE_TMPDIR, /var/tmp or /tmp" if code in _NO_ROOM else ""
         raise IndexFileError(f"{db} cannot be written: {error}{sorted_there}") from error

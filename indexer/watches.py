@@ -8,6 +8,7 @@ watchdog then only logs it: `lost` tells.
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 
 MOST = 256
 """Watches at the same time: each is a thread."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
+"""Seconds until the kernel is asked again for what it refused."""
 
 # without opened and closed-no-write, which our own reading causes
 _EVENTS: list[type[events.FileSystemEvent]] = [
@@ -45,6 +49,7 @@ class Watches(events.FileSystemEventHandler):
         self._watched: dict[str, tuple[ObservedWatch, tuple[int, int]]] = {}
         self._gone: set[str] = set()
         self._overflow = _Overflow(lost)
+        self._try_again, self._pause = 0.0, _FIRST_PAUSE
         self.refused = ""
 
     def __enter__(self) -> "Watches":
@@ -63,9 +68,10 @@ class Watches(events.FileSystemEventHandler):
             self._observer.join(1)
 
     def follow(self, folders: Iterable[str]) -> list[str]:
-        """Watch these folders, the first of them where there are too many. Returns those that were not watched before.
+        """Watch these folders, the first of them where there are too many. Returns those that are watched from now on.
 
-        A folder that was removed and made again, or replaced, counts as new.
+        A folder that was removed and made again, or replaced, counts as new. One that the kernel refuses to watch is
+        not told, since nothing happened there; it is tried again after a pause that doubles up to an hour.
         """
         there = {folder: identity for folder in dict.fromkeys(folders) if (identity := _identity(folder))}
         identities = dict(list(there.items())[:MOST])
@@ -75,19 +81,20 @@ class Watches(events.FileSystemEventHandler):
                 del self._watched[folder]
                 if self._observer is not None:
                     self._observer.unschedule(watch)
-        new = [folder for folder in identities if folder not in self._watched]
-        for folder in new:
-            if self._observer is None:
-                break
+        if self._observer is None or time.monotonic() < self._try_again:
+            return []
+        new: list[str] = []
+        for folder in [folder for folder in identities if folder not in self._watched]:
             try:
                 watch = self._observer.schedule(self, folder, recursive=False, event_filter=_EVENTS)
             except OSError as error:  # the kernel's limits
                 self.refused = f"{error.strerror or error}"
-                break
+                self._try_again = time.monotonic() + self._pause
+                self._pause = min(2 * self._pause, _LONGEST_PAUSE)
+                return new
             self._watched[folder] = watch, identities[folder]
-        else:
-            if self._observer is not None:
-                self.refused = f"more than {MOST} folders" if len(there) > MOST else ""
+            new.append(folder)
+        self.refused, self._pause = f"more than {MOST} folders" if len(there) > MOST else "", _FIRST_PAUSE
         return new
 
     def on_any_event(self, event: events.FileSystemEvent) -> None:

@@ -363,9 +363,12 @@ def test_the_kernels_limits_are_told(world: World, monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patched, Watches(lambda path, done: None, lambda: None) as watches:
         patched.setattr(BaseObserver, "schedule", refuse)
-        watches.follow([str(world.local)])
+        assert watches.follow([str(world.local)]) == []  # nothing happened there
         assert watches.refused == "No space left on device"
         patched.undo()
+        assert watches.follow([str(world.local)]) == []
+        later = time.monotonic() + 61
+        patched.setattr(time, "monotonic", lambda: later)
         assert watches.follow([str(world.local)]) == [str(world.local)]
         assert watches.refused == ""
 

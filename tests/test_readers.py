@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import pytest
 
 from indexer import open_index, sync
 from indexer.check import check
-from indexer.errors import IndexFileError
+from indexer.errors import IndexFileError, QueryError
 from indexer.index import file
 from tests.bundles import at, bundle, row
+from tests.observe import in_process
 from tests.worlds import World
 
 LATEST = "select run_id, experiment, target, pass_rate from runs order by timestamp desc limit 5"
@@ -119,3 +121,56 @@ def test_an_index_that_another_program_locks(world: World, monkeypatch: pytest.M
                 index.runs()
         other.execute("ROLLBACK")
     assert len(world.synced()) == 2
+
+
+def test_two_indexes_of_one_process_see_every_pass(world: World) -> None:
+    world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
+    world.sync()
+    with open_index(world.db) as first:
+        for number in range(1, 4):
+            with open_index(world.db) as second:
+                assert len(second.runs().runs) == number
+            assert len(first.runs().runs) == number
+            world.repo.commit(at(f"runs/e/2026-02-0{number}T09-00-00-123Z", bundle(experiment=None)))
+            process = in_process("sync", world.db, [("git", "team", world.repo.path)], world.options)
+            process.join()
+            assert len(first.runs().runs) == number + 1
+
+
+def test_a_log_that_was_replaced_is_noticed(world: World) -> None:
+    world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
+    world.sync()
+    with open_index(world.db) as index:
+        assert len(index.runs().runs) == 1
+        for suffix in ("-wal", "-shm"):
+            world.db.with_name(f"index.db{suffix}").unlink()
+        world.repo.commit(at("runs/e/2026-02-05T09-00-00-123Z", bundle(experiment=None)))
+        world.sync()
+        assert len(index.runs().runs) == 2
+
+
+def test_threads_share_an_index(world: World) -> None:
+    world.repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle(experiment=None)))
+    world.sync()
+    with open_index(world.db) as index, ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(lambda: len(index.runs().runs)) for _ in range(400)]
+        for number in range(1, 4):
+            world.repo.commit(at(f"runs/e/2026-02-0{number}T09-00-00-123Z", bundle(experiment=None)))
+            world.sync()
+        asked += [threads.submit(lambda: len(index.runs().runs)) for _ in range(40)]
+        counts = [each.result() for each in asked]
+        assert counts == sorted(counts)
+        assert counts[-1] == 4
+        index.close()
+        with pytest.raises(IndexFileError, match="was closed"):
+            threads.submit(index.runs).result()
+
+
+def test_errors_in_sql_of_ones_own_are_told_as_such(world: World) -> None:
+    world.sync()
+    with open_index(world.db) as index:
+        for query in ("select nothing from runs", "selec", "delete from runs", "select zeroblob(1000000000)"):
+            with pytest.raises(QueryError, match="sql: "):
+                index.select(query)
+        with pytest.raises(QueryError, match="status"):
+            index.trials("x", status="bogus")

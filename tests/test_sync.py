@@ -420,9 +420,16 @@ def test_new_settings_wait_for_a_source_that_is_away(world: World) -> None:
     world.synced()
     world.options = Options(errors=False)
     world.repo.path.rename(world.root / "elsewhere")
-    with pytest.raises(SourceError, match="the index is as it was"):
-        world.sync()
-    assert len(world.select("SELECT 1 FROM runs")) == 2
+    world.write(at("runs/more/2026-01-09T09-00-00-000Z", bundle()))
+    report = world.sync()  # the others are followed on the old rows
+    assert report.failed
+    assert "it is built anew once every source can be read: source team" in (report.waiting or "")
+    assert len(world.select("SELECT 1 FROM runs")) == 3
+    (world.root / "elsewhere").rename(world.repo.path)
+    report = world.sync()
+    assert (report.waiting, report.failed) == (None, False)
+    assert "other settings" in (report.built or "")
+    assert len(world.synced()) == 3
 
 
 def test_another_place_is_taken_only_once_it_can_be_read(world: World) -> None:

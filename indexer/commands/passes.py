@@ -101,6 +101,8 @@ def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> Non
         report = run(project.db, sources, settings.options(), progress)
     if report.built and command == "sync":
         print(f"built {project.db} anew: {report.built}", file=sys.stderr)
+    if report.waiting:
+        print(f"indexer: {render.visible(report.waiting)}", file=sys.stderr)
     for source in report.sources:
         counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
         if json:

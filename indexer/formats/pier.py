@@ -87,7 +87,7 @@ def inputs(folder: Folder) -> list[str]:
 def inner_runs(folder: Folder) -> list[str]:
     """Runs of copilot-experiments inside a flat job: only those with a manifest, since trials look like jobs."""
     names = [name for name in folder.folders() if _NESTED_NAME.fullmatch(name)]
-    return sorted(name for name in names if _size(folder, f"{name}/{MANIFEST}"))
+    return sorted(name for name in names if _size(folder, f"{name}/{MANIFEST}") is not None)
 
 
 def run_folder(anchor: str) -> str | None:
@@ -150,7 +150,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         duration_s=seconds_between(started_at, finished_at),
         planned_count=job.n_total_trials if job.n_total_trials is not None else _planned(lock),
         running_count=sum(trial.status == "running" for trial in trials),
-        size_bytes=sum(_size(folder, name) for name in _inputs(folder, files)),
+        size_bytes=sum(_size(folder, name) or 0 for name in _inputs(folder, files)),
         derived_from=_derived_from(config) or sorted(reader.derived_from),
         trials=trials,
         torn=torn,
@@ -170,11 +170,12 @@ def _inputs(folder: Folder, trial_files: Iterable[tuple[str, str | None]]) -> li
     return names
 
 
-def _size(folder: Folder, path: str) -> int:
+def _size(folder: Folder, path: str) -> int | None:
+    """A file's size; None if there is none, or if nobody knows."""
     try:
-        return folder.size(path) or 0
+        return folder.size(path)
     except Unreadable:
-        return 0
+        return None
 
 
 def _trial_files(folder: Folder) -> Iterator[tuple[str, str | None]]:

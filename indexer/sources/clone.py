@@ -105,13 +105,10 @@ class CloneSource(GitSource):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one process at a time fetch; make the clone if there is none."""
+        """Let one process at a time fetch, the others wait; make the clone if there is none."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with self.folder.with_suffix(".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise SourceError("another process is fetching it") from None
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another process that fetches it fetches for this one too
             if not self.folder.exists():
                 self._make()
             yield

@@ -97,8 +97,11 @@ class FolderSource:
             self._require_place()
             yield Swept(None)
             return
-        for path in sorted({about for path in paths if (about := self.about(path)) is not None}):
-            yield from self._walk_at(path, known)
+        last = None
+        for path in sorted({about for path in paths if (about := self.about(path)) is not None}, key=lambda p: f"{p}/"):
+            if last is None or not is_within(path, last):  # else it was looked at with the folder above
+                last = path
+                yield from self._walk_at(path, known)
 
     def about(self, path: str) -> str | None:
         """Where to look when something happened at a path: the run that it belongs to, or the folder; None for nowhere.
@@ -197,13 +200,13 @@ class FolderSource:
                 top = root.find(part) if part else root
                 if top is None or not is_within(real, top.real):
                     continue
-                above = [top]
+                way = [top]
                 names = real[len(top.real) + 1 :].split("/") if real != top.real else []
                 for name in names:
-                    child = above[-1].find(name) if walkable(name) else None
-                    if child is None or (above[-1].path and recognise(above[-1]) is not None):
+                    child = way[-1].find(name) if walkable(name) else None
+                    if child is None or (way[-1].path and recognise(way[-1]) is not None):
                         break
-                    above.append(child)
+                    way.append(child)
                 else:
                     return True
             except Unreadable:

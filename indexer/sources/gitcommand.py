@@ -1,7 +1,13 @@
-"""Running git to talk to a remote."""
+"""Running git to talk to a remote.
+
+A remote may hang for as long as it likes, and git has helpers (ssh, git-remote-https) that nobody tells when this
+program is killed. So git runs in a process group of its own, with a companion that reads from a pipe whose other end
+only this program holds: when the pipe ends, for whatever reason, the companion kills the group.
+"""
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +20,17 @@ FETCH = (
     "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--filter=blob:none", "--stdin",
 )  # fmt: skip
 """Fetch what is named on standard input, in one round trip, and touch nothing else."""
+
+# $1 is a file with the standard input; standard input itself is the pipe
+_TIED = """
+lines=$1; shift
+exec 3<&0 </dev/null
+( cat <&3; kill -9 0 ) >/dev/null 2>&1 &
+"$@" <"$lines" 3<&-
+status=$?
+kill -9 $! 2>/dev/null
+exit $status
+"""
 
 _LOCAL = {
     "GIT_DIR", "GIT_COMMON_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_SHALLOW_FILE",
@@ -31,21 +48,28 @@ def run_git(
 ) -> str:
     """The output of a git command in a folder, which reads `lines`. Raises SourceError."""
     command = next(each for each in arguments if not each.startswith("-") and "=" not in each)
+    reading, writing = os.pipe()
     try:
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=folder,
-            input="".join(f"{line}\n" for line in lines),
-            capture_output=True,
-            env={**_environment(), **(environment or {})},
-            start_new_session=True,  # no terminal that ssh could ask on
-            timeout=TIMEOUT,
-            text=True,
-            errors="surrogateescape",
-            check=False,
-        )
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape") as told:
+            told.writelines(f"{line}\n" for line in lines)
+            told.flush()
+            done = subprocess.run(
+                ["sh", "-c", _TIED, "sh", told.name, "git", *arguments],
+                cwd=folder,
+                stdin=reading,
+                capture_output=True,
+                env={**_environment(), **(environment or {})},
+                start_new_session=True,  # no terminal that ssh could ask on
+                timeout=TIMEOUT,
+                text=True,
+                errors="surrogateescape",
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         raise SourceError(f"git {command} took more than {TIMEOUT:.0f} s") from None
+    finally:
+        os.close(reading)
+        os.close(writing)
     if done.returncode:
         said = done.stderr.strip().splitlines()
         fatal = (line for line in said if line.startswith(("fatal", "ERROR")))

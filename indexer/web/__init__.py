@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from datasette import hookimpl
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from datasette.app import Datasette
 
 Row = dict[str, Any]
@@ -52,7 +54,18 @@ def menu_links(datasette: "Datasette") -> list[Row]:
 
 
 @hookimpl  # type: ignore[untyped-decorator]
+def prepare_connection(conn: "sqlite3.Connection", database: str, datasette: "Datasette") -> None:
+    from indexer.web.limits import limit
+    from indexer.web.reading import index_database
+
+    if database == index_database(datasette):
+        limit(conn)
+
+
+@hookimpl  # type: ignore[untyped-decorator]
 def asgi_wrapper(datasette: "Datasette") -> Callable[[Any], Any]:
+    from indexer.web.limits import own_queries_only
     from indexer.web.reading import reopening
 
-    return reopening(datasette)
+    reopened = reopening(datasette)
+    return lambda app: own_queries_only(reopened(app))

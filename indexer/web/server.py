@@ -16,6 +16,7 @@ from datasette.app import Datasette
 from indexer.errors import IndexerError
 from indexer.index.reader import open_index
 from indexer.project import Project
+from indexer.web.limits import limit_heap
 from indexer.web.reading import PROJECTS
 
 SETTINGS = {
@@ -34,6 +35,7 @@ def serve(project: Project, host: str, port: int, ready: Callable[[str], None]) 
     Raises IndexFileError if there is no index, IndexerError if the address cannot be listened on.
     """
     open_index(project.db).close()
+    limit_heap()
     with _listening(host, port) as listening:
         address = listening.getsockname()
         name = f"[{address[0]}]" if ":" in address[0] else address[0]

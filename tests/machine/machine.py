@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
+from indexer import open_index
 from indexer import sync as passes
 from indexer.check import check
 from indexer.errors import SourceError
@@ -369,7 +370,22 @@ class Machine(RuleBasedStateMachine):
         sources = opened(self._sources())
         differences = check(self.db, sources, self.options)
         assert not differences, differences
+        self._require_feed()
         self._require_nothing_new()
+
+    def _require_feed(self) -> None:
+        """Who reads the changes one by one knows every run, and no other."""
+        known: set[str] = set()
+        with open_index(self.db) as index:
+            token = None
+            while True:
+                page = index.changes(token, limit=1)
+                if not page.changes:
+                    break
+                for change in page.changes:
+                    (known.discard if change["deleted"] else known.add)(change["key"])
+                token = page.next
+            assert known == {run["key"] for run in index.runs(limit=1000).runs}
 
     def _require_nothing_new(self) -> None:
         assert not self._faults()

@@ -6,7 +6,7 @@ import pytest
 
 from indexer import open_index
 from indexer.sources.commits import CommitSource
-from tests.bundles import NAME, at, bundle
+from tests.bundles import NAME, at, bundle, row
 from tests.repos import Repo, git
 from tests.worlds import World
 
@@ -108,6 +108,23 @@ def test_a_run_counts_as_changed_when_its_commits_differ(world: World, code: Rep
         assert [change["key"] for change in changes.changes] == [f"agentv:{RUN}"]
         world.sync()
         assert index.changes(changes.next).changes == []
+
+
+def test_runs_that_one_trailer_names_come_one_by_one(world: World, code: Repo) -> None:
+    for name in ("mine", "theirs"):
+        rows = [row(timestamp=f"2026-01-05T09:00:0{len(name)}Z")]
+        world.repo.commit(at("runs/x/smoke", bundle(rows=rows)), ref=f"refs/heads/agentv/results/{name}")
+    world.sync()
+    assert world.column("SELECT count(*) FROM runs WHERE run_id = 'x::smoke'") == [2]
+    with open_index(world.db) as index:
+        token = index.changes().next
+        code.commit({}, ref=MAIN, message="Fix\n\nAgentV-Run: x::smoke\n")
+        world.sync()
+        seen = []
+        while page := index.changes(token, limit=1).changes:
+            seen += [change["key"] for change in page]
+            token = index.changes(token, limit=1).next
+        assert len(seen) == len(set(seen)) == 2
 
 
 def test_a_run_whose_key_holds_more_than_its_name(world: World, code: Repo) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 
 from indexer.web.server import is_loopback
 from tests.bundles import NAME, at, bundle, row
+from tests.observe import in_process
 from tests.web.serving import COMMAND, Server, configured, serving
 from tests.worlds import World
 
@@ -180,6 +182,57 @@ def test_it_follows_passes_rebuilds_and_another_file(world: World) -> None:
             Path(f"{world.db}{suffix}").unlink(missing_ok=True)
         world.sync()
         assert counts(server) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "select hex(zeroblob(400000000))",
+        "select randomblob(1000000000)",
+        "with recursive n(i) as (select 1 union all select i + 1 from n limit 900) select hex(zeroblob(500000)) from n",
+        "select group_concat(hex(zeroblob(500000))) from runs, runs b, runs c",
+    ],
+)
+def test_no_query_makes_values_that_fill_the_memory(world: World, query: str) -> None:
+    with serving(world) as server:
+        answer = server.get(f"/index.json?{urlencode({'sql': query})}")
+        assert answer.status == 400, answer.text[:200]
+        assert len(answer.body) < 10_000
+        assert server.get("/api/runs").status == 200
+        peak = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{server.process.pid}/status").read_text())
+        assert peak is not None
+        assert int(peak[1]) < 600_000
+
+
+def test_pages_of_other_sites_send_no_sql(world: World) -> None:
+    with serving(world) as server:
+        assert server.get("/index.json?sql=select+1", Sec_Fetch_Site="cross-site").status == 403
+        assert server.get("/index.json?sql=select+1", Sec_Fetch_Site="same-origin").status == 200
+        assert server.get("/api/runs", Sec_Fetch_Site="cross-site").status == 200
+
+
+def test_a_busy_server_keeps_its_locks_and_sees_every_pass(world: World) -> None:
+    """Nothing but SQLite opens the file: the process would lose its locks, and go on with a log that is deleted."""
+    paths = ("/api/runs", "/runs", "/index.json?sql=select+1", "/api/health", "/index/runs.json", "/-/databases")
+    with serving(world) as server, ThreadPoolExecutor(8) as clients:
+        for number in range(4):
+            for answer in clients.map(server.get, paths * 4):
+                assert answer.status == 200
+            assert locks(server.process.pid, world.db) > 0
+            world.repo.commit(at(f"runs/more/2026-02-0{number + 1}T09-00-00-000Z", bundle(experiment=None)))
+            process = in_process("sync", world.db, [("git", "team", world.repo.path)], world.options)
+            process.join()
+            expected = world.column("SELECT count(*) FROM runs")[0]
+            assert len(server.get("/api/runs").json["runs"]) == expected
+            told = server.get("/index.json?sql=select+count(*)+as+n+from+runs&_shape=array").json
+            assert told == [{"n": expected}]
+
+
+def locks(pid: int, path: Path) -> int:
+    """How many locks a process has on a file."""
+    inode = path.stat().st_ino
+    lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return sum(line[4] == str(pid) and line[5].endswith(f":{inode}") for line in lines if "->" not in line)
 
 
 class Plain(Server):
