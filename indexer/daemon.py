@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType, MappingProxyType
 from typing import Any
@@ -29,7 +30,7 @@ from indexer.errors import IndexFileError, SourceError
 from indexer.formats import run_of_overlay
 from indexer.index import file, lock
 from indexer.protocols import Options
-from indexer.records import utc_now
+from indexer.records import utc_now, utc_text
 from indexer.sources import Source
 from indexer.sources.agentevals import AgentevalsSource
 from indexer.sources.clone import CloneSource
@@ -51,6 +52,8 @@ LONGEST_PAUSE = 600.0
 """Seconds at most between two fetches from a remote that fails."""
 POLL = 5.0
 """Seconds between two looks at the refs of a repository, where no event tells that they moved."""
+ABANDONED = 3_600_000_000_000
+"""Nanoseconds without a sign of life after which only the top of a run that has not ended is watched."""
 LOCAL_POLL = 1.0
 """Seconds between two looks at the refs of a partial clone on this machine: what it lacks is fetched before."""
 _NEW = ""
@@ -335,13 +338,16 @@ class Daemon:
                 first += folders
             elif isinstance(place.source, FolderSource):
                 place.root = os.path.realpath(place.source.place)
-                live = self._live(place.source.name)
-                place.live = {path for path, _ in live}
+                live, ended = self._live(place.source.name), self._just_ended(place.source.name)
+                place.live = {path for path, _, _ in live}
+                abandoned = time.time_ns() - ABANDONED
                 above = [part.rpartition("/")[0] for part in place.source.parts()]
                 roots = [*above, *(path for path in place.source.searched if "/" not in path)]
                 rest = [path for path in place.source.searched if "/" in path and run_of_overlay(path) is None]
                 first += [place.source.real_path(folder) for folder in ("", *roots)]
-                first += [place.source.real_path(folder) for _, folder in live]
+                first += [place.source.real_path(folder) for _, folder, sign in live if sign > abandoned]
+                first += [place.source.real_path(path) for path in ended]  # one that is resumed goes on at once
+                others += [place.source.real_path(path) for path, folder, sign in live if path == folder]
                 others += [place.source.real_path(folder) for folder in (*place.retries, *rest)]
         for folder in watches.follow([*first, *others]):
             self._note(folder)
@@ -419,14 +425,28 @@ class Daemon:
         except (sqlite3.Error, IndexFileError):
             return []  # it is made anew by the next look
 
-    def _live(self, source: str) -> list[tuple[str, str]]:
-        """The runs that have not ended, with the folders that were searched for them, those changed last first."""
+    def _live(self, source: str) -> list[tuple[str, str, int]]:
+        """The runs that have not ended, with the folders that were searched for them and their last sign of life.
+
+        Those that showed life last come first; the sign is the newest time of any file, in nanoseconds since 1970.
+        """
         statement = """
-            SELECT p.path, rtrim(p.path || '/' || f.path, '/') FROM places p JOIN _files f ON f.place_pk = p.id
+            SELECT p.path, rtrim(p.path || '/' || f.path, '/'),
+                   (SELECT max(mtime_ns) FROM _files l WHERE l.place_pk = p.id) AS sign
+            FROM places p JOIN _files f ON f.place_pk = p.id
             WHERE p.source = ? AND p.ref IS NULL AND p.ended = 0
               AND (f.path = '' OR f.path LIKE '%/' AND f.path NOT LIKE '//%')
-            ORDER BY f.path <> '', f.mtime_ns DESC"""
-        return [(path, folder) for path, folder in self._query(statement, source)]
+            ORDER BY f.path <> '', sign DESC, f.mtime_ns DESC"""
+        return [(path, folder, sign) for path, folder, sign in self._query(statement, source)]
+
+    def _just_ended(self, source: str) -> list[str]:
+        """The runs that ended within the last day, of the newest ones."""
+        statement = """
+            SELECT path FROM (SELECT * FROM runs ORDER BY timestamp DESC, key DESC LIMIT 500)
+            WHERE source = ? AND ref IS NULL AND status NOT IN ('queued', 'running')
+              AND coalesce(finished_at, updated_at, timestamp) >= ?"""
+        yesterday = utc_text(datetime.now(UTC) - timedelta(days=1))
+        return [path for (path,) in self._query(statement, source, yesterday)]
 
     def _top_stamps(self, source: str) -> dict[str, list[tuple[str, Stamp]]]:
         """By run: the stamps of its folder and of the files directly inside."""

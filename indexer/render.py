@@ -142,10 +142,16 @@ def passed(run: Row) -> str:
     return f"{run['passed']}/{run['trial_count']}"
 
 
+def freshness(told: Row) -> str:
+    """How old the index is and who keeps it current, as one line; `told` is what `freshness.freshness` gives."""
+    as_of = f"index as of {told['as_of']} ({age(told['as_of'])})" if told["as_of"] else "index of unknown age"
+    return f"{as_of}, kept current by {writer(told['writer'])}"
+
+
 def writer(holder: Row | None) -> str:
-    """Who writes the index, as one line."""
+    """Who writes the index."""
     if holder is None:
-        return "nobody writes it: `indexer watch` would keep it current"
+        return "nobody; `indexer watch` would do it"
     swept = f", last sweep {age(holder['swept'])}" if "swept" in holder else ""
     who = f"`indexer {holder.get('command')}` (process {holder.get('pid')} on {holder.get('host')})"
     return f"{who} since {age(holder.get('since'))}{swept}"

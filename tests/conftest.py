@@ -9,8 +9,9 @@ SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
 
 
 @pytest.fixture(autouse=True)
-def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's settings, nor the git repository that a hook may run it in."""
+def own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees the user's settings and cache, nor the git repository that a hook may run it in."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     for name in list(os.environ):
         if name.startswith(("INDEXER_", "GIT_")):
             monkeypatch.delenv(name)

@@ -305,3 +305,32 @@ def test_a_terminal_gets_colours_and_lines_that_fit(project: Path) -> None:
 def test_reading_commands_start_without_what_only_writing_needs() -> None:
     program = "import sys, indexer; print([m for m in ('pygit2', 'datasette', 'rich', 'pydantic') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_repeated_filters_mean_any_and_of_tags_all(project: Path) -> None:
+    done(project, "sync")
+    both = done(project, "runs", "--experiment", "with_skills", "--experiment", "other", "--json")
+    assert len(both.splitlines()) == 2
+    assert len(done(project, "runs", "--tag", "baseline", "--tag", "baseline", "--json").splitlines()) == 1
+    process = indexer(project, "runs", "--tag", "baseline", "--tag", "absent", "--json")
+    assert (process.stdout, process.stderr) == ("", "no runs match\n")
+
+
+def test_an_old_index_says_so_when_its_sources_look_newer(project: Path) -> None:
+    done(project, "sync")
+    assert indexer(project, "runs").stderr == ""
+    assert "kept current by nobody" in done(project, "status")
+    folder = project / ".agentv/results"
+    os.utime(folder, (folder.stat().st_atime + 60, folder.stat().st_mtime + 60))
+    told = indexer(project, "runs").stderr
+    assert re.fullmatch(
+        r"indexer: index as of \S+Z \(.*\), kept current by nobody; .*; newer: local: indexer sync\n", told
+    )
+
+
+def test_a_source_without_runs_is_not_silent(tmp_path: Path) -> None:
+    (tmp_path / "indexer.toml").write_text('[[source]]\nname = "a"\nkind = "folder"\npath = "."\n')
+    process = indexer(tmp_path, "sync")
+    assert process.returncode == 0
+    assert "source a: no runs: looked into jobs/ and results/ and .agentv/results/" in process.stderr
+    assert "no runs: looked into" in done(tmp_path, "status")

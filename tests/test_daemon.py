@@ -19,7 +19,9 @@ import pytest
 from watchdog.observers.api import BaseObserver
 
 from indexer.check import check
-from indexer.index import lock
+from indexer.errors import LockedError
+from indexer.index import file, lock
+from indexer.sync import look
 from indexer.watches import Watches
 from tests.bundles import at, bundle, row
 from tests.jobs import job, result, trial
@@ -42,12 +44,18 @@ class Watching:
     """A running watcher."""
 
     def __init__(
-        self, world: World, settings: str = SETTINGS, sweep: float = 60.0, poll: float = 5.0, **environment: str
+        self,
+        world: World,
+        settings: str = SETTINGS,
+        sweep: float = 60.0,
+        poll: float = 5.0,
+        before: str = "",
+        **environment: str,
     ):
         self.world = world
         config = world.root / "indexer.toml"
         config.write_text(settings.format(db=world.db, repo=world.repo.path, local=world.local))
-        code = f"from indexer import cli, daemon; daemon.SWEEP, daemon.POLL = {sweep}, {poll}; cli.main()"
+        code = f"{before}from indexer import cli, daemon; daemon.SWEEP, daemon.POLL = {sweep}, {poll}; cli.main()"
         command = [sys.executable, "-c", code, "watch", "--config", str(config)]
         command += ["--log-format", "json"]
         with (world.root / "log").open("w") as log:
@@ -75,6 +83,17 @@ class Watching:
 
             until(answer)
 
+    def sees_when_there(self, query: str, *expected: Any) -> None:
+        """As `sees`, of an index that is being made."""
+
+        def answer() -> bool:
+            try:
+                return self.world.column(query) == list(expected)
+            except sqlite3.OperationalError:
+                return False
+
+        until(answer)
+
 
 @pytest.fixture
 def watching(world: World) -> Iterator[Watching]:
@@ -83,6 +102,8 @@ def watching(world: World) -> Iterator[Watching]:
     try:
         yield running
         assert running.stop() == 0
+        own = ("is gone and is made anew", "was replaced and is brought up to date")  # where a test deletes the index
+        assert [told for told in running.told("error") if not told["error"].endswith(own)] == []
         world.sync()
         assert check(world.db, world.sources, world.options) == []
     finally:
@@ -355,6 +376,53 @@ def test_a_storm_of_events_makes_it_neither_deaf_nor_wrong(world: World) -> None
         assert anonymous < 200_000  # kB
     finally:
         assert watching.stop() == 0
+
+
+def test_who_deletes_everything_lets_no_second_writer_in(watching: Watching) -> None:
+    world = watching.world
+    for path in world.db.parent.glob("index.db*"):
+        path.unlink()
+    with pytest.raises(LockedError):
+        world.sync()
+    world.write(at("jobs/a", job()))
+    watching.sees_when_there("SELECT count(*) FROM runs", 2)
+    assert (lock.writer(world.db) or {}).get("pid") == watching.process.pid
+
+
+def test_a_watcher_that_may_watch_nothing_rests_and_sweeps(world: World) -> None:
+    """It would look at what it cannot watch, find it unwatched, and look again, for ever."""
+    for number in range(30):
+        world.write(at(f"jobs/{number}", job({"fizz__aaaaaaa": ""}, finished=False, id=f"{number}")))
+    code = (
+        "import errno; from watchdog.observers.api import BaseObserver\n"
+        "def refuse(*_, **__): raise OSError(errno.ENOSPC, 'no more watches')\n"
+        "BaseObserver.schedule = refuse\n"
+    )
+    watching = Watching(world, sweep=1.0, before=code)
+    try:
+        world.write(at("jobs/late", job(id="late")))
+        watching.sees("SELECT count(*) FROM runs WHERE path = 'jobs/late'", 1)
+        used, began = cpu_seconds(watching.process.pid), time.monotonic()
+        time.sleep(2)
+        assert cpu_seconds(watching.process.pid) - used < 0.3 * (time.monotonic() - began)
+        assert len(watching.told("refused")) == 1
+        assert watching.told("error") == []
+    finally:
+        assert watching.stop() == 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_run_and_the_folder_above_it_are_looked_at_once(world: World) -> None:
+    world.sync()
+    world.write({".git/HEAD": ""} | at("jobs/a", job()))
+    with closing(file.connect(world.db, write=True)) as database:
+        look(database, world.sources, world.options, {"local": ["jobs", "jobs/a", "jobs/a/fizz__aaaaaaa"]})
+    assert world.column("SELECT path FROM places") == ["jobs/a"]
 
 
 def test_the_kernels_limits_are_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

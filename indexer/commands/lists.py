@@ -9,7 +9,7 @@ import typer
 
 from indexer import render
 from indexer.commands.app import Config, Db, Json, Run, Since, Until, app
-from indexer.index import lock
+from indexer.freshness import freshness, newer_sources
 from indexer.index.reader import PUBLIC, Index, open_index
 from indexer.project import find_project
 
@@ -19,13 +19,12 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     """Show the sources, when they changed last, and what could not be read."""
     project = find_project(config, db)
     with open_index(project.db) as index, index.snapshot():
-        sources, problems = index.sources(), index.problems()
-    writer = lock.writer(project.db)
+        sources, problems, fresh = index.sources(), index.problems(), freshness(index)
     if json:
-        render.document({"db": str(project.db), "writer": writer, "sources": sources, "problems": problems})
+        render.document({"db": str(project.db), **fresh, "sources": sources, "problems": problems})
         return
     print(f"index {project.db}")
-    print(render.visible(render.writer(writer)) + "\n")
+    print(render.visible(render.freshness(fresh)) + "\n")
     render.table(
         ["SOURCE", "KIND", "RUNS", "CHANGED", "LAG", "PLACE"],
         [
@@ -94,6 +93,7 @@ def runs(
             print("no runs match" if any(filters.values()) else "no runs", file=sys.stderr)
         if pages.next_cursor:
             print(f"more, with the same options: --cursor {pages.next_cursor}", file=sys.stderr)
+        _tell_if_old(index)
 
 
 @app.command(epilog="Example: indexer show latest; indexer show latest --file index.jsonl")
@@ -119,6 +119,14 @@ def show(
         render.document(found | {"failing": trials})
     else:
         _print_run(found, trials, project.stale_after)
+
+
+def _tell_if_old(index: Index) -> None:
+    """Say so when nobody keeps the index current and its sources look newer."""
+    fresh = freshness(index)
+    if fresh["writer"] is None and (newer := newer_sources(index)):
+        sources = ", ".join(newer)
+        print(f"indexer: {render.freshness(fresh)}; newer: {render.visible(sources)}: indexer sync", file=sys.stderr)
 
 
 class _Pages:

@@ -52,7 +52,12 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
         "WHERE p.source = s.name AND p.run_key IN (SELECT key FROM covered)) AS runs FROM {0}.sources s",
         ("name",),
     ),
-    "problems": ("SELECT source, path, ref, kind, message FROM {0}.problems", ("source", "path", "ref", "kind")),
+    "problems": (
+        "SELECT source, path, ref, kind, message FROM {0}.problems "
+        # what is doubted of rows that are left out
+        "WHERE lasting <> 4 OR run_key NOT IN (SELECT key FROM covered)",
+        ("source", "path", "ref", "kind"),
+    ),
 }
 _COVERED = """
 CREATE TEMP TABLE covered AS

@@ -46,9 +46,12 @@ class Held:
 
     def release(self) -> None:
         """Let others write."""
-        for handle in (getattr(self, "_handle", None), self._guard):
-            if handle is not None:
-                os.close(handle)
+        if (handle := getattr(self, "_handle", None)) is not None:
+            os.close(handle)
+        if self._guard is not None:
+            handle, path = self._guard
+            path.unlink(missing_ok=True)  # who waits for it sees that it is another one now
+            os.close(handle)
 
     def keep(self) -> None:
         """Make the lock file again if somebody deleted it. Raises LockedError if another writer was faster."""
@@ -95,8 +98,8 @@ def held(path: Path, command: str) -> Iterator[Held]:
         mine.release()
 
 
-def _locked_guard(path: Path) -> int | None:
-    """The second lock; None where this user has no folder for it. Raises LockedError."""
+def _locked_guard(path: Path) -> tuple[int, Path] | None:
+    """The second lock and its file; None where this user has no folder for it. Raises LockedError."""
     name = f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.lock"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "indexer"
     for folder in (cache, Path(tempfile.gettempdir()) / f"indexer-{os.getuid()}"):
@@ -104,16 +107,24 @@ def _locked_guard(path: Path) -> int | None:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if folder.stat().st_uid != os.getuid():
                 continue
-            handle = os.open(folder / name, _FLAGS, 0o600)
+            return _locked_alone(path, folder / name), folder / name
         except OSError:
             continue
+    return None
+
+
+def _locked_alone(path: Path, guard: Path) -> int:
+    """A handle on a file that is locked and that nobody removed meanwhile."""
+    while True:
+        handle = os.open(guard, _FLAGS, 0o600)
         try:
             _lock(path, handle)
+            if guard.exists() and os.path.samestat(os.fstat(handle), guard.stat()):
+                return handle
         except BaseException:
             os.close(handle)
             raise
-        return handle
-    return None
+        os.close(handle)
 
 
 def _lock(path: Path, handle: int) -> None:

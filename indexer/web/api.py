@@ -16,7 +16,7 @@ from datasette.utils.asgi import Request, Response
 
 from indexer import Index
 from indexer.errors import IndexerError, QueryError, StaleTokenError, UnknownRunError, UnknownTestError
-from indexer.index import lock
+from indexer.freshness import freshness
 from indexer.render import seconds_since
 from indexer.web.reading import permitted, readers
 
@@ -136,7 +136,7 @@ def _health(index: Index, request: Request) -> Row:
     return {
         "healthy": not failing,
         "failing": failing,
-        "writer": lock.writer(index.path),
+        **freshness(index),
         "sources": sources,
         "problems": problems,
     }

@@ -9,6 +9,7 @@ from datasette.utils.asgi import Request, Response
 
 from indexer import Index, files, render
 from indexer.errors import IndexerError, QueryError, UnknownRunError
+from indexer.freshness import freshness
 from indexer.index.pages import SORTS, STATUSES
 from indexer.web import charts
 from indexer.web.api import (
@@ -155,7 +156,9 @@ def _view(answer: View, wrong: Wrong = _wrong_page) -> View:
 
 def _page(name: str, answer: Callable[[Index, Request, Datasette], Row]) -> View:
     async def page(request: Request, datasette: Datasette) -> Response:
-        context = await readers(datasette).ask(lambda index: answer(index, request, datasette))
+        context = await readers(datasette).ask(
+            lambda index: answer(index, request, datasette) | {"fresh": freshness(index)}
+        )
         return await _rendered(name, context, 200, request, datasette)
 
     return _view(page)
