@@ -170,8 +170,8 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
         sources = find_sources(project.root)
         if not sources:
             raise SettingsError(
-                f"no runs found in {project.root}: no jobs/, results/ or .agentv/results/, and no git repository "
-                "with agentv/results/*; go to a project, or name sources in indexer.toml"
+                f"no runs found in {project.root}: no jobs/, results/ or .agentv/results/, and "
+                f"{_why_not_git(project.root)}; go to a project, or name sources in indexer.toml"
             )
         _require_outside(project.db, sources)
         return settings, sources
@@ -215,17 +215,32 @@ def find_sources(root: Path) -> list[Source]:
     folder = FolderSource("local", root)
     if folder.has_runs():
         sources.append(folder)
-    found = pygit2.discover_repository(str(root))
-    if found:
-        try:
-            place = open_repository(Path(found)).workdir or found
-            git = GitSource("git", Path(os.path.normpath(place)))
-            git.open()
-            if git.has_runs():
-                sources.append(git)
-        except SourceError:
-            pass  # a repository that cannot be read is no place of results unless somebody names it
+    try:
+        git = _repository_around(root)
+        if git is not None and git.has_runs():
+            sources.append(git)
+    except SourceError:
+        pass  # a repository that cannot be read is no place of results unless somebody names it
     return sources
+
+
+def _repository_around(root: Path) -> GitSource | None:
+    """The repository that a folder lies in, opened. Raises SourceError."""
+    found = pygit2.discover_repository(str(root))
+    if not found:
+        return None
+    git = GitSource("git", Path(os.path.normpath(open_repository(Path(found)).workdir or found)))
+    git.open()
+    return git
+
+
+def _why_not_git(root: Path) -> str:
+    """What the git repository around a folder has instead of results."""
+    try:
+        git = _repository_around(root)
+        return "no git repository around it" if git is None else f"in git {git.nothing_found()}"
+    except SourceError as error:
+        return str(error)
 
 
 def config_text(root: Path, sources: Sequence[Source], db: str = DB) -> str:

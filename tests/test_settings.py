@@ -7,7 +7,8 @@ from indexer.project import find_project
 from indexer.records import span_seconds
 from indexer.settings import config_text, load
 from indexer.sources.folder import FolderSource
-from tests.repos import git
+from tests.bundles import at, bundle
+from tests.repos import Repo, git
 
 EVALS = '[[source]]\nname = "evals"\nkind = "agentevals"\n'
 FOLDER = '[[source]]\nname = "local"\nkind = "folder"\npath = "."\n'
@@ -138,3 +139,10 @@ def test_models_have_aliases(here: Path) -> None:
     )
     options = load(find_project())[0].options()
     assert (options.model("gpt-x-2026-01-01"), options.model("gpt-y"), options.model(None)) == ("gpt-x", "gpt-y", None)
+
+
+def test_a_repository_whose_runs_lie_on_other_refs_is_told(here: Path) -> None:
+    repo = Repo(here)
+    repo.commit(at("runs/e/2026-01-05T09-00-00-123Z", bundle()), ref="refs/heads/main")
+    with pytest.raises(SettingsError, match="there are some in main: name it in refs"):
+        load(find_project())

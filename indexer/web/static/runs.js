@@ -50,7 +50,8 @@ if (link) {
         near.observe(link);
       }
     } catch {
-      near.disconnect(); // the link still works
+      near.unobserve(link); // the link still works, and after an outage so does scrolling
+      setTimeout(() => near.observe(link), PAUSE);
     }
     loading = false;
   }, { rootMargin: "800px" });
