@@ -26,7 +26,7 @@ from types import FrameType, MappingProxyType
 from typing import Any
 
 from indexer.changes import Stamp, is_within
-from indexer.errors import IndexFileError, SourceError
+from indexer.errors import IndexFileError, LockedError, SourceError
 from indexer.formats import run_of_overlay
 from indexer.index import file, lock
 from indexer.protocols import Options
@@ -104,6 +104,7 @@ class Daemon:
         self._refused = ""
         self._stumbled = 0
         self._lock: lock.Held
+        self._waiting: str | None = None  # why the index has to be built anew, once every source can be read
 
     def run(self) -> None:
         """Watch until SIGINT or SIGTERM. Raises LockedError, IndexFileError."""
@@ -122,7 +123,7 @@ class Daemon:
                 for source in self._sources:
                     if isinstance(source, CloneSource) and source.name in self._fetch_pauses:
                         self._start(self._keep_fetching, source, self._fetch_pauses[source.name], LONGEST_PAUSE)
-                    elif isinstance(source, GitSource) and source.is_partial():
+                    elif isinstance(source, GitSource) and not isinstance(source, CloneSource):
                         self._start(self._keep_fetching, source, LOCAL_POLL, LONGEST_PAUSE)
                     elif isinstance(source, AgentevalsSource):
                         self._start(self._keep_fetching, source, POLL, _LAST_RETRY)
@@ -149,7 +150,6 @@ class Daemon:
             self._sweep(now)
         work = self._due_work(now)
         if work and not self._happened.stopped:
-            self._lock.keep()
             with busy():
                 self._look(work)
         if swept:
@@ -174,7 +174,10 @@ class Daemon:
     def _look(self, work: dict[str, list[str] | None]) -> None:
         began = time.monotonic()
         try:
+            self._lock.keep()
             report = look(self._connected(), self._sources, self._options, work)
+        except LockedError:
+            raise
         except (sqlite3.DatabaseError, IndexFileError, SourceError, OSError) as error:
             if isinstance(error, sqlite3.DatabaseError) and not is_outside(error):
                 raise
@@ -188,6 +191,8 @@ class Daemon:
             self._looked(self._places[name], paths, ended, rest=name in changed)
         for name, path in report.unsettled:
             self._later(self._places[name], path, ended + SETTLED)
+        if self._waiting and not any(place.failing for place in self._places.values()):
+            self._catch_up()
 
     def _stumble(self, error: Exception, work: dict[str, list[str] | None]) -> None:
         """The index could not be written: a full disk, another one in its place. Try again, with growing pauses."""
@@ -272,8 +277,9 @@ class Daemon:
     def _told(self, report: Report, seconds: float) -> None:
         if report.built:
             self._tell("built", {"why": report.built})
-        if report.waiting:
+        if report.waiting and report.waiting != self._waiting:
             self._tell("waiting", {"why": report.waiting})
+        self._waiting = report.waiting or (self._waiting if report.built is None else None)
         for source in report.sources:
             counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
             if any(counts.values()):

@@ -8,10 +8,10 @@ from typing import Any
 
 from indexer.index import lock
 from indexer.index.reader import Index
+from indexer.project import PARTS
 
 Row = dict[str, Any]
 _MOST = 1000  # entries of a repository's refs that are looked at
-_PARTS = ("jobs", "results", ".agentv/results")
 
 
 def freshness(index: Index) -> Row:
@@ -39,13 +39,13 @@ def _looks_newer(source: Row, db: Path) -> bool:
 
 def _roots(place: Path, db: Path) -> Iterator[Path]:
     """The folders that runs lie in; readers of an index change the one that it lies in itself."""
-    yield from (each for part in _PARTS if (each := place / part) != db.parent)
-    if place != db.parent and not any((place / part).exists() for part in _PARTS):
+    yield from (each for part in PARTS if (each := place / part) != db.parent)
+    if place != db.parent and not any((place / part).exists() for part in PARTS):
         yield place
 
 
 def _refs(place: Path) -> Iterator[Path]:
-    folder = place / ".git" if (place / ".git").is_dir() else place
+    folder = _common_folder(place)
     yield folder / "packed-refs"
     left = _MOST
     for inside, _, names in os.walk(folder / "refs"):
@@ -54,6 +54,18 @@ def _refs(place: Path) -> Iterator[Path]:
         left -= len(names)
         if left <= 0:
             return
+
+
+def _common_folder(place: Path) -> Path:
+    """Where a repository's refs are: in a linked work tree those of its main repository."""
+    folder = place / ".git"
+    if folder.is_dir():
+        return folder
+    try:
+        folder = place / folder.read_text().removeprefix("gitdir:").strip()
+        return folder / (folder / "commondir").read_text().strip()
+    except (OSError, ValueError):
+        return place
 
 
 def _changed(path: Path) -> datetime | None:

@@ -13,7 +13,7 @@ import sqlite3
 import stat
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -236,11 +236,10 @@ def create(path: Path) -> None:
     """An empty database marked as ours, in WAL mode, instead of whatever is at `path`. Only under the lock."""
     try:
         remove(path)
-        database = connect(path, write=True)
-        database.execute("PRAGMA journal_mode = MEMORY")  # a journal left on disk keeps readers out
-        database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        database.execute("PRAGMA journal_mode = WAL")
-        database.close()
+        with closing(connect(path, write=True)) as database:
+            database.execute("PRAGMA journal_mode = MEMORY")  # a journal left on disk keeps readers out
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            database.execute("PRAGMA journal_mode = WAL")
     except (OSError, sqlite3.Error) as error:
         raise IndexFileError(f"{path} cannot be written: {error}") from None
 

@@ -1,8 +1,9 @@
 """Who writes an index: one process at a time.
 
 The writer holds a lock on `index.db.lock` beside the index, whose JSON names it and tells what changes with the clock.
-Whoever deletes the index may delete that file too, so it holds a second lock in a folder of its user, where nobody
-cleans up while it runs: a second writer of the same user never gets in. What was deleted is made again by `keep`.
+Whoever deletes the index may delete that file too, so it holds a second lock in the cache folder of its user, where
+nobody cleans up while it runs: a second writer with the same cache folder never gets in. What was deleted is made again
+by `keep`.
 """
 
 import errno
@@ -101,14 +102,13 @@ def held(path: Path, command: str) -> Iterator[Held]:
 def _locked_guard(path: Path) -> tuple[int, Path] | None:
     """The second lock and its file; None where this user has no folder for it. Raises LockedError."""
     name = f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.lock"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "indexer"
-    for folder in (cache, Path(tempfile.gettempdir()) / f"indexer-{os.getuid()}"):
+    for parent in (os.environ.get("XDG_CACHE_HOME"), "~/.cache", tempfile.gettempdir()):
         try:
+            folder = Path(parent or "~/.cache").expanduser() / f"indexer-{os.getuid()}"
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if folder.stat().st_uid != os.getuid():
-                continue
-            return _locked_alone(path, folder / name), folder / name
-        except OSError:
+            if folder.stat().st_uid == os.getuid():
+                return _locked_alone(path, folder / name), folder / name
+        except (OSError, RuntimeError, IndexFileError):  # no such folder, no home, no locks on it
             continue
     return None
 
@@ -119,8 +119,9 @@ def _locked_alone(path: Path, guard: Path) -> int:
         handle = os.open(guard, _FLAGS, 0o600)
         try:
             _lock(path, handle)
-            if guard.exists() and os.path.samestat(os.fstat(handle), guard.stat()):
-                return handle
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), guard.stat()):
+                    return handle
         except BaseException:
             os.close(handle)
             raise

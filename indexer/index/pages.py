@@ -15,7 +15,7 @@ import heapq
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -62,7 +62,8 @@ class Filters:
     def values(self, name: str) -> list[str]:
         """The different values of a filter, sorted; empty without it. Raises QueryError for what is no text."""
         given = getattr(self, name)
-        values = [] if given is None else [given] if isinstance(given, str) else list(given)
+        several = isinstance(given, Iterable) and not isinstance(given, str)
+        values = list(given) if several else [given] if given is not None else []
         if not all(isinstance(value, str) for value in values):
             raise QueryError(f"{name}: {given!r} is neither a text nor several")
         return sorted(set(values))

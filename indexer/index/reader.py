@@ -99,7 +99,7 @@ class Index:
         self.close()
 
     def close(self) -> None:
-        """Close the file; other threads that use it get an IndexFileError from then on."""
+        """Close the file. Other threads that use it get an IndexFileError from then on; theirs close with them."""
         self._closed = True
         self._disconnect()
 
@@ -269,8 +269,8 @@ class Index:
         if opened is not None and opened.database.in_transaction:
             yield opened.database
             return
-        database = self._current()
         try:
+            database = self._current()
             database.execute("BEGIN")
             try:
                 version = database.execute("PRAGMA user_version").fetchone()[0]
@@ -291,14 +291,19 @@ class Index:
         if opened is not None and (opened.file, opened.log) == self._files(opened.log is not None):
             return opened.database
         self._disconnect()
-        database = file.connect_ours(self.path)
-        database.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the log
-        on_disk, log = self._files(True)
-        if on_disk is None:
-            database.close()
-            raise IndexFileError(f"there is no index at {self.path}; make one: indexer sync")
-        self._mine.opened = _Opened(database, on_disk, log)
-        return database
+        while True:
+            before = file.identity(self.path)
+            database = file.connect_ours(self.path)
+            try:
+                database.execute("SELECT count(*) FROM sqlite_master").fetchone()  # opens the log
+            except BaseException:
+                database.close()
+                raise
+            on_disk, log = self._files(True)
+            if on_disk is not None and on_disk == before:
+                self._mine.opened = _Opened(database, on_disk, log)
+                return database
+            database.close()  # it was replaced while it was opened
 
     def _files(self, with_log: bool) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
         """Which file and which log are there now."""

@@ -63,7 +63,7 @@ class Look:
             refused = (
                 "the folders that it lies in" if any(is_within(each, target) for each in self._above(path)) else ""
             )
-            if not refused and sum(f"{path}/".startswith(f"{link}/") for link in self.links) >= _LINKS_IN_A_PATH:
+            if not refused and sum(path.startswith(f"{link}/") for link in self.links) >= _LINKS_IN_A_PATH:
                 refused = "a folder behind several others"
             if target in self._walked(path):
                 return None

@@ -13,12 +13,10 @@ from pathlib import Path
 from indexer.changes import ABSENT, Change, Found, Gone, Known, Same, Stamp, Swept, Trouble, is_within
 from indexer.errors import SourceError
 from indexer.formats import ANCHORS, recognise
+from indexer.project import PARTS
 from indexer.protocols import Unreadable
 from indexer.sources import DEEPEST, walkable
 from indexer.sources.disk import DiskFolder, Look, joined, stamp_of, why
-
-PARTS = ("jobs", "results", ".agentv/results")
-"""Where a project keeps runs: Pier and Harbor, copilot-experiments, AgentV."""
 
 _MARKS = (".agentv", ".git", "indexer.toml")
 """What makes a folder a project, of which only those parts are looked into."""
@@ -161,7 +159,7 @@ class FolderSource:
     def _walk_at(self, path: str, known: Known) -> Iterator[Change]:
         root = self._root(self.parts())
         try:
-            folder = root.find(path)
+            folder = None if self._is_passed_over(root, path) else root.find(path)
         except Unreadable as error:
             yield Trouble(None, path, error.kind, error.message)
             return
@@ -185,6 +183,26 @@ class FolderSource:
         if place.name in PARTS or not any(os.path.lexists(place / part) for part in PARTS):
             return ("",)
         return PARTS
+
+    def _note_links(self, folder: DiskFolder) -> None:
+        """Remember the links that lead to a folder that is walked, and those inside a run."""
+        for path, real in folder.look.links.items():
+            if is_within(folder.path, path) or (is_within(path, folder.path) and recognise(folder) is not None):
+                self.links[path] = real
+
+    def _is_passed_over(self, root: DiskFolder, path: str) -> bool:
+        """Whether a walk of all would not come to a path: a link on the way leads to what it walks anyway."""
+        for at in (at for at, character in enumerate(f"{path}/") if character == "/"):
+            linked = root.find(path[:at])
+            if linked is None:
+                return False
+            if path[:at] in root.look.links:
+                above = root.find(path[:at].rpartition("/")[0]) if "/" in path[:at] else root
+                if above is not None:
+                    above.folders()  # finds the links beside
+                if path[:at] not in self.parts() and self._is_walked(linked):
+                    return True
+        return False
 
     def _is_walked(self, linked: DiskFolder) -> bool:
         """Whether a walk comes to what a link leads to by another way, through no run and no dot folder."""
@@ -229,7 +247,7 @@ class FolderSource:
 
     def _walk(self, folder: DiskFolder, known: Known) -> Iterator[Change]:
         stamps = known.stamps(folder.path) if folder.path else {}
-        self.links.update(folder.look.links)
+        self._note_links(folder)
         if stamps and not known.inside(folder.path) and _all_same(folder, stamps):
             yield Same(None, folder.path)
             return

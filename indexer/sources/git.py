@@ -106,16 +106,9 @@ class GitSource:
             lacking = self._lacking_objects()
             self._objects = Objects(self._repository, lacking.objects if lacking else None)
             self._fetched_tips = lacking.fetched() if lacking else None
-        if lacking and not self._fetched_tips and any(followed(self._repository, self._followed)):
+            mine = set(followed(self._repository, self._followed)) if lacking else set()
+        if mine and mine.isdisjoint(self._fetched_tips or ()):
             raise SourceError(f"{self.place} is a partial clone, and the files it lacks have not been fetched yet")
-
-    def is_partial(self) -> bool:
-        """Whether files are lacking here, so that `fetch` has something to do."""
-        try:
-            self._repository = open_repository(self.folder)
-        except SourceError:
-            return False
-        return self._lacking_objects() is not None
 
     def fetch(self) -> bool:
         """Bring in what is lacking here; whether anything was. A failure is kept for `open`, which raises it."""
@@ -223,7 +216,9 @@ class GitSource:
         indexed = known.tips()
         published = dict(self._tips(self._refs))
         drafts = {ref: commit for ref, commit in self._tips(WIP_REFS) if ref not in published} if self._wip else {}
-        yield from (Missing(ref) for ref in indexed if ref not in published and ref not in drafts)
+        # of a partial clone a ref may be there that nobody fetched for yet
+        there = set(followed(self._repository, self._followed)) if self._fetched_tips is not None else set()
+        yield from (Missing(ref) for ref in indexed if ref not in published and ref not in drafts and ref not in there)
         yield from self._unmatched(published)
         for ref in [ref for refs in (published, drafts) for ref, commit in refs.items() if commit is None]:
             yield Trouble(ref, "", "missing-object", "the commit it names cannot be read")
@@ -274,7 +269,10 @@ class GitSource:
         return [str(place), *(folder for folder, _, _ in os.walk(place / "refs"))]
 
     def lacking(self, old: str | None, new: str) -> Iterator[bytes]:
-        """The object ids of the files that are read of a commit, where it differs from another, and are not here."""
+        """The object ids of the files that are read of a commit, where it differs from another, and are not here.
+
+        Raises SourceError, Unreadable.
+        """
         root = self._root("", self._commit(new))
         before = self._root("", self._commit(old)) if old and self._objects.has(bytes.fromhex(old)) else None
         for step in self._difference(before, root) if before else self._whole(root):

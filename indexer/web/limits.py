@@ -15,6 +15,7 @@ LONGEST_VALUE = 1 << 20
 MOST_COLUMNS = 200
 LARGEST_RESULT = 64 << 20
 """Bytes of texts and blobs in the rows of one query."""
+_SQL = ("sql", "_where")
 HEAP = 1 << 30
 """Bytes that SQLite may hold in a server's process."""
 
@@ -57,7 +58,7 @@ def own_queries_only(app: Any) -> Any:
         if scope["type"] == "http":
             site = dict(scope["headers"]).get(b"sec-fetch-site", b"")
             query = parse_qs(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
-            if site == b"cross-site" and "sql" in query:
+            if site not in (b"", b"none", b"same-origin") and not query.keys().isdisjoint(_SQL):
                 headers = [(b"content-type", b"text/plain")]
                 await send({"type": "http.response.start", "status": 403, "headers": headers})
                 await send({"type": "http.response.body", "body": b"SQL is not taken from pages of other sites.\n"})

@@ -68,7 +68,7 @@ def index_database(datasette: Datasette) -> str | None:
         seen = _OTHERS.setdefault(datasette, {})
         for name, database in datasette.databases.items():
             path = Path(database.path) if database.path else None
-            file_now = file.identity(path) if path else None
+            file_now = _state(path) if path else None
             if path is None or file_now is None or seen.get(name) == file_now:
                 continue
             if file.is_ours(path):
@@ -96,6 +96,15 @@ def reopening(datasette: Datasette) -> Callable[[Any], Any]:
         return opened
 
     return wrap
+
+
+def _state(path: Path) -> tuple[int, ...] | None:
+    """What tells that a file is still the one that was looked at."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _Files(NamedTuple):

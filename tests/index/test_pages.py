@@ -113,6 +113,8 @@ def test_the_order_of_values_is_none_of_a_cursors_business(index: Index) -> None
         index.runs(cursor=cursor, experiment="e3")
     with pytest.raises(QueryError, match="experiment"):
         index.runs(experiment=[7])
+    with pytest.raises(QueryError, match="experiment"):
+        index.runs(experiment=7)
 
 
 @pytest.mark.parametrize("sort", SORTED)

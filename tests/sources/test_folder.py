@@ -2,12 +2,15 @@ import os
 import shutil
 import stat
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from indexer.errors import SourceError
+from indexer.index import file
 from indexer.sources.folder import FolderSource
+from indexer.sync import look
 from tests.bundles import NAME, at, bundle, row
 from tests.jobs import job, trial
 from tests.worlds import World
@@ -144,6 +147,33 @@ def test_links_to_what_no_walk_comes_to_are_followed(world: World) -> None:
     os.symlink(".store/j", world.local / "jobs/j")
     os.symlink("k", world.local / "jobs/latest")
     assert paths(world) == ["jobs/j", "jobs/k"]
+
+
+def test_folders_behind_two_links_are_read_and_behind_three_are_named(world: World) -> None:
+    world.write({".git/HEAD": "", "jobs/x": ""})
+    for number in range(3):
+        (world.root / f"ext{number}").mkdir()
+    os.symlink(world.root / "ext0", world.local / "jobs/a")
+    os.symlink(world.root / "ext1", world.root / "ext0/b")
+    os.symlink(world.root / "ext2", world.root / "ext1/c")
+    for place, number in (("ext1/j", 1), ("ext2/k", 2)):
+        for name, text in at(place, job(id=f"23b29240-0000-4000-8000-00000000000{number}")).items():
+            (world.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (world.root / name).write_text(text)
+    assert paths(world) == ["jobs/a/b/j"]
+    assert world.column("SELECT path FROM problems") == ["jobs/a/b/c"]
+
+
+def test_a_look_behind_a_link_that_is_passed_over_finds_nothing(world: World) -> None:
+    world.write({".git/HEAD": ""} | at("jobs/d/k", job()))
+    os.symlink("d", world.local / "jobs/latest")
+    assert paths(world) == ["jobs/d/k"]
+    source = world.sources[1]
+    assert isinstance(source, FolderSource)
+    assert source.paths_at(str(world.local / "jobs/d/k")) == ["jobs/d/k"]
+    with closing(file.connect(world.db, write=True)) as database:
+        look(database, world.sources, world.options, {"local": ["jobs/latest", "jobs/latest/k"]})
+    assert world.column("SELECT path FROM places") == ["jobs/d/k"]
 
 
 def test_one_restored_trial_hides_no_jobs(world: World) -> None:

@@ -206,7 +206,9 @@ def test_no_query_makes_values_that_fill_the_memory(world: World, query: str) ->
 
 def test_pages_of_other_sites_send_no_sql(world: World) -> None:
     with serving(world) as server:
-        assert server.get("/index.json?sql=select+1", Sec_Fetch_Site="cross-site").status == 403
+        for query in ("/index.json?sql=select+1", "/index/runs.json?_where=1"):
+            for site in ("cross-site", "same-site"):
+                assert server.get(query, Sec_Fetch_Site=site).status == 403
         assert server.get("/index.json?sql=select+1", Sec_Fetch_Site="same-origin").status == 200
         assert server.get("/api/runs", Sec_Fetch_Site="cross-site").status == 200
 
