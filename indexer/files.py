@@ -7,6 +7,8 @@ from indexer.protocols import Folder, Unreadable
 
 LARGEST = 8 << 20
 """Bytes of a file at most."""
+_NAMED = 10
+"""Files that are named in a message."""
 
 
 def names(project: Project, run: Row) -> list[str]:
@@ -25,7 +27,9 @@ def content(project: Project, run: Row, path: str) -> bytes:
     except Unreadable as error:
         raise UnknownRunError(f"{run['path']}/{path}: {error.message}") from None
     if data is None:
-        raise UnknownRunError(f"{run['run_id']} has no file {path!r}")
+        known = sorted(_below(folder, "", 2))
+        more = ", …" if len(known) > _NAMED else ""
+        raise UnknownRunError(f"{run['run_id']} has no file {path!r}; it has {', '.join(known[:_NAMED])}{more}")
     return data
 
 

@@ -225,20 +225,21 @@ def find_sources(root: Path) -> list[Source]:
 
 
 def _repository_around(root: Path) -> GitSource | None:
-    """The repository that a folder lies in, opened. Raises SourceError."""
+    """The repository that a folder lies in. Raises SourceError."""
     found = pygit2.discover_repository(str(root))
     if not found:
         return None
-    git = GitSource("git", Path(os.path.normpath(open_repository(Path(found)).workdir or found)))
-    git.open()
-    return git
+    return GitSource("git", Path(os.path.normpath(open_repository(Path(found)).workdir or found)))
 
 
 def _why_not_git(root: Path) -> str:
     """What the git repository around a folder has instead of results."""
     try:
         git = _repository_around(root)
-        return "no git repository around it" if git is None else f"in git {git.nothing_found()}"
+        if git is None:
+            return "no git repository around it"
+        git.open()
+        return f"in git {git.nothing_found()}"
     except SourceError as error:
         return str(error)
 

@@ -107,7 +107,9 @@ def test_show(project: Path) -> None:
     assert (shown["key"], shown["targets"][0]["cost_usd"], shown["failing"]) == (f"agentv:other::{OTHER}", 1.5, [])
     file = done(project, "show", RUN_ID, "--file", "refund/t1/grading.json")
     assert file == '{"graders": []}'
-    assert "has no file" in refused(1, project, "show", RUN_ID, "--file", "../../../indexer.toml")
+    assert "has no file '../../../indexer.toml'; it has " in refused(
+        1, project, "show", RUN_ID, "--file", "../../../indexer.toml"
+    )
 
 
 def test_questions(project: Path) -> None:

@@ -430,6 +430,6 @@ def _driver() -> ModuleType:
     try:
         import psycopg
     except ImportError:
-        raise SourceError("psycopg is missing: pip install 'indexer[postgres]'") from None
+        raise SourceError("psycopg is missing: pip install 'psycopg[binary]'") from None
     logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells whom it connects as
     return psycopg

@@ -156,9 +156,12 @@ class GitSource:
         return (*self._refs, *(WIP_REFS if self._wip else ()))
 
     def has_runs(self) -> bool:
-        """Whether any ref matches, which is how a repository is recognised as a place of results."""
+        """Whether any ref matches, which is how a repository is recognised as a place of results.
+
+        Needs no `open`: the files that a partial clone lacks may be fetched later. Raises SourceError.
+        """
         with self._one_error():
-            return any(followed(self._repository, self._refs))
+            return any(followed(open_repository(self.folder), self._refs))
 
     def nothing_found(self) -> str | None:
         """What was looked for in vain, and what is there instead."""

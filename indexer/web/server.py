@@ -125,5 +125,7 @@ def _listening(host: str, port: int) -> socket.socket:
             raise
     except (OSError, OverflowError, UnicodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise IndexerError(f"cannot listen on {host} port {port}: {why.lower()}; choose another with --port") from None
+        raise IndexerError(
+            f"cannot listen on {host} port {port}: {why.lower()}; choose another with --host or --port"
+        ) from None
     return listening

@@ -8,6 +8,7 @@ import pytest
 
 from indexer.check import check
 from indexer.errors import SourceError
+from indexer.settings import find_sources
 from indexer.sources.git import GitSource
 from tests.bundles import NAME, at, bundle, row, without
 from tests.repos import RESULTS, Repo, git
@@ -594,3 +595,9 @@ def test_a_broken_list_of_refs_fails_its_source_alone(world: World) -> None:
     report = world.sync()
     assert report.sources[0].error is not None
     assert sorted(world.column("SELECT path FROM runs")) == sorted([A, B, C])
+
+
+def test_a_partial_clone_is_found_before_its_files_are_fetched(world: World, partial: Path) -> None:
+    world.sources = find_sources(partial)
+    assert [(source.kind, source.place) for source in world.sources] == [("git", str(partial))]
+    assert paths(world) == [A, B]
