@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import NAME, at, bundle, row
+from tests.jobs import job
 from tests.repos import RESULTS, Repo
 
 COMMAND = Path(sys.executable).with_name("indexer")
@@ -141,6 +142,16 @@ def test_questions(project: Path) -> None:
     assert (failure["test_id"], failure["status"], failure["trials"]) == ("t2", "failed", 1)
     assert "refund/t2" in done(project, "failures")
     assert done(project, "failures", "--experiment", "other") == "no failures match\n"
+
+
+def test_what_may_have_stopped_is_called_so_by_every_command(project: Path) -> None:
+    for name, text in at("jobs/j", job(finished=False)).items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+        os.utime(project / name, (1_767_600_000, 1_767_600_000))
+    done(project, "sync")
+    for command in (["runs"], ["show", "j"], ["compare", RUN_ID, "j"]):
+        assert "stopped? (silent " in done(project, *command)
 
 
 def test_code_repositories(project: Path) -> None:

@@ -28,12 +28,13 @@ def compare(
     json: Json = False,
 ) -> None:
     """Compare two runs: totals, the tests that flipped, and whether that is more than noise."""
-    with open_index(find_project(config, db).db) as index:
+    project = find_project(config, db)
+    with open_index(project.db) as index:
         found = index.compare(a, b, target=target, experiment=experiment)
     if json:
         render.document(found)
     else:
-        _print_comparison(found)
+        _print_comparison(found, project.stale_after)
 
 
 @app.command(epilog="Example: indexer history suite/test-1 --since 30d")
@@ -157,8 +158,8 @@ def _told(rows: Sequence[Row], nothing: str, *, json: bool) -> bool:
     return json or not rows
 
 
-def _print_comparison(found: Row) -> None:
-    sides = [_side(found[name]) for name in ("a", "b")]
+def _print_comparison(found: Row, stale_after: int) -> None:
+    sides = [_side(found[name], stale_after) for name in ("a", "b")]
     render.table(["", "A", "B"], [[name, *(side[name] for side in sides)] for name in sides[0]])
     verdict = "more than noise" if found["significant"] else "within noise"
     flips = (
@@ -175,12 +176,12 @@ def _print_comparison(found: Row) -> None:
             render.table([f"GOT {name.upper()}", "A", "B"], rows, right=["A", "B"])
 
 
-def _side(run: Row) -> Row:
+def _side(run: Row, stale_after: int) -> Row:
     tokens = [f"{run[name]:,}" for name in ("input_tokens", "output_tokens") if run[name] is not None]
     return {
         "run": run["run_id"],
         "target": run["target"],
-        "status": run["status"],
+        "status": render.status(run, stale_after),
         "passed": f"{render.passed(run)} {render.percent(run['pass_rate'])}",
         "95 %": render.interval(run["interval"]),
         "score": render.score(run["avg_score"]),

@@ -16,7 +16,7 @@ from indexer.index.totals import COUNTED, mean, totals
 from indexer.records import Trial
 from indexer.statistics import SIGNIFICANT, mcnemar, rate
 
-_RUN = ("run_id", "key", "experiment", "target", "status", "timestamp")
+_RUN = ("run_id", "key", "experiment", "target", "status", "timestamp", "updated_at")
 _TOTALS = (
     "trial_count", "passed", "failed", "errored", "test_count", "avg_score", "quality_score", "cost_usd",
     "input_tokens", "output_tokens",
