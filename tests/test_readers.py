@@ -159,8 +159,8 @@ def test_threads_share_an_index(world: World) -> None:
             world.sync()
         asked += [threads.submit(lambda: len(index.runs().runs)) for _ in range(40)]
         counts = [each.result() for each in asked]
-        assert counts == sorted(counts)
-        assert counts[-1] == 4
+        assert set(counts) <= {1, 2, 3, 4}
+        assert counts[-40:] == [4] * 40  # asked after the last pass
         index.close()
         with pytest.raises(IndexFileError, match="was closed"):
             threads.submit(index.runs).result()

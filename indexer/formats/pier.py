@@ -67,7 +67,7 @@ def _holds_trials(folder: Folder, names: list[str]) -> bool:
                 continue
             is_job = len(_MARKS.intersection(below.files())) > 1
             if not _is_trial_name(name):
-                if is_job or below.folders():
+                if "trial.log" not in below.files() and (is_job or below.folders()):
                     return False
             elif _trial_file(folder, name) is not None:
                 inside = [each for each in below.folders() if _is_trial_name(each)]

@@ -65,7 +65,8 @@ def _keep_little(pages: int) -> None:
 
     def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
         database = plain(path, write=write)
-        database.execute(f"PRAGMA cache_size = {pages}")
+        if write:
+            database.execute(f"PRAGMA cache_size = {pages}")
         return database
 
     file.connect = connect

@@ -336,6 +336,9 @@ def test_jobs_come_without_some_of_their_files() -> None:
     assert recognise(MemoryFolder(tree | {"jobs/j/dataset/config.json": "{}"}, "jobs/j")) is pier
     assert recognise(MemoryFolder(tree | {"jobs/j/fizz__aaaaaaa/artifacts__aaaaaaa/x": ""}, "jobs/j")) is pier
     assert recognise(MemoryFolder(tree | {"jobs/j/other/20260101-100000/x": ""}, "jobs/j")) is None  # hides nothing
+    plain = {f"jobs/j/plain/{name}": "{}" for name in ("config.json", "result.json", "agent/x")}
+    assert recognise(MemoryFolder(tree | plain, "jobs/j")) is None  # may be a job
+    assert recognise(MemoryFolder(tree | plain | {"jobs/j/plain/trial.log": ""}, "jobs/j")) is pier
     stray = {name.replace("jobs/j/", "jobs/"): text for name, text in tree.items()}
     assert recognise(MemoryFolder(stray, "jobs")) is None
     named = MemoryFolder({f"jobs/run__sonnet4/{name}": text for name, text in results.items()}, "jobs/run__sonnet4")
