@@ -6,6 +6,7 @@ import sys
 from indexer import render
 from indexer.commands.app import app
 from indexer.errors import IndexerError, QueryError, SettingsError
+from indexer.interrupts import Interrupted
 
 # in the order in which --help lists their commands
 from indexer.commands import passes, lists, questions, feed  # noqa: F401  isort:skip
@@ -31,3 +32,5 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Interrupted as signal:
+        sys.exit(128 + signal.number)

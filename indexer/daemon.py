@@ -11,24 +11,25 @@ Everything that is read or written happens in one thread; watches only hand over
 
 import os
 import random
-import signal
 import socket
 import sqlite3
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType, MappingProxyType
+from types import MappingProxyType
 from typing import Any
 
+from indexer import interrupts
 from indexer.changes import Stamp, is_within
 from indexer.errors import IndexFileError, LockedError, SourceError
 from indexer.formats import run_of_overlay
 from indexer.index import file, lock
+from indexer.interrupts import Interrupted
 from indexer.protocols import Options
 from indexer.records import utc_now, utc_text
 from indexer.sources import Source
@@ -62,10 +63,6 @@ _FIRST_RETRY, _LAST_RETRY = 0.1, 60.0
 
 Tell = Callable[[str, dict[str, Any]], None]
 """Takes the name of what happened and its facts."""
-
-
-class _Stop(BaseException):
-    """SIGINT or SIGTERM came while the index was written: the pass is rolled back."""
 
 
 @dataclass(slots=True)
@@ -108,16 +105,15 @@ class Daemon:
 
     def run(self) -> None:
         """Watch until SIGINT or SIGTERM. Raises LockedError, IndexFileError."""
-        with file.locked(self._db, "watch") as self._lock, self._signals() as busy:
-            with Watches(self._happened.add, self._happened.lose) as watches, suppress(_Stop):
+        with file.locked(self._db, "watch") as self._lock, interrupts.handled():
+            with Watches(self._happened.add, self._happened.lose) as watches, suppress(Interrupted):
                 self._follow(watches)  # before the first look, so that nothing falls between
                 for source in self._sources:
                     if isinstance(source, AgentevalsSource):
                         with suppress(SourceError):
                             source.fetch()  # from now on nobody but a thread waits for it
                         source.kept = True
-                with busy():
-                    self._catch_up()
+                self._catch_up()
                 self._follow(watches)
                 self._next_sweep = time.monotonic()
                 for source in self._sources:
@@ -129,14 +125,14 @@ class Daemon:
                         self._start(self._keep_fetching, source, POLL, _LAST_RETRY)
                 _notify("READY=1")
                 self._tell("ready", {"sources": len(self._sources)})
-                while not self._happened.stopped:
-                    self._turn(watches, busy)
+                while not interrupts.requested():
+                    self._turn(watches)
             _notify("STOPPING=1")
             self._disconnect()
 
     # one turn
 
-    def _turn(self, watches: Watches, busy: Callable[[], Any]) -> None:
+    def _turn(self, watches: Watches) -> None:
         paths, lost = self._happened.wait(max(0.0, self._next_due() - time.monotonic()))
         for path, done in paths.items():
             self._note(path, AGAIN if not done else 0.0)
@@ -149,9 +145,8 @@ class Daemon:
         if swept:
             self._sweep(now)
         work = self._due_work(now)
-        if work and not self._happened.stopped:
-            with busy():
-                self._look(work)
+        if work:
+            self._look(work)
         if swept:
             self._note_sweep()
         if work or swept:
@@ -379,7 +374,7 @@ class Daemon:
         readable = [place.source for place in self._places.values() if place.failing is None]
         now = utc_now()
         try:
-            lock.note(self._db, {"swept": now})
+            lock.note(self._db, {"swept": now, "refused": self._refused or None})
         except OSError as error:
             self._tell("error", {"error": f"{lock.lock_path(self._db)}: {error.strerror}"})
         else:
@@ -408,7 +403,7 @@ class Daemon:
     def _keep_fetching(self, source: GitSource | AgentevalsSource, pause: float, longest: float) -> None:
         """In a thread of its own: fetch now and then, more seldom while it fails."""
         failed, wait = 0, 0.0
-        while not self._happened.stopped:
+        while not interrupts.requested():
             time.sleep(wait)
             before, moved = source.error, False
             try:
@@ -475,34 +470,6 @@ class Daemon:
             return {about for path in paths if (about := place.source.about(path))}
         except SourceError:
             return set()
-
-    # signals
-
-    @contextmanager
-    def _signals(self) -> Iterator[Callable[[], Any]]:
-        """Let SIGINT and SIGTERM end the loop, and what is written at that moment; gives a context to write in."""
-        writing = False
-
-        def stop(_number: int, _frame: FrameType | None) -> None:
-            self._happened.stop()
-            if writing:
-                raise _Stop
-
-        @contextmanager
-        def busy() -> Iterator[None]:
-            nonlocal writing
-            writing = True
-            try:
-                yield
-            finally:
-                writing = False
-
-        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield busy
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _stamp(path: str) -> Stamp | None:

@@ -154,7 +154,8 @@ def writer(holder: Row | None) -> str:
         return "nobody; `indexer watch` would do it"
     swept = f", last sweep {age(holder['swept'])}" if "swept" in holder else ""
     who = f"`indexer {holder.get('command')}` (process {holder.get('pid')} on {holder.get('host')})"
-    return f"{who} since {age(holder.get('since'))}{swept}"
+    refused = f"; not watching ({holder['refused']}), sweeps find changes" if holder.get("refused") else ""
+    return f"{who} since {age(holder.get('since'))}{swept}{refused}"
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+from indexer import interrupts
 from indexer.changes import Advance, Change, Found, Gone, History, Known, Missing, Naming, Same, Swept, Trouble
 from indexer.errors import IndexFileError, SourceError
 from indexer.formats import READER
@@ -112,6 +113,7 @@ def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Pro
 def fetch(sources: Iterable[Source]) -> None:
     """Bring in what repositories lack to be read; a source that fails tells so when it is opened."""
     for source in sources:
+        interrupts.check()
         if isinstance(source, GitSource):
             with suppress(SourceError):
                 source.fetch()
@@ -299,6 +301,7 @@ def _take_in(changes: Iterator[Change], ledger: Ledger, options: Options) -> lis
 
 def _index_all(changes: Iterator[Change], ledger: Ledger, options: Options, racy: list[tuple[str, list[str]]]) -> None:
     for change in changes:
+        interrupts.check()
         match change:
             case Found():
                 if names := _index(change, ledger, options):

@@ -16,6 +16,8 @@ from watchdog import events
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from indexer import interrupts
+
 MOST = 256
 """Watches at the same time: each is a thread."""
 
@@ -132,7 +134,6 @@ class Happened:
         self._changed = threading.Condition()
         self._paths: dict[str, bool] = {}
         self._lost = False
-        self._stopped = False
 
     def add(self, path: str, done: bool) -> None:
         with self._changed:
@@ -145,19 +146,11 @@ class Happened:
             self._lost = True
             self._changed.notify()
 
-    def stop(self) -> None:
-        """Wake whoever waits, for the last time."""
-        self._stopped = True  # called by a signal, which must not wait for the condition
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopped
-
     def wait(self, seconds: float) -> tuple[dict[str, bool], bool]:
         """Paths since the last call and whether they are done; whether events were dropped. Waits for the first."""
         with self._changed:
             left = seconds
-            while not (self._paths or self._lost or self._stopped) and left > 0:
+            while not (self._paths or self._lost or interrupts.requested()) and left > 0:
                 self._changed.wait(min(left, 0.5))  # signals are handled between two waits
                 left -= 0.5
             paths, self._paths = self._paths, {}

@@ -1,5 +1,6 @@
 """`indexer watch` as a process: readers see what happened almost at once, and nothing is missed for good."""
 
+import errno
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from indexer.index import file, lock
 from indexer.sync import look
 from indexer.watches import Watches
 from tests.bundles import at, bundle, row
+from tests.faults import shim
 from tests.jobs import job, result, trial
 from tests.repos import Repo
 from tests.worlds import SETTINGS, World
@@ -389,23 +392,52 @@ def test_who_deletes_everything_lets_no_second_writer_in(watching: Watching) -> 
     assert (lock.writer(world.db) or {}).get("pid") == watching.process.pid
 
 
-def test_a_watcher_that_may_watch_nothing_rests_and_sweeps(world: World) -> None:
+@pytest.mark.parametrize(("call", "error"), [("inotify", errno.EMFILE), ("watch", errno.ENOSPC)])
+def test_a_watcher_that_may_watch_nothing_rests_and_sweeps(world: World, call: str, error: int) -> None:
     """It would look at what it cannot watch, find it unwatched, and look again, for ever."""
     for number in range(30):
         world.write(at(f"jobs/{number}", job({"fizz__aaaaaaa": ""}, finished=False, id=f"{number}")))
-    code = (
-        "import errno; from watchdog.observers.api import BaseObserver\n"
-        "def refuse(*_, **__): raise OSError(errno.ENOSPC, 'no more watches')\n"
-        "BaseObserver.schedule = refuse\n"
-    )
-    watching = Watching(world, sweep=1.0, before=code)
+    refused = {"LD_PRELOAD": str(shim(world.root)), "FAULT": f"{call} {error} / 1 1000000"}
+    watching = Watching(world, **refused)
+    try:
+        used, began = cpu_seconds(watching.process.pid), time.monotonic()
+        time.sleep(5)
+        assert cpu_seconds(watching.process.pid) - used <= 0.01 * (time.monotonic() - began) + 0.02  # two ticks
+        assert len(watching.told("refused")) == 1
+        assert "limit reached" in (lock.writer(world.db) or {})["refused"]
+    finally:
+        assert watching.stop() == 0
+    watching = Watching(world, sweep=1.0, **refused)
     try:
         world.write(at("jobs/late", job(id="late")))
         watching.sees("SELECT count(*) FROM runs WHERE path = 'jobs/late'", 1)
-        used, began = cpu_seconds(watching.process.pid), time.monotonic()
-        time.sleep(2)
-        assert cpu_seconds(watching.process.pid) - used < 0.3 * (time.monotonic() - began)
-        assert len(watching.told("refused")) == 1
+        assert watching.told("error") == []
+    finally:
+        assert watching.stop() == 0
+
+
+def test_a_job_that_is_resumed_is_followed_at_once(world: World) -> None:
+    now = datetime.now(UTC)
+    times = {name: f"{now - timedelta(hours=back):%Y-%m-%dT%H:%M:%S}" for name, back in (("began", 3), ("ended", 2))}
+    for name, state in (("done", {}), ("stopped", {"n_cancelled_trials": 1})):
+        files = job(id=name, started_at=times["began"], finished_at=times["ended"], stats=state)
+        files["lock.json"] = json.dumps({"created_at": f"{times['began']}Z", "pier": {"version": "1"}})
+        world.write(at(f"jobs/{name}", files))
+    for number in range(22):  # abandoned ones, which say that they run
+        world.write(at(f"jobs/old-{number}", job({"fizz__aaaaaaa": ""}, finished=False, id=f"{number}")))
+        for path in sorted((world.local / f"jobs/old-{number}").rglob("*")):
+            os.utime(path, (1_767_600_000, 1_767_600_000))
+    watching = Watching(world)
+    try:
+        for name in ("done", "stopped"):
+            resumed = result(id=name, started_at=times["began"], finished=False, stats={"n_running_trials": 1})
+            began = time.monotonic()
+            world.write({f"jobs/{name}/result.json": resumed})
+            watching.sees(f"SELECT status FROM runs WHERE path = 'jobs/{name}'", "running")
+            assert time.monotonic() - began < 2
+            world.write({f"jobs/{name}/fizz__ccccccc/result.json": trial(reward=0.0)})
+            watching.sees(f"SELECT failed FROM runs WHERE path = 'jobs/{name}'", 1)
+            assert time.monotonic() - began < 4
         assert watching.told("error") == []
     finally:
         assert watching.stop() == 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from indexer import render
+from indexer import interrupts, render
 from indexer.commands.app import Config, Db, Json, app
 from indexer.errors import IndexerError, SettingsError
 from indexer.index.reader import open_index
@@ -77,7 +77,7 @@ def check(config: Config = None, db: Db = None, json: Json = False) -> None:
 
     project = find_project(config, db)
     settings, sources = load(project)
-    with render.progress(sys.stderr) as progress:
+    with interrupts.handled(), render.progress(sys.stderr) as progress:
         found = differences(project.db, sources, settings.options(), progress)
     for difference in found:
         if json:
@@ -97,7 +97,7 @@ def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> Non
     project = find_project(config, db)
     settings, sources = load(project)
     run = passes.sync if command == "sync" else passes.rebuild
-    with render.progress(sys.stderr) as progress:
+    with interrupts.handled(), render.progress(sys.stderr) as progress:
         report = run(project.db, sources, settings.options(), progress)
     if report.built and command == "sync":
         print(f"built {project.db} anew: {report.built}", file=sys.stderr)

@@ -8,13 +8,17 @@ only this program holds: when the pipe ends, for whatever reason, the companion 
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from indexer import interrupts
 from indexer.errors import SourceError
 
 TIMEOUT = 300.0
 """Seconds that a git command may take to talk to a remote."""
+
+_GLANCE = 0.5  # seconds between two looks whether a signal asked to stop
 
 FETCH = (
     "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--filter=blob:none", "--stdin",
@@ -53,28 +57,42 @@ def run_git(
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape") as told:
             told.writelines(f"{line}\n" for line in lines)
             told.flush()
-            done = subprocess.run(
+            process = subprocess.Popen(
                 ["sh", "-c", _TIED, "sh", told.name, "git", *arguments],
                 cwd=folder,
                 stdin=reading,
-                capture_output=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env={**_environment(), **(environment or {})},
                 start_new_session=True,  # no terminal that ssh could ask on
-                timeout=TIMEOUT,
                 text=True,
                 errors="surrogateescape",
-                check=False,
             )
-    except subprocess.TimeoutExpired:
-        raise SourceError(f"git {command} took more than {TIMEOUT:.0f} s") from None
+            with process:
+                try:
+                    output, errors = _ended(process, command)
+                except BaseException:
+                    process.kill()  # the rest of its group goes with the pipe
+                    raise
     finally:
         os.close(reading)
         os.close(writing)
-    if done.returncode:
-        said = done.stderr.strip().splitlines()
+    if process.returncode:
+        said = errors.strip().splitlines()
         fatal = (line for line in said if line.startswith(("fatal", "ERROR")))
         raise SourceError(next(fatal, said[-1] if said else "git failed"))
-    return done.stdout
+    return output
+
+
+def _ended(process: "subprocess.Popen[str]", command: str) -> tuple[str, str]:
+    """What a process wrote until its end. Raises SourceError when it takes too long, and Interrupted."""
+    end = time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        try:
+            return process.communicate(timeout=_GLANCE)
+        except subprocess.TimeoutExpired:
+            interrupts.check()
+    raise SourceError(f"git {command} took more than {TIMEOUT:.0f} s")
 
 
 def _environment() -> Mapping[str, str]:

@@ -59,16 +59,22 @@ class Faults:
         return Outcome(**json.loads(self._process.stdout.readline()))
 
 
-@contextmanager
-def faults() -> Iterator[Faults]:
-    """Needs a C compiler."""
+def shim(folder: Path) -> Path:
+    """The library, made in a folder. Needs a C compiler."""
     compiler = shutil.which("cc")
     if compiler is None:
         lacking("a C compiler")
+    library = folder / "shim.so"
+    source = Path(__file__).with_name("shim.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source, "-ldl"], check=True)
+    return library
+
+
+@contextmanager
+def faults() -> Iterator[Faults]:
+    """Needs a C compiler."""
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        library = Path(folder) / "shim.so"
-        source = Path(__file__).with_name("shim.c")
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-Wall", "-o", library, source, "-ldl"], check=True)
+        library = shim(Path(folder))
         process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.server", library],
             stdin=subprocess.PIPE,

@@ -1,7 +1,7 @@
 /* Lets the system calls of a process fail, end early or kill it: loaded by LD_PRELOAD, told what by fault_arm() or
  * by the variable FAULT, "KIND HOW PATH FROM TO", e.g. "write kill /tmp/index 3 3".
  *
- * Calls of a kind (write, read) on files whose path holds PATH are counted from 1; those from FROM to TO get the
+ * Calls of a kind (write, read, inotify, watch) on files whose path holds PATH are counted from 1; those from FROM to TO get the
  * fault. HOW is kill (SIGKILL before the call), tear (SIGKILL after half of what is to be written), short (half of
  * what was asked for) or the number of an error.
  */
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -174,3 +175,17 @@ LISTS(readdir64, dirent64)
   }
 MAPS(mmap)
 MAPS(mmap64)
+
+FIND(inotify_init)
+int inotify_init(void) {
+  long f = fault("inotify", "/");
+  FAIL(-1)
+  return REAL(inotify_init)();
+}
+
+FIND(inotify_add_watch)
+int inotify_add_watch(int fd, const char *path, uint32_t mask) {
+  long f = fault("watch", path);
+  FAIL(-1)
+  return REAL(inotify_add_watch)(fd, path, mask);
+}
