@@ -253,18 +253,19 @@ def _sample(world: World, events: int, watcher: int, server: int, readers: Reade
     return Sample(
         events=events,
         runs=world.column("SELECT count(*) FROM runs")[0],
-        memory=_status(watcher, "RssAnon") * 1024,
+        memory=status_of(watcher, "RssAnon") * 1024,
         handles=_handles(watcher),
-        threads=_status(watcher, "Threads"),
+        threads=status_of(watcher, "Threads"),
         log=Path(f"{world.db}-wal").stat().st_size,
-        serve_memory=_status(server, "RssAnon") * 1024,
+        serve_memory=status_of(server, "RssAnon") * 1024,
         serve_handles=_handles(server),
         answer=statistics.median(answers) if answers else 0.0,
         seen=seen,
     )
 
 
-def _status(process: int, name: str) -> int:
+def status_of(process: int, name: str) -> int:
+    """A number of /proc/PID/status."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
 

@@ -20,7 +20,7 @@ from queue import Empty
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests import month
+from tests import crowd, month, orphans
 from tests.machine import machine
 from tests.mutations import read_mutated
 from tests.parsers import ask_mutated, load_mutated, small_index
@@ -64,11 +64,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     one = parser.add_mutually_exclusive_group(required=True)
     one.add_argument("--minutes", type=float)
+    one.add_argument("--crowd", type=float, metavar="MINUTES", help="instead: readers beside writers that come and go")
+    one.add_argument("--kills", type=int, help="instead: so many watchers are killed while their remote hangs")
     one.add_argument("--month", type=int, metavar="EVENTS", help="instead: so many events beside one watcher")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="of a round that is to be repeated")
     options = parser.parse_args()
     if options.month:
         return month.main(options.month)
+    if options.crowd:
+        return crowd.main(options.crowd)
+    if options.kills:
+        return orphans.main(options.kills)
     until = time.time() + 60 * options.minutes
     context = get_context("spawn")
     told = context.Queue()

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from watchdog.observers.api import BaseObserver
+from watchdog.observers.polling import PollingObserver
 
 from indexer.check import check
 from indexer.errors import LockedError
@@ -52,13 +53,12 @@ class Watching:
         settings: str = SETTINGS,
         sweep: float = 60.0,
         poll: float = 5.0,
-        before: str = "",
         **environment: str,
     ):
         self.world = world
         config = world.root / "indexer.toml"
         config.write_text(settings.format(db=world.db, repo=world.repo.path, local=world.local))
-        code = f"{before}from indexer import cli, daemon; daemon.SWEEP, daemon.POLL = {sweep}, {poll}; cli.main()"
+        code = f"from indexer import cli, daemon; daemon.SWEEP, daemon.POLL = {sweep}, {poll}; cli.main()"
         command = [sys.executable, "-c", code, "watch", "--config", str(config)]
         command += ["--log-format", "json"]
         with (world.root / "log").open("w") as log:
@@ -397,8 +397,8 @@ def test_a_watcher_that_may_watch_nothing_rests_and_sweeps(world: World, call: s
     """It would look at what it cannot watch, find it unwatched, and look again, for ever."""
     for number in range(30):
         world.write(at(f"jobs/{number}", job({"fizz__aaaaaaa": ""}, finished=False, id=f"{number}")))
-    refused = {"LD_PRELOAD": str(shim(world.root)), "FAULT": f"{call} {error} / 1 1000000"}
-    watching = Watching(world, **refused)
+    library, fault = str(shim(world.root)), f"{call} {error} / 1 1000000"
+    watching = Watching(world, LD_PRELOAD=library, FAULT=fault)
     try:
         used, began = cpu_seconds(watching.process.pid), time.monotonic()
         time.sleep(5)
@@ -407,7 +407,7 @@ def test_a_watcher_that_may_watch_nothing_rests_and_sweeps(world: World, call: s
         assert "limit reached" in (lock.writer(world.db) or {})["refused"]
     finally:
         assert watching.stop() == 0
-    watching = Watching(world, sweep=1.0, **refused)
+    watching = Watching(world, sweep=1.0, LD_PRELOAD=library, FAULT=fault)
     try:
         world.write(at("jobs/late", job(id="late")))
         watching.sees("SELECT count(*) FROM runs WHERE path = 'jobs/late'", 1)
@@ -471,6 +471,15 @@ def test_the_kernels_limits_are_told(world: World, monkeypatch: pytest.MonkeyPat
         patched.setattr(time, "monotonic", lambda: later)
         assert watches.follow([str(world.local)]) == [str(world.local)]
         assert watches.refused == ""
+
+
+def test_where_the_kernel_tells_nothing_folders_are_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("indexer.watches.Observer", PollingObserver)
+    heard: list[str] = []
+    with Watches(lambda path, done: heard.append(path), lambda: None) as watches:
+        assert watches.follow([str(tmp_path)]) == [str(tmp_path)]
+        (tmp_path / "file").touch()
+        until(lambda: str(tmp_path / "file") in heard)
 
 
 def test_dropped_events_are_heard_of() -> None:

@@ -13,6 +13,7 @@ from indexer.check import check
 from indexer.errors import IndexFileError, QueryError
 from indexer.index import file
 from tests.bundles import at, bundle, row
+from tests.crowd import CLIENTS, gather
 from tests.observe import in_process
 from tests.worlds import World
 
@@ -174,3 +175,11 @@ def test_errors_in_sql_of_ones_own_are_told_as_such(world: World) -> None:
                 index.select(query)
         with pytest.raises(QueryError, match="status"):
             index.trials("x", status="bogus")
+
+
+@pytest.mark.slow
+def test_a_crowd_of_readers_beside_writers_that_come_and_go(tmp_path: Path) -> None:
+    crowd = gather(tmp_path, 10)
+    assert crowd.wrong == []
+    assert len(crowd.answers) == CLIENTS + 2
+    assert len(crowd.memory) > 5

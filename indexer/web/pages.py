@@ -187,6 +187,13 @@ async def _live_rows(request: Request, datasette: Datasette) -> Response:
     return document({"next": context["token"], "rows": rows}, 200, request)
 
 
+async def _live_revision(request: Request, datasette: Datasette) -> Response:
+    """JSON: the `rev` of a run; None once it is gone."""
+    (key,) = required(arguments(request, ("key",)), "key")
+    found = await readers(datasette).ask(lambda index: index.matching([key]))
+    return document({"rev": found[0]["rev"] if found else None}, 200, request)
+
+
 async def _file(request: Request, datasette: Datasette) -> Response:
     """One file of a run as plain text, whatever it is."""
     key, path = required(arguments(request, ("key", "path")), "key", "path")
@@ -202,6 +209,7 @@ ROUTES: list[tuple[str, View]] = [
     (r"^/runs$", _page("runs", _runs)),
     (r"^/runs/live$", _view(_live_rows, _wrong_document)),
     (r"^/run$", _page("run", _run)),
+    (r"^/run/live$", _view(_live_revision, _wrong_document)),
     (r"^/file$", _view(_file)),
     (r"^/compare$", _page("compare", _compare)),
     (r"^/history$", _page("history", _history)),

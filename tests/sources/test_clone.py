@@ -1,10 +1,6 @@
 """Repositories elsewhere, of which a clone is kept."""
 
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ from indexer.check import check
 from indexer.sources import gitcommand
 from indexer.sources.clone import CloneSource
 from indexer.sync import sync
+from tests import orphans
 from tests.bundles import at, bundle, row
 from tests.worlds import World
 
@@ -169,26 +166,5 @@ def test_two_urls_have_two_clones(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert {folder.parent for folder in folders} == {tmp_path / "indexer"}
 
 
-def test_nothing_is_left_of_git_when_this_program_is_killed(tmp_path: Path) -> None:
-    hanging = tmp_path / "bin" / "git"
-    hanging.parent.mkdir()
-    script = "sleep 1000 & echo $! $$ > pids.new; mv pids.new pids; wait"
-    hanging.write_text(f"#!/bin/sh\ncd {tmp_path}; {script}\n")
-    hanging.chmod(0o755)
-    code = "from pathlib import Path; from indexer.sources.gitcommand import run_git; run_git(['fetch'], Path('.'))"
-    for _ in range(10):
-        (tmp_path / "pids").unlink(missing_ok=True)
-        environment = os.environ | {"PATH": f"{hanging.parent}:{os.environ['PATH']}"}
-        process = subprocess.Popen([sys.executable, "-c", code], env=environment)
-        wait(lambda: (tmp_path / "pids").exists())
-        process.kill()
-        process.wait()
-        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-        wait(lambda pids=pids: not any(Path(f"/proc/{pid}").exists() for pid in pids))  # type: ignore[misc]
-
-
-def wait(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def test_nothing_is_left_of_git_when_a_watcher_is_killed(tmp_path: Path) -> None:
+    assert orphans.kill(tmp_path, 10) == []

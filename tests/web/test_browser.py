@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.bundles import Changes, at, bundle, row
 from tests.jobs import job, result, trial
+from tests.test_daemon import until
 from tests.web.serving import COMMAND, Server, configured, serving
 from tests.worlds import World
 
@@ -144,6 +145,26 @@ def test_runs_arrive_change_and_go_while_the_page_is_open(
     expect(live.get_by_role("checkbox")).to_be_focused()
     shutil.rmtree(world.local / folder)
     expect(live).to_have_count(0, timeout=20_000)
+
+
+def test_the_page_of_a_run_follows_it(page: Page, world: World, request: pytest.FixtureRequest) -> None:
+    identity = f"23b29240-0000-4000-8001-{len(request.node.name):012}"
+    folder = f"jobs/followed-{len(request.node.name)}"
+    stats = {"n_running_trials": 1, "n_pending_trials": 1}
+    world.write(at(folder, job({"fizz__aaaaaaa": ""}, finished=False, stats=stats, id=identity)))
+    key = f"pier:{identity}"
+    until(lambda: world.column("SELECT count(*) FROM runs WHERE key = ?", key) == [1])
+    page.goto(f"/run?key={key}")
+    run = page.locator("#run")
+    expect(run).to_contain_text("0/2")
+    page.get_by_role("link", name="job.log", exact=True).focus()
+    world.write({f"{folder}/fizz__aaaaaaa/result.json": trial()})
+    expect(run).to_contain_text("1/2", timeout=20_000)
+    expect(page.get_by_role("link", name="job.log", exact=True)).to_be_focused()
+    world.write({f"{folder}/result.json": result(id=identity)})
+    expect(run.locator(".status").first).to_have_text("completed", timeout=20_000)
+    shutil.rmtree(world.local / folder)
+    expect(page.get_by_role("status")).to_have_text("This run is gone.", timeout=20_000)
 
 
 @pytest.mark.parametrize("width", [1280, 390])

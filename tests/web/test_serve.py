@@ -19,7 +19,7 @@ import pytest
 
 from indexer.web.server import is_loopback
 from tests.bundles import NAME, at, bundle, row
-from tests.observe import in_process
+from tests.observe import in_process, locks
 from tests.web.serving import COMMAND, Server, configured, serving
 from tests.worlds import World
 
@@ -228,13 +228,6 @@ def test_a_busy_server_keeps_its_locks_and_sees_every_pass(world: World) -> None
             assert len(server.get("/api/runs").json["runs"]) == expected
             told = server.get("/index.json?sql=select+count(*)+as+n+from+runs&_shape=array").json
             assert told == [{"n": expected}]
-
-
-def locks(pid: int, path: Path) -> int:
-    """How many locks a process has on a file."""
-    inode = path.stat().st_ino
-    lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
-    return sum(line[4] == str(pid) and line[5].endswith(f":{inode}") for line in lines if "->" not in line)
 
 
 class Plain(Server):
