@@ -52,7 +52,9 @@ def finished(folder: Path, told: dict[str, Any]) -> dict[str, Any]:
     kind = broken["exception_type"] if broken else None
     rewards = all_rewards(told, steps, kind)
     numbers = {name: value for name, value in rewards.items() if isinstance(value, int | float)}
-    score = numbers.get("reward", sum(numbers.values()) / len(numbers) if numbers else None)
+    judged = {"reward": rewards["reward"]} if "reward" in rewards else rewards
+    whole = bool(judged) and judged.keys() <= numbers.keys()  # one that is no number leaves no verdict
+    score = sum(numbers[name] for name in judged) / len(judged) if whole else None
     valid = told.get("reward_valid") is not False
     if score is not None and valid:
         status = "passed" if score >= 1 else "failed"
@@ -89,7 +91,11 @@ def all_rewards(told: dict[str, Any], steps: list[dict[str, Any]], kind: str | N
         return {}
     verified = [s["verifier_result"]["rewards"] for s in steps if (s.get("verifier_result") or {}).get("rewards")]
     names = sorted({name for rewards in verified for name in rewards})
-    return {name: sum(rewards.get(name) or 0 for rewards in verified) / len(verified) for name in names}
+    means: dict[str, Any] = {}
+    for name in names:
+        values = [rewards.get(name, 0) for rewards in verified]  # a missing one counts 0, one that is null is unknown
+        means[name] = None if None in values else sum(values) / len(verified)
+    return means
 
 
 def usage(folder: Path, told: dict[str, Any], steps: list[dict[str, Any]]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ its anchor file and never by its depth, so layouts of different ages live side b
 from indexer.formats import agentevals, agentv, copilot, pier
 from indexer.protocols import Folder, Format
 
-READER = 3
+READER = 4
 """What the formats make of the same bytes; a change of it makes every index be rebuilt."""
 
 

@@ -212,7 +212,13 @@ def _rewards(result: TrialResult) -> dict[str, float | None]:
         if step and step.verifier_result and step.verifier_result.rewards
     ]
     names = sorted({name for rewards in verified for name in rewards})
-    return {name: _finite(sum(rewards.get(name) or 0.0 for rewards in verified) / len(verified)) for name in names}
+    return {name: _mean([rewards.get(name, 0.0) for rewards in verified]) for name in names}
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """None without values, and where one is no number."""
+    known = [value for value in values if value is not None]
+    return _finite(sum(known) / len(known)) if known and len(known) == len(values) else None
 
 
 def _number(value: Any) -> float | None:
@@ -227,10 +233,7 @@ def _judge(
     rewards: dict[str, float | None], is_valid: bool, exception: ExceptionInfo, threshold: float
 ) -> tuple[TrialStatus, float | None]:
     """Status and score. A valid reward counts as a verdict, beside an exception too."""
-    known = [value for value in rewards.values() if value is not None]
-    score = rewards.get("reward")
-    if score is None and known:
-        score = _finite(sum(known) / len(known))
+    score = rewards["reward"] if "reward" in rewards else _mean(list(rewards.values()))
     if score is not None and is_valid:
         return ("passed" if score >= threshold else "failed"), score
     if exception.exception_type is None:

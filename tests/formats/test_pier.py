@@ -79,7 +79,8 @@ VERDICTS = [
     (trial(reward=1.0), "passed", 1.0, None),
     (trial(reward=0.5), "failed", 0.5, None),
     (trial(reward={"tests": 3, "style": 1}), "passed", 2.0, None),
-    (trial(reward={"reward": None, "style": 0.5}), "failed", 0.5, None),
+    (trial(reward={"reward": None, "style": 1.0}), "skipped", None, None),  # no number, so no verdict
+    (trial(reward={"tests": 3, "style": None}), "skipped", None, None),
     (trial(reward={"reward": None}), "skipped", None, None),
     (trial(reward=None), "skipped", None, None),
     (trial(reward=None, error="RuntimeError"), "errored", None, "RuntimeError"),
@@ -158,6 +159,13 @@ def test_a_multi_step_trial_sums_usage_and_averages_rewards() -> None:
     assert (found.input_tokens, found.peak_context_tokens, found.score) == (35, 20, 0.5)
     assert found.cost_usd == pytest.approx(0.3)
     assert [(score.name, score.score) for score in found.scores] == [("reward", 0.5), ("style", 0.25)]
+
+
+def test_a_step_whose_reward_is_no_number_leaves_no_verdict() -> None:
+    steps = [{"verifier_result": {"rewards": {"reward": reward}}} for reward in (1.0, None)]
+    found = only(trial(reward=None, agent_result=None, step_results=steps))
+    assert (found.status, found.score) == ("skipped", None)
+    assert [(score.name, score.score) for score in found.scores] == [("reward", None)]
 
 
 def test_no_secret_gets_through() -> None:
