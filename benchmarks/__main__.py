@@ -17,11 +17,11 @@ import pygit2
 from benchmarks import agentevals, freshness, million, peers, serving, trees
 from benchmarks.floors import stat_jobs
 from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task, timed
+from indexer.passes.sync import sync
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
-from indexer.sync import sync
 
 BIN = Path(sys.executable).parent
 

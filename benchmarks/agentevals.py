@@ -8,11 +8,11 @@ from pathlib import Path
 import psycopg
 
 from benchmarks.measure import Line, in_turns, remove_index, timed
-from indexer.index import file
+from indexer.passes.sync import look, sync
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.agentevals import AgentevalsSource
-from indexer.sync import look, sync
+from indexer.store import file
 from tests.agentevals import SUMMARY, Database, server
 
 RESULTS = 10

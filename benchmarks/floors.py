@@ -11,7 +11,7 @@ import pygit2
 from benchmarks.trees import BRANCH
 from indexer.formats.agentv_documents import Aggregate, Row
 from indexer.formats.pier_documents import JobConfig, JobResult, Lock, TrialResult
-from indexer.index import file
+from indexer.store import file
 
 AGENTV_FILES = {"benchmark.json": Aggregate, "index.jsonl": Row}
 

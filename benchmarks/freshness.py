@@ -18,7 +18,7 @@ from watchdog.observers import Observer
 from benchmarks import trees
 from indexer.formats.agentv_documents import Row
 from indexer.formats.pier_documents import TrialResult
-from indexer.index import lock
+from indexer.store import lock
 
 LIVE = "job-live"
 IDENTITY = "ffffffff-0000-4000-8000-000000000000"

@@ -38,9 +38,9 @@ def figures(job: Path) -> dict[str, Any]:
 def compared(jobs: Path, python: Path = PYTHON) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """For each job of a folder: its name, Harbor's figures, and those of an index of it."""
     from indexer import open_index
+    from indexer.passes.sync import sync
     from indexer.protocols import Options
     from indexer.sources.folder import FolderSource
-    from indexer.sync import sync
 
     asked = subprocess.run([python, "-P", __file__, jobs], check=True, stdout=subprocess.PIPE, text=True).stdout
     theirs = json.loads(asked)

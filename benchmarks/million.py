@@ -12,8 +12,8 @@ from benchmarks import serving
 from benchmarks.measure import Line, remove_index
 from benchmarks.numbers import make_index
 from indexer import Index, open_index
-from indexer.index import file, rows
 from indexer.records import utc_text
+from indexer.store import file, rows
 
 TRIALS = 10
 _VIEWS = (

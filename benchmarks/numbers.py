@@ -3,8 +3,8 @@
 import sqlite3
 from pathlib import Path
 
-from indexer.index import file
-from indexer.index.rows import RUN, SCORE, TAG, TARGET, TRIAL_ROW
+from indexer.store import file
+from indexer.store.rows import RUN, SCORE, TAG, TARGET, TRIAL_ROW
 
 TESTS = 1_000
 """Distinct tests, where runs have trials."""
@@ -55,7 +55,7 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
     if trials:
         _add_trials(database, trials)
     targets = {column: column if column in RUN else "NULL" for column in TARGET}
-    targets |= {"run_key": "key", "on_boards": "1", "suite": "'suite'"}
+    targets |= {"run_key": "key", "on_boards": "1", "suite": "'suite'", "timed": "trial_count", "paid": "passed"}
     targets |= {"scored": "passed + failed", "target_tests": "test_count"}
     targets["outcomes"] = "'[[1,0,' || (trial_count - passed) || '],[1,1,' || passed || ']]'"
     content = ", ".join(targets[column] for column in TARGET)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import floors
+from indexer.passes.sync import sync
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
-from indexer.sync import sync
 
 
 def sync_git(repository: str, db: str) -> None:

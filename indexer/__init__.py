@@ -3,11 +3,15 @@
 from indexer import open_index
 
 with open_index("results/index.db") as index:
-    for run in index.runs(experiment="with_skills", since="7d").runs:
+    for run in index.each_run(experiment="with_skills", since="7d"):
         print(run["run_id"], run["pass_rate"])
 """
 
 from indexer.errors import IndexerError
-from indexer.index.reader import Changes, Index, Page, TrialPage, open_index
+from indexer.queries.changes import Changes
+from indexer.queries.filters import Filters
+from indexer.queries.index import Index, open_index
+from indexer.queries.runs import Page, TrialPage
+from indexer.queries.types import RunRow, TrialRow
 
-__all__ = ["Changes", "Index", "IndexerError", "Page", "TrialPage", "open_index"]
+__all__ = ["Changes", "Filters", "Index", "IndexerError", "Page", "RunRow", "TrialPage", "TrialRow", "open_index"]

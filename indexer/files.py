@@ -1,9 +1,9 @@
 """The files of an indexed run, read from where it lies."""
 
 from indexer.errors import SettingsError, SourceError, UnknownRunError
-from indexer.index.select import Row
 from indexer.project import Project
 from indexer.protocols import Folder, Unreadable
+from indexer.queries.types import RunRow
 
 LARGEST = 8 << 20
 """Bytes of a file at most."""
@@ -11,7 +11,7 @@ _NAMED = 10
 """Files that are named in a message."""
 
 
-def names(project: Project, run: Row) -> list[str]:
+def names(project: Project, run: RunRow) -> list[str]:
     """The files directly in the run's folder and in the folders below, two levels deep, those that can be read, sorted.
 
     Raises SettingsError, SourceError, UnknownRunError.
@@ -19,7 +19,7 @@ def names(project: Project, run: Row) -> list[str]:
     return sorted(_below(_folder(project, run), "", 2))
 
 
-def content(project: Project, run: Row, path: str) -> bytes:
+def content(project: Project, run: RunRow, path: str) -> bytes:
     """The bytes of one of the run's files. Raises SettingsError, SourceError, UnknownRunError."""
     folder = _folder(project, run)
     try:
@@ -33,7 +33,7 @@ def content(project: Project, run: Row, path: str) -> bytes:
     return data
 
 
-def _folder(project: Project, run: Row) -> Folder:
+def _folder(project: Project, run: RunRow) -> Folder:
     from indexer.settings import load
 
     _, sources = load(project)

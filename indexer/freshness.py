@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from indexer.index import lock
-from indexer.index.reader import Index
 from indexer.project import PARTS
+from indexer.queries.index import Index
+from indexer.queries.types import SourceRow
+from indexer.store import lock
 
 Row = dict[str, Any]
 _MOST = 1000  # entries of a repository's refs that are looked at
@@ -29,7 +30,7 @@ def newer_sources(index: Index) -> list[str]:
     return [source["name"] for source in index.sources() if _looks_newer(source, index.path)]
 
 
-def _looks_newer(source: Row, db: Path) -> bool:
+def _looks_newer(source: SourceRow, db: Path) -> bool:
     if source["looked_at"] is None:
         return False
     looked = datetime.fromisoformat(source["looked_at"])

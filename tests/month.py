@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import astuple, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
@@ -20,9 +20,8 @@ from pathlib import Path
 from random import Random
 
 from indexer import open_index
-from indexer.check import check
-from indexer.index.reader import Index
-from indexer.index.select import Row
+from indexer.passes.check import check
+from indexer.queries.index import Index
 from tests.bundles import at, bundle, row
 from tests.jobs import job, result, trial
 from tests.repos import RESULTS
@@ -225,18 +224,8 @@ def live(root: Path, events: int, every: int, seed: int = 0) -> list[Sample]:
     assert readers.wrong == []
     assert check(world.db, world.sources, world.options) == []
     with closing(open_index(world.db)) as index:
-        rows = [run for page in _pages(index) for run in page]
-    assert readers.followed == {run["key"]: run for run in rows}
+        assert readers.followed == {run["key"]: run for run in index.each_run()}
     return samples
-
-
-def _pages(index: Index) -> Iterator[list[Row]]:
-    cursor = None
-    while True:
-        page = index.runs(limit=1000, cursor=cursor)
-        yield page.runs
-        if (cursor := page.next_cursor) is None:
-            return
 
 
 def _until_seen(index: Index, path: str) -> float:

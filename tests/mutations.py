@@ -11,9 +11,9 @@ from random import Random
 from typing import Any
 
 from indexer.formats import recognise
-from indexer.index import file, rows
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.sources.disk import DiskFolder, Look
+from indexer.store import file, rows
 from tests import agentevals
 from tests.formats.memory import MemoryFolder
 

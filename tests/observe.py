@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-from indexer import sync as passes
 from indexer.errors import SourceError
-from indexer.index import file
+from indexer.passes import sync as passes
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
+from indexer.store import file
 
 TABLES = (
     "meta", "sources", "runs", "trials", "scores", "run_targets", "run_tags", "places", "problems", "deletions"

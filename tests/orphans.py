@@ -34,7 +34,7 @@ def kill(root: Path, number: int, seed: int = 0) -> list[int]:
     environment = os.environ | {
         "PATH": f"{hanging.parent}:{os.environ['PATH']}", "XDG_CACHE_HOME": str(root / "cache")
     }  # fmt: skip
-    code = "from indexer.cli import main; main()"
+    code = "from indexer.cli.main import main; main()"
     command = [sys.executable, "-c", code, "watch", "--config", str(root / "indexer.toml"), "--db", str(world.db)]
     for _ in range(number):
         told.write_text("")

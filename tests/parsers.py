@@ -11,9 +11,10 @@ from typing import Any
 
 from indexer import open_index
 from indexer.errors import IndexerError, SettingsError
-from indexer.index.pages import SORTS
-from indexer.index.reader import Index
 from indexer.project import find_project
+from indexer.queries.compare import side_of
+from indexer.queries.index import Index
+from indexer.queries.pages import SORTS
 from indexer.settings import load
 from tests.bundles import at, bundle
 from tests.mutations import HOSTILE, mutated, no_hang
@@ -82,7 +83,7 @@ def _ask(random: Random, index: Index, text: str) -> None:
     sort = random.choice(["-timestamp", "timestamp", "pass_rate", "-cost_usd", text])
     names = ("experiment", "target", "model", "status", "source", "tag", "since", "until", "commit")
     some: dict[str, Any] = {name: _text(random, text) for name in names if random.random() < 0.1}
-    match random.randrange(7):
+    match random.randrange(9):
         case 0:
             index.changes(text)
         case 1:
@@ -92,7 +93,11 @@ def _ask(random: Random, index: Index, text: str) -> None:
         case 3:
             index.compare(text, random.choice([text, "latest", "latest~1"]))
         case 4:
-            index.drift(window=text)
+            index.drift(window=random.choice([text, "40"]), by=random.choice([None, "test", text]), **some)
+        case 6:
+            index.leaderboard(by=random.choice(["test", "day", "tag:team", text]), across=random.choice([None, text]))
+        case 7:
+            index.compare(side_of([f"{random.choice(names)}={text}"]), side_of([f"target={text}"]), **some)
         case 5:
             index.trials(index.runs(limit=1).runs[0]["key"], cursor=text, status=random.choice([None, text]))
         case _:

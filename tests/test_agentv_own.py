@@ -1,5 +1,6 @@
 """The runs that AgentV itself publishes equal an independent reading of them, from git and from folders."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def require(world: World, expected: list[dict[str, Any]]) -> None:
     assert world.select("SELECT * FROM problems") == []
 
 
-def by_test(trials: list[dict[str, Any]], names: dict[str, Any]) -> list[dict[str, Any]]:
+def by_test(trials: Sequence[Mapping[str, Any]], names: dict[str, Any]) -> list[dict[str, Any]]:
     return [{name: trial[name] for name in names} for trial in trials]
 
 

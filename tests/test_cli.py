@@ -47,6 +47,13 @@ def done(where: Path, *arguments: object, **environment: str) -> str:
     return process.stdout
 
 
+def failed(code: int, where: Path, *arguments: object, stdout: bool = False) -> str:
+    """What a command says that does its work and ends with an exit code."""
+    process = indexer(where, *arguments)
+    assert process.returncode == code, process
+    return process.stdout if stdout else process.stderr
+
+
 def refused(code: int, where: Path, *arguments: object, **environment: str) -> str:
     """The one line that a wrong call is answered with."""
     process = indexer(where, *arguments, **environment)
@@ -119,29 +126,56 @@ def test_questions(project: Path) -> None:
     for part in (
         "1/2 50%",
         "1/1 100%",
-        "1 shared tests: 0 got worse, 0 better: within noise (p = 1)",
-        "tests only in A",
+        "1 shared test, of 2 verdicts in A and 1 in B",
+        "no difference shown",
+        "1 test only in A: refund/t2",
     ):
         assert part in text
-    assert json.loads(done(project, "compare", RUN_ID, "latest", "--json"))["only_a"] == 1
-    text = done(project, "history", "t1", "--scores")
-    for part in ("test refund/t1", "2/2", "100%", "██", "contains 1.000"):
+    only = json.loads(done(project, "compare", RUN_ID, "latest", "--json"))["only_a"]
+    assert [test["test_id"] for test in only] == ["t2"]
+    text = done(project, "compare", "--a", "experiment=with_*", "--b", "experiment=other", "--test", "t1")
+    assert "experiment=with_*" in text
+    for verdict in ("worse", "errors"):
+        done(project, "compare", RUN_ID, "latest", "--fail-if", verdict)
+    assert "nothing was compared" in failed(
+        1, project, "compare", RUN_ID, "latest", "--test", "t2", "--fail-if", "worse"
+    )
+    text = done(project, "history", "t1")
+    for part in ("test refund/t1", "2/2", "100%", "██"):
         assert part in text
     (target,) = json.loads(done(project, "history", "t1", "--json"))["targets"]
     assert [outcome["run_id"] for outcome in target["outcomes"]] == [f"other::{OTHER}", RUN_ID]
-    assert "no verdict" in done(project, "history", "t1", "--since", "1h")
-    assert done(project, "drift") == "no targets fell\nno tests fell\n"
-    assert json.loads(done(project, "drift", "--json")) == {"targets": [], "tests": []}
+    assert "no execution" in done(project, "history", "t1", "--since", "1h")
+    assert done(project, "drift") == "no fall is proved; 0 groups and measures looked at\n"
+    assert json.loads(done(project, "drift", "--json")) == {"looked_at": 0, "smallest_fall": None, "groups": []}
     board = [json.loads(line) for line in done(project, "leaderboard", "--json").splitlines()]
-    assert [(row["experiment"], row["passed"], row["trials"]) for row in board] == [
+    assert [(row["experiment"], row["passed"], row["executions"]) for row in board] == [
         ("other", 1, 1),
         ("with_skills", 1, 2),
+        (None, 2, 3),
     ]
+    assert done(project, "leaderboard", "--by", "test", "--across", "experiment").splitlines()[0].split() == [
+        "TEST", "other", "with_skills"
+    ]  # fmt: skip
+    assert done(project, "flaky") == "no test is shown to be flaky\n"
     assert "21-100%" in done(project, "leaderboard")
     (failure,) = [json.loads(line) for line in done(project, "failures", "--json").splitlines()]
     assert (failure["test_id"], failure["status"], failure["trials"]) == ("t2", "failed", 1)
     assert "refund/t2" in done(project, "failures")
     assert done(project, "failures", "--experiment", "other") == "no failures match\n"
+
+
+def test_a_pipeline_can_fail_if_it_got_worse(project: Path) -> None:
+    for number, score in enumerate((1.0, 0.0), 7):
+        rows = [row(f"t{test}", score) for test in range(8)]
+        for name, text in bundle(rows=rows, experiment="ci").items():
+            path = project / f".agentv/results/runs/ci/2026-01-0{number}T09-00-00-000Z/{name}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    done(project, "sync")
+    assert "worse" in failed(3, project, "compare", "latest~1", "latest", "--fail-if", "worse", stdout=True)
+    done(project, "compare", "latest", "latest~1", "--fail-if", "worse")
+    done(project, "compare", "latest~1", "latest", "--fail-if", "errors")
 
 
 def test_what_may_have_stopped_is_called_so_by_every_command(project: Path) -> None:
@@ -261,9 +295,14 @@ WRONG: list[tuple[int, list[str], str]] = [
     (2, ["runs", "--config", "gone.toml"], "gone.toml: there is no such settings file"),
     (1, ["runs", "--db", "gone.db"], "there is no index at"),
     (1, ["compare", "latest", "nope"], "no run is called 'nope'"),
-    (1, ["compare", "a", "b", "--experiment", "with_skills"], "no run that ended with the target 'a'"),
+    (1, ["compare", "--a", "target=a", "--b", "target=b"], "no execution in runs that ended matches target='a'"),
     (1, ["history", "nope"], "no test is called 'nope'"),
     (2, ["history", "t2", "--since", "2026-13-01"], "since: '2026-13-01' is no date"),
+    (2, ["compare", "latest"], "name two sides"),
+    (2, ["compare", "--a", "colour=red", "--b", "target=b"], "'colour=red' is no FILTER=VALUE"),
+    (2, ["compare", "latest", "latest"], "the same trials are on both sides"),
+    (2, ["runs", "--json", "--csv"], "choose one"),
+    (1, ["show", "live"], "no run is running now"),
     (2, ["drift", "--window", "x"], "window: 'x' is neither"),
     (2, ["leaderboard", "--k", "0"], "k: 0 is not"),
     (2, ["failures", "--limit", "0"], "limit"),
@@ -326,7 +365,13 @@ def test_repeated_filters_mean_any_and_of_tags_all(project: Path) -> None:
     assert len(both.splitlines()) == 2
     assert len(done(project, "runs", "--tag", "baseline", "--tag", "baseline", "--json").splitlines()) == 1
     process = indexer(project, "runs", "--tag", "baseline", "--tag", "absent", "--json")
-    assert (process.stdout, process.stderr) == ("", "no runs match\n")
+    assert process.stdout == ""
+    assert process.stderr == "no runs match\nindexer: no tag is called absent; nearest: baseline\n"
+    process = indexer(project, "runs", "--experiment", "with_skill", "--json")
+    assert process.stderr.endswith("no experiment is called with_skill; nearest: with_skills\n")
+    assert len(done(project, "runs", "--experiment", "with_*", "--json").splitlines()) == 1
+    assert len(done(project, "runs", "--test", "refund/t?", "--agent", "*", "--json").splitlines()) == 0
+    assert len(done(project, "runs", "--test", "refund/t2", "--dataset", "ref*", "--json").splitlines()) == 1
 
 
 def test_an_old_index_says_so_when_its_sources_look_newer(project: Path) -> None:

@@ -21,11 +21,11 @@ import pytest
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
 
-from indexer.check import check
 from indexer.errors import LockedError
-from indexer.index import file, lock
-from indexer.sync import look
-from indexer.watches import Watches
+from indexer.passes.check import check
+from indexer.passes.sync import look
+from indexer.store import file, lock
+from indexer.watch.events import Watches
 from tests.bundles import at, bundle, row
 from tests.faults import shim
 from tests.jobs import job, result, trial
@@ -58,7 +58,8 @@ class Watching:
         self.world = world
         config = world.root / "indexer.toml"
         config.write_text(settings.format(db=world.db, repo=world.repo.path, local=world.local))
-        code = f"from indexer import cli, daemon; daemon.SWEEP, daemon.POLL = {sweep}, {poll}; cli.main()"
+        code = "from indexer.cli.main import main; from indexer.watch import service; "
+        code += f"service.SWEEP, service.POLL = {sweep}, {poll}; main()"
         command = [sys.executable, "-c", code, "watch", "--config", str(config)]
         command += ["--log-format", "json"]
         with (world.root / "log").open("w") as log:
@@ -474,7 +475,7 @@ def test_the_kernels_limits_are_told(world: World, monkeypatch: pytest.MonkeyPat
 
 
 def test_where_the_kernel_tells_nothing_folders_are_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.watches.Observer", PollingObserver)
+    monkeypatch.setattr("indexer.watch.events.Observer", PollingObserver)
     heard: list[str] = []
     with Watches(lambda path, done: heard.append(path), lambda: None) as watches:
         assert watches.follow([str(tmp_path)]) == [str(tmp_path)]

@@ -8,7 +8,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_the_command_reference_is_current() -> None:
-    command = [sys.executable, "-m", "typer", "indexer.cli", "utils", "docs", "--name", "indexer", "--title", "indexer"]
+    command = [
+        sys.executable,
+        "-m",
+        "typer",
+        "indexer.cli.main",
+        "utils",
+        "docs",
+        "--name",
+        "indexer",
+        "--title",
+        "indexer",
+    ]
     generated = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert (ROOT / "docs/commands.md").read_text().strip() == generated.strip(), "run scripts/docs"
 

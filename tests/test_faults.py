@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.check import check
-from indexer.index import file
+from indexer.passes.check import check
+from indexer.store import file
 from tests.bundles import at, bundle, row
 from tests.faults import Fault, Faults, faults
 from tests.jobs import job, trial

@@ -12,8 +12,8 @@ import pygit2
 import pytest
 
 from indexer.errors import IndexFileError, LockedError
-from indexer.index import file, lock
 from indexer.sources import history
+from indexer.store import file, lock
 from tests.bundles import at, bundle, row
 from tests.jobs import job, trial
 from tests.observe import in_process, statements

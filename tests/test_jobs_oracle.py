@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def require(world: World, jobs: Path) -> int:
     return count
 
 
-def seen(row: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+def seen(row: Mapping[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     found = {name: row[name] for name in wanted}
     if "scores" in wanted:
         found["scores"] = [(score["name"], score["score"]) for score in row["scores"]]

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from indexer.check import check
+from indexer.passes.check import check
 from tests.bundles import at, bundle, row
 from tests.jobs import job, trial
 from tests.observe import Named, Reader, in_process

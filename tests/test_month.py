@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.index import file
+from indexer.store import file
 from tests.month import growth, live
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from indexer import open_index, sync
-from indexer.check import check
+from indexer import open_index
 from indexer.errors import IndexFileError, QueryError
-from indexer.index import file
+from indexer.passes import sync
+from indexer.passes.check import check
+from indexer.store import file
 from tests.bundles import at, bundle, row
 from tests.crowd import CLIENTS, gather
 from tests.observe import in_process

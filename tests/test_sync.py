@@ -9,12 +9,12 @@ import pytest
 
 from indexer import open_index
 from indexer.errors import IndexFileError, LockedError, SourceError
-from indexer.index import file, lock
 from indexer.protocols import Options
 from indexer.sources.disk import DiskFolder
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
 from indexer.sources.objects import GitFolder
+from indexer.store import file, lock
 from tests.bundles import NAME, at, bundle, row, without
 from tests.worlds import World
 

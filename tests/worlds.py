@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from indexer import sync as passes
-from indexer.check import check
+from indexer.passes import sync as passes
+from indexer.passes.check import check
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource

@@ -38,14 +38,6 @@ def get_metadata(datasette: "Datasette") -> Row:
 
 
 @hookimpl  # type: ignore[untyped-decorator]
-def canned_queries(datasette: "Datasette", database: str) -> Row:
-    from indexer.web.metadata import CANNED
-    from indexer.web.reading import index_database
-
-    return CANNED if database == index_database(datasette) else {}
-
-
-@hookimpl  # type: ignore[untyped-decorator]
 def menu_links(datasette: "Datasette") -> list[Row]:
     from indexer.web.reading import index_database
 

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
@@ -17,6 +17,11 @@ from datasette.utils.asgi import Request, Response
 from indexer import Index
 from indexer.errors import IndexerError, QueryError, StaleTokenError, UnknownRunError, UnknownTestError
 from indexer.freshness import freshness
+from indexer.queries.compare import side_of
+from indexer.queries.filters import DECLARED, Filters
+from indexer.queries.question import Question
+from indexer.queries.questions import QUESTIONS
+from indexer.queries.types import RunDetails
 from indexer.render import seconds_since
 from indexer.web.reading import permitted, readers
 
@@ -29,36 +34,44 @@ Row = dict[str, Any]
 View = Callable[[Request, Datasette], Awaitable[Response]]
 
 
-def arguments(
-    request: Request, names: Collection[str], numbers: Collection[str] = (), several: Collection[str] = ()
-) -> Row:
-    """The query parameters that are not empty: those in `numbers` as numbers, a list of each in `several`.
+def arguments(request: Request, names: Collection[str], numbers: Collection[str] = ()) -> Row:
+    """The query parameters that are not empty: those in `numbers` as numbers. Of each the first counts.
 
-    Of any other one the first counts. Raises QueryError.
+    Raises QueryError.
     """
-    values: Row = {}
-    for name in request.args:
-        text = request.args[name]
-        if name not in names and name not in numbers:
-            raise QueryError(f"there is no parameter {name!r}; there are {', '.join([*names, *numbers])}")
-        if name in names and name in several and (texts := list(filter(None, request.args.getlist(name)))):
-            values[name] = texts
-            continue
-        if text == "" and name != "suite":  # an empty suite is none
-            continue
-        try:
-            values[name] = text if name in names else _number(text, name)
-        except ValueError:
-            raise QueryError(f"{name}: {text!r} is no number") from None
-    return values
+    if unknown := [name for name in request.args if name not in names and name not in numbers]:
+        raise QueryError(f"there is no parameter {unknown[0]!r}; there are {', '.join([*names, *numbers])}")
+    texts = {name: request.args[name] for name in request.args}
+    kept = {name: text for name, text in texts.items() if text or name == "suite"}  # an empty suite is none
+    return {name: _number(text, name) if name in numbers else text for name, text in kept.items()}
+
+
+def filters_of(request: Request, names: Collection[str] = tuple(DECLARED)) -> Filters:
+    """The filters among the query parameters, several values as a list. Raises QueryError."""
+    found: Row = {}
+    for name in (name for name in names if name in request.args):
+        texts = list(filter(None, request.args.getlist(name)))
+        if texts:
+            kind = DECLARED[name].kind
+            found[name] = texts if kind == "text" else _number(texts[0], name) if kind == "number" else texts[0]
+    return cast("Filters", found)
+
+
+def with_filters(request: Request, names: Collection[str], numbers: Collection[str] = ()) -> tuple[Row, Filters]:
+    """The query parameters apart: those named, and filters of runs. Raises QueryError."""
+    values = arguments(request, (*names, *(name for name in DECLARED if name not in numbers)), numbers)
+    return {name: value for name, value in values.items() if name not in DECLARED}, filters_of(request)
 
 
 def _number(text: str, name: str) -> float:
-    if name == "min_pass_rate":
-        return float(text)
-    if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise ValueError
-    return int(text)
+    if name in DECLARED:
+        try:
+            return float(text)
+        except ValueError:
+            pass
+    elif re.fullmatch(r"-?[0-9]{1,9}", text):
+        return int(text)
+    raise QueryError(f"{name}: {text!r} is no number")
 
 
 def required(values: Row, *names: str) -> list[Any]:
@@ -69,18 +82,13 @@ def required(values: Row, *names: str) -> list[Any]:
     return [values.pop(name) for name in names]
 
 
-SEVERAL = ("experiment", "target", "model", "status", "source", "tag")
-"""Filters of runs that take several values."""
-FILTERS = (*SEVERAL, "since", "until", "commit")
-PART = ("experiment", "target", "since", "until")
-
-
 def _runs(index: Index, request: Request) -> Row:
-    page = index.runs(**arguments(request, ("cursor", "sort", *FILTERS), ("limit", "min_pass_rate"), SEVERAL))
+    values, filters = with_filters(request, ("cursor", "sort"), ("limit",))
+    page = index.runs(**values, **filters)
     return {"runs": page.runs, "next_cursor": page.next_cursor}
 
 
-def run_by_key(index: Index, key: str) -> Row:
+def run_by_key(index: Index, key: str) -> RunDetails:
     """A run by its very key. Raises UnknownRunError."""
     run = index.run(key)
     if run["key"] != key:
@@ -90,7 +98,7 @@ def run_by_key(index: Index, key: str) -> Row:
 
 def _run(index: Index, request: Request) -> Row:
     (key,) = required(arguments(request, ("key",)), "key")
-    return run_by_key(index, key)
+    return {**run_by_key(index, key)}
 
 
 def _trials(index: Index, request: Request) -> Row:
@@ -100,26 +108,28 @@ def _trials(index: Index, request: Request) -> Row:
     return {"trials": page.trials, "next_cursor": page.next_cursor}
 
 
-def _compare(index: Index, request: Request) -> Row:
-    values = arguments(request, ("a", "b", "target", "experiment"))
-    return index.compare(*required(values, "a", "b"), **values)
+def asked(index: Index, request: Request, question: Question) -> Any:
+    """The answer to a declared question, its parameters and filters taken from the address. Raises QueryError."""
+    kinds = {name: each.kind for name, each in question.parameters.items()}
+    numbers = [name for name, kind in kinds.items() if kind == "number"]
+    values = arguments(request, [*(name for name in kinds if name not in numbers), *question.filters], numbers)
+    given: Row = {}
+    for name, kind in kinds.items():
+        if kind == "side":
+            required(dict(values), name)
+            given[name] = side_of(list(filter(None, request.args.getlist(name))))
+        elif name in values:
+            given[name] = values[name] not in ("0", "false") if kind == "flag" else values[name]
+    required(given | {}, *(name for name, each in question.parameters.items() if each.required))
+    return index.ask(question.name, **given, **filters_of(request, question.filters))
 
 
-def _history(index: Index, request: Request) -> Row:
-    values = arguments(request, ("test", "suite", *PART), ("limit",))
-    return index.history(*required(values, "test"), **values)
+def _question(question: Question) -> Callable[[Index, Request], Row]:
+    def answer(index: Index, request: Request) -> Row:
+        found = asked(index, request, question)
+        return {question.name: found} if question.rows else found
 
-
-def _drift(index: Index, request: Request) -> Row:
-    return index.drift(**arguments(request, ("window", "experiment", "target"), ("limit",)))
-
-
-def _leaderboard(index: Index, request: Request) -> Row:
-    return {"leaderboard": index.leaderboard(**arguments(request, PART, ("k",)))}
-
-
-def _failures(index: Index, request: Request) -> Row:
-    return {"failures": index.failures(**arguments(request, PART, ("limit",)))}
+    return answer
 
 
 def _changes(index: Index, request: Request) -> Row:
@@ -129,10 +139,16 @@ def _changes(index: Index, request: Request) -> Row:
 
 def _health(index: Index, request: Request) -> Row:
     arguments(request, ())
-    sources, problems = index.sources(), index.problems()
-    for source in sources:
-        source["lag_s"] = None if source["looked_at"] is None else round(seconds_since(source["looked_at"]), 1)
-    failing = [s["name"] for s in sources if s["failing_since"] and seconds_since(s["failing_since"]) > FAILING_FOR]
+    problems = index.problems()
+    sources = [
+        {**source, "lag_s": round(seconds_since(looked), 1) if (looked := source["looked_at"]) else None}
+        for source in index.sources()
+    ]
+    failing = [
+        source["name"]
+        for source in index.sources()
+        if source["failing_since"] and seconds_since(source["failing_since"]) > FAILING_FOR
+    ]
     return {
         "healthy": not failing,
         "failing": failing,
@@ -146,13 +162,9 @@ _ANSWERS: dict[str, Callable[[Index, Request], Row]] = {
     "runs": _runs,
     "run": _run,
     "trials": _trials,
-    "compare": _compare,
-    "history": _history,
-    "drift": _drift,
-    "leaderboard": _leaderboard,
-    "failures": _failures,
     "changes": _changes,
     "health": _health,
+    **{name: _question(question) for name, question in QUESTIONS.items()},
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from indexer import Index
 from indexer.errors import QueryError
-from indexer.index import file
+from indexer.queries.filters import Filters
 from indexer.records import utc_text
 from indexer.render import dollars
 from indexer.web import charts
@@ -26,13 +26,6 @@ _NEWEST_OF = """
 SELECT timestamp FROM runs WHERE experiment = :experiment AND on_boards AND timestamp <= :now
 ORDER BY timestamp DESC LIMIT 1
 """
-_DAILY = file.view_query(
-    "daily", " AND timestamp BETWEEN :since AND :now AND (:experiment IS NULL OR experiment = :experiment)"
-)
-_FLAKY = file.view_query(
-    "flaky_tests",
-    " AND trials.timestamp BETWEEN :since AND :now AND (:experiment IS NULL OR runs.experiment = :experiment)",
-)
 _SLOWEST = """
 SELECT trials.suite, trials.test_id, trials.target, count(*) AS executions, avg(trials.duration_s) AS duration_s
 FROM runs CROSS JOIN trials ON trials.run_pk = runs.id
@@ -56,33 +49,36 @@ def dashboards(index: Index, experiment: str | None, days: int) -> Row:
     except OverflowError:
         since = ""
     chosen = {"since": since, "now": now, "experiment": experiment, "most": MOST}
-    daily = index.select(_DAILY, **chosen)
+    part = Filters(since=since or "0001-01-01", until=now)
+    if experiment:
+        part["experiment"] = experiment
+    daily = index.leaderboard(by="day", across="target", **part)[:-1]
     every_day = sorted({row["day"] for row in daily})
     rates, costs = _rates(daily, every_day), _costs(daily, every_day)
     return {
         "days": days,
         "since": since,
         "empty": not daily,
-        "rates": charts.lines("Pass rate by day and target", every_day, rates),
+        "rates": charts.lines("Passed of the verdicts by day and target", every_day, rates),
         "targets": list(rates),
         "left_out": len({row["target"] for row in daily}) - len(rates),
         "costs": charts.bars("Cost by day", every_day, costs, dollars) if any(costs) else None,
         "numbers": zip(every_day, zip(*rates.values(), strict=True), costs, strict=True),
-        "matrix": _matrix(index.leaderboard(experiment=experiment, since=since or None, until=now)),
-        "flaky": index.select(f"{_FLAKY} ORDER BY executions DESC LIMIT :most", **chosen),
+        "matrix": _matrix(index.leaderboard(by="experiment", across="target", **part)[:-1]),
+        "flaky": index.flaky(limit=MOST, **part),
         "slowest": index.select(_SLOWEST, **chosen),
     }
 
 
 def _rates(daily: list[Row], days: list[str]) -> dict[str, list[float | None]]:
-    """The pass rate of each day for the targets with most trials."""
+    """The rate of each day, passed of the verdicts, for the targets with most of them."""
     passed, trials = defaultdict[tuple[str, str], int](int), defaultdict[tuple[str, str], int](int)
     weight = defaultdict[str, int](int)
     for row in daily:
         target = row["target"] or "(no target)"
         passed[target, row["day"]] += row["passed"]
-        trials[target, row["day"]] += row["trials"]
-        weight[target] += row["trials"]
+        trials[target, row["day"]] += row["passed"] + row["failed"]
+        weight[target] += row["passed"] + row["failed"]
     shown = sorted(weight, key=lambda target: (-weight[target], target))[: charts.COLOURS]
     return {
         target: [passed[target, day] / trials[target, day] if trials[target, day] else None for day in days]

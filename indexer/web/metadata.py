@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from indexer.index import file
+from indexer.store import file
 
 Row = dict[str, Any]
 _TABLE = re.compile(r"^CREATE TABLE (\w+) \(\n  -- (.*?)\n(.*?)^\)", re.DOTALL | re.MULTILINE)
@@ -45,44 +45,3 @@ TABLES: dict[str, Row] = {
     for name, table in _described().items()
 }
 """Metadata of each table, in Datasette's words."""
-
-_MONTH = "timestamp >= coalesce(nullif(:since, ''), date('now', '-30 days'))"
-_LATELY = f"trials.{_MONTH}"
-CANNED: dict[str, Row] = {
-    "leaderboard_since": {
-        "title": "Leaderboard",
-        "description": "Experiment x target over runs that ended, since a day (empty: 30 days ago).",
-        "sql": file.view_query("leaderboard", f" AND {_MONTH}").strip() + " ORDER BY experiment, pass_rate DESC",
-    },
-    "drift": {
-        "title": "Drift",
-        "description": "Pass rate of the newest 10 runs of an experiment x target against the 10 before.",
-        "sql": f"""WITH numbered AS (
-  SELECT experiment, target, passed, trial_count,
-         (row_number() OVER (PARTITION BY experiment, target ORDER BY timestamp DESC) - 1) / 10 AS part
-  FROM run_targets
-  WHERE on_boards AND {_MONTH}
-)
-SELECT experiment, target,
-       1.0 * sum(passed) FILTER (WHERE part = 1) / sum(trial_count) FILTER (WHERE part = 1) AS before,
-       1.0 * sum(passed) FILTER (WHERE part = 0) / sum(trial_count) FILTER (WHERE part = 0) AS recent
-FROM numbered WHERE part < 2 GROUP BY experiment, target HAVING recent < before ORDER BY recent - before""",
-    },
-    "flaky": {
-        "title": "Flaky tests",
-        "description": "Tests with both outcomes under equal conditions, since a day (empty: 30 days ago).",
-        "sql": file.view_query("flaky_tests", f" AND {_LATELY}").strip() + " ORDER BY executions DESC LIMIT 100",
-    },
-    "failures": {
-        "title": "Recent failures",
-        "description": "Failed and errored trials of runs that ended, newest first.",
-        "sql": "SELECT * FROM recent_failures LIMIT 100",
-    },
-    "cost_per_day": {
-        "title": "Cost per day",
-        "description": "US dollars by day, since a day (empty: 30 days ago).",
-        "sql": "SELECT substr(timestamp, 1, 10) AS day, sum(cost_usd) AS cost_usd, count(DISTINCT run_pk) AS runs "
-        f"FROM run_targets WHERE on_boards AND {_MONTH} GROUP BY day ORDER BY day DESC",
-    },
-}
-"""Queries that Datasette offers by name."""

@@ -10,23 +10,27 @@ from datasette.utils.asgi import Request, Response
 from indexer import Index, files, render
 from indexer.errors import IndexerError, QueryError, UnknownRunError
 from indexer.freshness import freshness
-from indexer.index.pages import SORTS, STATUSES
+from indexer.queries.filters import DECLARED
+from indexer.queries.pages import SORTS
+from indexer.queries.questions import QUESTIONS
+from indexer.queries.types import RunRow
 from indexer.web import charts
 from indexer.web.api import (
-    FILTERS,
-    PART,
     READING,
-    SEVERAL,
     STATUS,
     arguments,
+    asked,
     document,
     required,
     run_by_key,
     tagged,
+    with_filters,
 )
 from indexer.web.dashboards import dashboards
 from indexer.web.reading import PROJECTS, permitted, readers
 
+RARE = ("agent", "dataset", "test", "min_pass_rate", "commit")
+"""Filters that are folded away."""
 PAGE, TRIALS = 50, 100
 """Runs and trials on a page."""
 STALE_AFTER = 3600
@@ -41,23 +45,24 @@ Row = dict[str, Any]
 
 
 def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
-    values = arguments(request, ("cursor", "sort", *FILTERS), ("min_pass_rate", "limit"), SEVERAL)
-    kept = {name: value for name, value in values.items() if name != "cursor"}
-    page = index.runs(limit=values.pop("limit", PAGE), **values)
+    values, filters = with_filters(request, ("cursor", "sort"), ("limit",))
+    kept = {**filters, **{name: value for name, value in values.items() if name != "cursor"}}
+    page = index.runs(limit=values.pop("limit", PAGE), **values, **filters)
     return _rows(index, page.runs, datasette) | {
         "values": kept,
+        "filters": DECLARED,
+        "rare": RARE,
         "sort": values.get("sort", "-timestamp"),
         "next": page.next_cursor and f"/runs?{urlencode(kept | {'cursor': page.next_cursor}, doseq=True)}",
         "live": f"/runs/live?{urlencode({n: value for n, value in kept.items() if n != 'limit'}, doseq=True)}",
         "token": index.token(),
         "first": "cursor" not in values,
-        "statuses": STATUSES,
         "sorts": [sign + sort for sort in SORTS for sign in ("-", "")],
-        "sources": [source["name"] for source in index.sources() if source["kind"] != "repo"],
+        "choices": {"source": [source["name"] for source in index.sources() if source["kind"] != "repo"]},
     }
 
 
-def _rows(index: Index, runs: Sequence[Row], datasette: Datasette) -> Row:
+def _rows(index: Index, runs: Sequence[RunRow], datasette: Datasette) -> Row:
     rates = index.trends({run["experiment"] for run in runs})
     trends = {group: charts.trend(each) for group, each in rates.items()}
     settings = datasette.plugin_config("indexer") or {}
@@ -66,12 +71,11 @@ def _rows(index: Index, runs: Sequence[Row], datasette: Datasette) -> Row:
 
 def _live(index: Index, request: Request, datasette: Datasette) -> Row:
     """What changed since a token, and those of it that the page's filters let through."""
-    values = arguments(request, ("token", "sort", *FILTERS), ("min_pass_rate",), SEVERAL)
+    values, filters = with_filters(request, ("token", "sort"))
     (token,) = required(values, "token")
-    values.pop("sort", None)
     found = index.changes(token, limit=200)
     keys = [change["key"] for change in found.changes]
-    return _rows(index, index.matching(keys, **values), datasette) | {"keys": keys, "token": found.next}
+    return _rows(index, index.matching(keys, **filters), datasette) | {"keys": keys, "token": found.next}
 
 
 def _run(index: Index, request: Request, datasette: Datasette) -> Row:
@@ -106,17 +110,14 @@ def _compare(index: Index, request: Request, datasette: Datasette) -> Row:
             raise QueryError(f"run: choose two runs to compare, not {len(chosen)}")
         runs = sorted((run_by_key(index, key) for key in chosen), key=lambda run: (run["timestamp"], run["key"]))
         return index.compare(*(run["key"] for run in runs))
-    values = arguments(request, ("a", "b", "target", "experiment"))
-    if not values:
+    if not list(request.args):
         raise QueryError("choose two runs to compare")
-    sides = required(values, "a", "b")
-    return index.compare(*sides, **values)
+    found: Row = asked(index, request, QUESTIONS["compare"])
+    return found
 
 
 def _history(index: Index, request: Request, datasette: Datasette) -> Row:
-    values = arguments(request, ("test", "suite", *PART), ("limit",))
-    (test,) = required(values, "test")
-    found = index.history(test, **values)
+    found: Row = asked(index, request, QUESTIONS["history"])
     for target in found["targets"]:
         target["spark"] = render.sparkline(reversed(target["outcomes"]))
     return found

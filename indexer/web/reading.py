@@ -13,8 +13,8 @@ from datasette.utils.asgi import Request
 
 from indexer import Index, open_index
 from indexer.errors import IndexFileError
-from indexer.index import file
 from indexer.project import Project
+from indexer.store import file
 
 THREADS = 4
 """Questions that are answered at the same time."""

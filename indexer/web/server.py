@@ -14,8 +14,8 @@ import uvicorn
 from datasette.app import Datasette
 
 from indexer.errors import IndexerError
-from indexer.index.reader import open_index
 from indexer.project import Project
+from indexer.queries.index import open_index
 from indexer.web.limits import limit_heap
 from indexer.web.reading import PROJECTS
 

@@ -11,10 +11,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from indexer import sync as passes
 from indexer.errors import IndexerError
-from indexer.index import file
+from indexer.passes import sync as passes
 from indexer.protocols import Options
+from indexer.store import file
 from tests.observe import opened
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from indexer.derive import status as run_status
+from indexer.derive import totals
 from indexer.formats import agentv, recognise
-from indexer.index.totals import status as run_status
-from indexer.index.totals import totals
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run, Tags
 from tests.bundles import NAME, Files, at, bundle, row

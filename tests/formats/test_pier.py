@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from indexer.derive import status as run_status
+from indexer.derive import totals
 from indexer.formats import pier, recognise
-from indexer.index.totals import status as run_status
-from indexer.index.totals import totals
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run, Trial
 from tests.formats.memory import MemoryFolder

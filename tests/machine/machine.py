@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from indexer import open_index
-from indexer import sync as passes
-from indexer.check import check
 from indexer.errors import SourceError
-from indexer.index import file
+from indexer.passes import sync as passes
+from indexer.passes.check import check
 from indexer.protocols import Options
+from indexer.store import file
 from tests.bundles import at
 from tests.machine import content
 from tests.machine.trees import DiskTree, RefTree, Tree, encoded

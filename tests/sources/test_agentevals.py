@@ -13,12 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from indexer import sync as passes
 from indexer.errors import SourceError
-from indexer.index import file
+from indexer.passes import sync as passes
 from indexer.project import find_project
 from indexer.settings import load
 from indexer.sources.agentevals import AgentevalsSource
+from indexer.store import file
 from tests.agentevals import CANARY, SUMMARY, Database, Server, server
 from tests.bundles import at, bundle
 from tests.jobs import job

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from indexer.check import check
+from indexer.passes.check import check
+from indexer.passes.sync import sync
 from indexer.sources import gitcommand
 from indexer.sources.clone import CloneSource
-from indexer.sync import sync
 from tests import orphans
 from tests.bundles import at, bundle, row
 from tests.worlds import World

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from indexer.errors import SourceError
-from indexer.index import file
+from indexer.passes.sync import look
 from indexer.sources.folder import FolderSource
-from indexer.sync import look
+from indexer.store import file
 from tests.bundles import NAME, at, bundle, row
 from tests.jobs import job, trial
 from tests.worlds import World

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.check import check
 from indexer.errors import SourceError
+from indexer.passes.check import check
 from indexer.settings import find_sources
 from indexer.sources.git import GitSource
 from tests.bundles import NAME, at, bundle, row, without

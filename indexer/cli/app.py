@@ -1,0 +1,111 @@
+"""The program that commands are added to, and the options that come from declarations."""
+
+import inspect
+import sys
+from collections.abc import Callable, Collection, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from indexer.queries.filters import DECLARED, Filters
+from indexer.queries.index import Index, open_index
+from indexer.queries.question import Parameter
+from indexer.render import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from indexer.project import Project
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A disposable SQLite index of agent-evaluation runs in git and on disk that answers at once.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Config = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings; else indexer.toml here or in a parent.")
+]
+Db = Annotated[Path | None, typer.Option("--db", metavar="FILE", help="The index; else results/index.db.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document; for lists one object a line.")]
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run id, key, prefix, path, latest, latest:EXPERIMENT, live, tag:NAME; ~N."),
+]
+
+_TYPES = {"text": str, "commit": str, "time": str, "number": float}
+
+
+@contextmanager
+def opened(project: "Project") -> "Iterator[Index]":
+    """The project's index, with times in this machine's zone."""
+    zone = datetime.now().astimezone().tzinfo
+    assert zone is not None
+    with open_index(project.db, zone=zone, stale_after=project.stale_after) as index:
+        yield index
+
+
+def declared(
+    filters: Collection[str],
+    parameters: Mapping[str, Parameter] = MappingProxyType({}),
+    spelled: Mapping[str, str] = MappingProxyType({}),
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of declared filters, as `filters`, and of a question's parameters, by name.
+
+    `spelled` are options that are not called like their parameter.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True).parameters
+        options = [_parameter(name, each, spelled.get(name)) for name, each in parameters.items()]
+        options += [_filter(name) for name in filters]
+        kept = [each for name, each in own.items() if name != "filters" and each.kind is not each.VAR_KEYWORD]
+        ordered = sorted([*options, *kept], key=lambda each: each.default is not inspect.Parameter.empty)
+
+        def run(**values: Any) -> None:
+            wanted = {name: values.pop(name) for name in filters}
+            given = {name: value for name, value in wanted.items() if value not in (None, [])}
+            command(**values, filters=cast("Filters", given))
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in ordered}
+        return run
+
+    return decorate
+
+
+def _option(name: str, kind: Any, help: str, default: Any, spelled: str | None = None) -> inspect.Parameter:
+    annotation = Annotated[kind, typer.Option(spelled or f"--{name.replace('_', '-')}", help=help)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _filter(name: str) -> inspect.Parameter:
+    filter_ = DECLARED[name]
+    if not filter_.several:
+        return _option(name, _TYPES[filter_.kind] | None, filter_.help, None)
+    how = "several: with all" if filter_.every else "several: any"
+    return _option(name, list[str] | None, f"{filter_.help.rstrip('.')}; {how}.", None)
+
+
+def _parameter(name: str, parameter: Parameter, spelled: str | None) -> inspect.Parameter:
+    if parameter.required:
+        annotation = Annotated[str, typer.Argument(metavar=name.upper(), help=parameter.help)]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+    if parameter.kind == "flag":
+        return _option(name, bool, parameter.help, False, spelled)
+    kind = int if parameter.kind == "number" else str
+    wanted = kind if parameter.default is not None else kind | None
+    return _option(name, wanted, parameter.help, parameter.default, spelled)
+
+
+def tell_unknown(index: Index, filters: Filters) -> None:
+    """Say on standard error which filter values nothing in the index has, with the nearest names."""
+    for name, value, nearest in index.nearest(filters):
+        near = f"; nearest: {', '.join(nearest)}" if nearest else ""
+        print(f"indexer: no {name} is called {visible(value)}{visible(near)}", file=sys.stderr)

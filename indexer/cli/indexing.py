@@ -1,0 +1,126 @@
+"""Commands that write the index, or prove it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from indexer import interrupts, render
+from indexer.cli import console
+from indexer.cli.app import Config, Db, Json, app
+from indexer.errors import IndexerError, SettingsError
+from indexer.project import CONFIG, Project, find_project
+from indexer.queries.index import open_index
+
+
+@app.command(epilog="Example: indexer init")
+def init(config: Config = None, db: Db = None) -> None:
+    """Look at this folder and write an indexer.toml with the sources found; never overwrite one."""
+    from indexer.settings import config_text, find_sources
+
+    path = (config or Path(CONFIG)).absolute()
+    if path.exists():
+        raise IndexerError(f"{path} is there already and was left as it is")
+    project = Project(path.parent, None, path.parent / "results/index.db", 0)
+    sources = find_sources(project.root)
+    index = os.path.relpath((db or project.db).absolute(), project.root)
+    for source in sources:
+        print(f"{source.name}: {source.kind} {source.place}")
+    if not sources:
+        raise IndexerError(f"{project.root}: no runs found here, so there is nothing to write; see docs/settings.md")
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(config_text(project.root, sources, index))
+    except OSError as error:
+        raise IndexerError(f"{path}: {(error.strerror or '').lower()}") from None
+    print(f"wrote {path}\n\nThe index is a cache; keep it out of git with these lines in .gitignore:")
+    print("\n".join(f"/{index}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")))
+    print("\nnext: indexer sync")
+
+
+@app.command(epilog="Example: indexer sync && indexer runs")
+def sync(config: Config = None, db: Db = None, json: Json = False) -> None:
+    """Bring the index up to date with one pass over all sources."""
+    _pass("sync", config, db, json)
+
+
+@app.command(epilog="Example: indexer watch --log-format json")
+def watch(
+    config: Config = None,
+    db: Db = None,
+    log_format: Annotated[str, typer.Option(help="text or json: a line for each change.")] = "text",
+) -> None:
+    """Bring the index up to date and stay: follow folders and refs until SIGINT or SIGTERM."""
+    from indexer.settings import fetch_pauses, load
+    from indexer.watch.service import Daemon
+
+    if log_format not in ("text", "json"):
+        raise SettingsError(f"log-format: {log_format!r} is neither text nor json")
+    project = find_project(config, db)
+    settings, sources = load(project)
+    with console.log(sys.stdout, log_format) as tell:
+        Daemon(project.db, sources, settings.options(), tell, fetch_pauses(settings)).run()
+
+
+@app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")
+def rebuild(config: Config = None, db: Db = None, json: Json = False) -> None:
+    """Make the index anew from its sources; readers see the old one until the new one is whole."""
+    _pass("rebuild", config, db, json)
+
+
+@app.command(epilog="Example: indexer check")
+def check(config: Config = None, db: Db = None, json: Json = False) -> None:
+    """Compare the index with a fresh read of its sources; exit 1 and tell the differences if there are any."""
+    from indexer.passes.check import check as differences
+    from indexer.settings import load
+
+    project = find_project(config, db)
+    settings, sources = load(project)
+    with interrupts.handled(), console.progress(sys.stderr) as progress:
+        found = differences(project.db, sources, settings.options(), progress)
+    for difference in found:
+        if json:
+            console.document({"table": difference.table, "row": difference.row, "how": difference.how})
+        else:
+            print(render.visible(f"{difference.table}: {difference.row}: {difference.how}"))
+    if found:
+        raise typer.Exit(1)
+    if not json:
+        print("the index equals its sources")
+
+
+def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> None:
+    from indexer.passes import sync as passes
+    from indexer.settings import load
+
+    project = find_project(config, db)
+    settings, sources = load(project)
+    run = passes.sync if command == "sync" else passes.rebuild
+    with interrupts.handled(), console.progress(sys.stderr) as progress:
+        report = run(project.db, sources, settings.options(), progress)
+    if report.built and command == "sync":
+        print(f"built {project.db} anew: {report.built}", file=sys.stderr)
+    if report.waiting:
+        print(f"indexer: {render.visible(report.waiting)}", file=sys.stderr)
+    for source in report.sources:
+        counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
+        if json:
+            console.document({"source": source.name, **counts, "error": source.error})
+        elif not source.error and source.kind != "repo":
+            print(f"{source.name}: " + ", ".join(f"{number} {what}" for what, number in counts.items()))
+        if source.error:
+            print(
+                f"indexer: source {render.visible(f'{source.name}: {source.error}')}; its rows stay",
+                file=sys.stderr,
+            )
+    with open_index(project.db) as index:
+        for row in index.sources():
+            if row["note"]:
+                print(f"indexer: source {render.visible(': '.join((row['name'], row['note'])))}", file=sys.stderr)
+        for problem in index.problems():
+            where = ": ".join(filter(None, (problem["source"], problem["path"], problem["message"])))
+            print(f"indexer: not read: {render.visible(where)}", file=sys.stderr)
+    if report.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,36 @@
+"""The `indexer` command."""
+
+import os
+import sys
+
+from indexer import render
+from indexer.cli.app import app
+from indexer.errors import IndexerError, QueryError, SettingsError
+from indexer.interrupts import Interrupted
+
+# in the order in which --help lists their commands
+from indexer.cli import indexing, lists, questions, feed  # noqa: F401  isort:skip
+
+
+def main() -> None:
+    """Run the command; an error that a user can cause is one line on standard error."""
+    try:
+        app()
+    except IndexerError as error:
+        print(f"indexer: {render.visible(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, QueryError | SettingsError) else 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except UnicodeEncodeError as error:
+        what = error.object[error.start : error.end]
+        why = "an argument or path is no valid UTF-8" if error.encoding == "utf-8" else "try PYTHONUTF8=1"
+        print(f"indexer: {what!a} cannot be written as {error.encoding}: {why}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"indexer: {render.visible(error)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Interrupted as signal:
+        sys.exit(128 + signal.number)

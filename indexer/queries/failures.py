@@ -1,0 +1,56 @@
+"""What goes wrong most often: error type x test x target, with the runs to look at."""
+
+import sqlite3
+from datetime import tzinfo
+
+from indexer.queries.filters import DECLARED, Filters, select
+from indexer.queries.pages import require_limit
+from indexer.queries.question import Parameter, Question
+from indexer.queries.select import Row, dicts
+
+_SHOWN = 3
+_GROUP = ("t.status", "t.error_type", "t.suite", "t.test_id", "t.target")
+_FAILURES = f"""
+SELECT {", ".join(_GROUP)}, count(*) AS trials, count(DISTINCT t.run_pk) AS run_count, max(t.timestamp) AS last_run
+FROM {{}} WHERE t.status IN ('failed', 'errored') AND r.on_boards {{}}
+GROUP BY {", ".join(_GROUP)}
+ORDER BY count(*) DESC, max(t.timestamp) DESC, {", ".join(_GROUP)} LIMIT ?
+"""
+_NEWEST = f"""
+SELECT r.run_id FROM {{}} WHERE {" AND ".join(f"{column} IS ?" for column in _GROUP)} AND r.on_boards {{}}
+GROUP BY r.id ORDER BY r.timestamp DESC, r.key DESC LIMIT {_SHOWN}
+"""
+# by the index on failures, unless a filter leads to few runs
+_ALL = "trials t CROSS JOIN runs r ON r.id = t.run_pk"
+_SOME = "runs r CROSS JOIN trials t ON t.run_pk = r.id"
+
+
+def failures(database: sqlite3.Connection, filters: Filters, zone: tzinfo, *, limit: int = 50) -> list[Row]:
+    """How often which test failed with which error for which target, the most frequent first. Raises QueryError.
+
+    `status` is `errored`, or `failed` where there was a verdict; `error_type` is None where nothing is told of it;
+    `runs` are the ids of the newest three.
+    """
+    require_limit(limit)
+    selection = select(database, filters, zone)
+    where, values = selection.of_trials()
+    joined = _SOME if selection.groups or selection.commit else _ALL
+    if joined == _ALL:
+        where = where.replace("r.timestamp", "t.timestamp")
+    rows = dicts(database, _FAILURES.format(joined, where), *values, limit)
+    for row in rows:
+        group = [row[column.partition(".")[2]] for column in _GROUP]
+        newest = database.execute(_NEWEST.format("trials t JOIN runs r ON r.id = t.run_pk", where), (*group, *values))
+        row["runs"] = [run_id for (run_id,) in newest]
+    return rows
+
+
+QUESTION = Question(
+    name="failures",
+    help="Show which tests fail most often, with which error, for which target, and runs to look at.",
+    example="indexer failures --since 7d",
+    answer=failures,
+    parameters={"limit": Parameter(help="Rows at most, 1 to 1000.", kind="number", default=50)},
+    filters=tuple(DECLARED),
+    rows=True,
+)

@@ -1,0 +1,197 @@
+"""Reading an index: `open_index(path)`, read-only and safe beside a running pass. Every call sees one whole state."""
+
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, tzinfo
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack, cast
+
+from indexer.errors import QueryError
+from indexer.queries import changes, filters, names, runs, trials
+from indexer.queries.changes import Changes
+from indexer.queries.filters import DECLARED, Filters, FiltersOfTest
+from indexer.queries.names import STALE_AFTER
+from indexer.queries.reading import Reading
+from indexer.queries.runs import Page, Trend, TrialPage
+from indexer.queries.select import Row, dicts
+from indexer.queries.types import ProblemRow, RunDetails, RunRow, SourceRow, TrialRow
+from indexer.store import file, lock
+
+if TYPE_CHECKING:
+    from indexer.queries.compare import Name
+
+_SOURCE = "name, kind, place, tip, runs, changed_at, failing_since, error, note"
+_PROBLEM = ", ".join(ProblemRow.__annotations__)
+_LOOKED_THROUGH, _NEAREST = 10_000, 3  # names
+
+
+class Index(Reading):
+    """An open index. Rows are dicts by column name. Threads may share it: each has a connection of its own.
+
+    Times in filters that name no zone are in `zone`, and so are the days of boards. Filters are those of `Filters`;
+    of several values of one any counts, but of tags all. Wrong values raise QueryError.
+    """
+
+    def __init__(self, path: Path, zone: tzinfo = UTC, stale_after: int = STALE_AFTER):
+        self.zone, self.stale_after = zone, stale_after
+        super().__init__(path)
+
+    def runs(
+        self, *, limit: int = 50, cursor: str | None = None, sort: str = "-timestamp", **wanted: Unpack[Filters]
+    ) -> Page:
+        """A page of 1 to 1,000 runs. `cursor` goes on after a page with the same sort and filters."""
+        with self._reading() as database:
+            return runs.page(database, wanted, self.zone, sort=sort, limit=limit, cursor=cursor)
+
+    def each_run(self, *, sort: str = "-timestamp", **wanted: Unpack[Filters]) -> Iterator[RunRow]:
+        """Every run, page by page: what comes and goes meanwhile is neither missed nor repeated."""
+        cursor: str | None = None
+        while True:
+            page = self.runs(limit=1000, cursor=cursor, sort=sort, **wanted)
+            yield from page
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def run(self, name: str) -> RunDetails:
+        """One run with `targets`, `places` and `commits`, by any RUN name. Raises UnknownRunError."""
+        with self._reading() as database:
+            return runs.details(database, names.resolve(database, name, self.stale_after))
+
+    def trials(self, key: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
+        """A page of a run's trials with `scores`; `cursor` is the name of the last one seen. Raises UnknownRunError."""
+        with self._reading() as database:
+            return trials.page(database, key, status, limit, cursor)
+
+    def each_trial(self, key: str, *, status: str | None = None) -> Iterator[TrialRow]:
+        """Every trial of a run, page by page."""
+        cursor: str | None = None
+        while True:
+            page = self.trials(key, status=status, limit=1000, cursor=cursor)
+            yield from page
+            if (cursor := page.next_cursor) is None:
+                return
+
+    def changes(self, since: str | None = None, *, limit: int = 1000) -> Changes:
+        """What changed after a token; all runs without one. Raises StaleTokenError, and QueryError for no token."""
+        with self._reading() as database:
+            return changes.changes(database, since, limit)
+
+    # questions
+
+    def compare(self, a: "Name", b: "Name", **wanted: Unpack[Filters]) -> Row:
+        """Two sides, each a RUN name or the filters of a group: see `compare.compare`. Raises UnknownRunError."""
+        return cast("Row", self.ask("compare", a=a, b=b, **wanted))
+
+    def history(self, test: str, *, suite: str | None = None, limit: int = 50, **wanted: Unpack[FiltersOfTest]) -> Row:
+        """One test over time for each target: see `history.history`. Raises UnknownTestError."""
+        return cast("Row", self.ask("history", test=test, suite=suite, limit=limit, **wanted))
+
+    def drift(
+        self,
+        *,
+        window: str = "40",
+        by: str | None = None,
+        every: bool = False,
+        limit: int = 20,
+        **wanted: Unpack[Filters],
+    ) -> Row:
+        """What fell lately by more than noise: see `drift.drift`."""
+        return cast("Row", self.ask("drift", window=window, by=by, every=every, limit=limit, **wanted))
+
+    def leaderboard(
+        self, *, by: str | None = None, across: str | None = None, k: int = 1, **wanted: Unpack[Filters]
+    ) -> list[Row]:
+        """A board by one or two dimensions: see `leaderboard.leaderboard`."""
+        return cast("list[Row]", self.ask("leaderboard", by=by, across=across, k=k, **wanted))
+
+    def flaky(self, *, limit: int = 50, **wanted: Unpack[Filters]) -> list[Row]:
+        """Tests whose verdicts disagree under equal conditions: see `flaky.flaky`."""
+        return cast("list[Row]", self.ask("flaky", limit=limit, **wanted))
+
+    def failures(self, *, limit: int = 50, **wanted: Unpack[Filters]) -> list[Row]:
+        """Error type x test x target: see `failures.failures`."""
+        return cast("list[Row]", self.ask("failures", limit=limit, **wanted))
+
+    def ask(self, question: str, **arguments: Any) -> Any:
+        """The answer to a declared question, from its parameters and filters by name. Raises QueryError."""
+        from indexer.queries.questions import QUESTIONS
+
+        asked = QUESTIONS[question]
+        wanted = {name: arguments.pop(name) for name in list(arguments) if name not in asked.parameters}
+        if unknown := sorted(wanted.keys() - set(asked.filters)):
+            raise QueryError(f"unknown filter: {', '.join(unknown)}; {question} has {', '.join(asked.filters)}")
+        given = {name: value for name, value in wanted.items() if value is not None}
+        with self._reading() as database:
+            return asked.answer(database, given, self.zone, **arguments)
+
+    # for pages and commands
+
+    def matching(self, keys: Sequence[str], **wanted: Unpack[Filters]) -> list[RunRow]:
+        """Those of the runs with these keys that the filters let through."""
+        with self._reading() as database:
+            return runs.let_through(database, keys, wanted, self.zone)
+
+    def trends(self, experiments: Collection[str], count: int = 10) -> Mapping[tuple[str, str | None], Trend]:
+        """Pass rates by experiment and target: of the newest runs that ended among the last 100, oldest first."""
+        with self._reading() as database:
+            return runs.trends(database, experiments, count)
+
+    def nearest(self, wanted: Filters) -> Iterator[tuple[str, str, list[str]]]:
+        """The filter values that nothing in the index has: filter, value, and the nearest names that there are."""
+        with self._reading() as database:
+            for name in (name for name in wanted if DECLARED[name].several and not DECLARED[name].choices):
+                groups = {value: filters.meant(database, name, value) for value in filters.texts(wanted, name)}
+                for value, meant in groups.items():
+                    if not meant or not filters.exists(database, name, meant):
+                        known = list(islice(filters.known_values(database, name), _LOOKED_THROUGH))
+                        yield name, value, get_close_matches(value, known, _NEAREST, 0.5)
+
+    def token(self) -> str:
+        """The token of now: `changes(token)` tells what comes after."""
+        with self._reading() as database:
+            return changes.token(database)
+
+    def sources(self) -> list[SourceRow]:
+        """The sources with their tips, counts and errors; `looked_at` is up to when the index is known to equal one."""
+        with self._reading() as database:
+            looked = lock.looked(self.path)
+            rows = dicts(database, f"SELECT {_SOURCE} FROM sources ORDER BY id")
+            return cast("list[SourceRow]", [row | {"looked_at": looked.get(row["name"])} for row in rows])
+
+    def problems(self) -> list[ProblemRow]:
+        """What could not be read."""
+        with self._reading() as database:
+            rows = dicts(database, f"SELECT {_PROBLEM} FROM problems ORDER BY source, path, kind")
+            return cast("list[ProblemRow]", rows)
+
+    def select(self, query: str, *parameters: Any, **named: Any) -> list[Row]:
+        """The rows of a query of your own, read-only; its parameters are `?` or `:name`."""
+        with self._reading() as database:
+            try:
+                return dicts(database, query, *parameters, **named)
+            except sqlite3.Error as error:
+                if file.is_damage(error):
+                    raise
+                raise QueryError(f"sql: {error}") from None
+
+    def meta(self) -> Row:
+        """Generation, versions and newest revision."""
+        with self._reading() as database:
+            return dicts(database, "SELECT * FROM meta")[0]
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let several calls see one state."""
+        with self._reading():
+            yield
+
+
+def open_index(path: str | Path, *, zone: tzinfo = UTC, stale_after: int = STALE_AFTER) -> Index:
+    """The index at `path`. Raises IndexFileError if there is none, or something else is in its place.
+
+    `zone` is for times that name none; `stale_after` is after how many seconds of silence no run is `live`.
+    """
+    return Index(Path(path), zone, stale_after)

@@ -1,0 +1,213 @@
+"""Boards by any one or two dimensions over runs that ended, copies left out: rates, pass@k, scores, cost, tokens, time.
+
+What is counted of each configuration of a run stands in `run_targets`; only tests need the trials themselves.
+"""
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
+from typing import Any
+
+from indexer.errors import QueryError
+from indexer.queries.executions import COUNTED
+from indexer.queries.filters import DECLARED, Filters, select
+from indexer.queries.question import Parameter, Question
+from indexer.queries.select import Row, dicts
+from indexer.statistics import pass_at_k, wilson
+
+LARGEST_K = 1000
+TIMES = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+"""How a date is written by each dimension of time; weeks are ISO weeks."""
+_COLUMNS = {
+    "experiment": "r.experiment", "target": "t.target", "agent": "t.agent", "model": "t.model", "dataset": "t.suite",
+    "test": "coalesce(t.suite || '/', '') || t.test_id", "source": "r.source", "host": "r.host",
+}  # fmt: skip
+DIMENSIONS = (*_COLUMNS, *TIMES)
+"""What a board can be about, and `tag:KEY`."""
+_OF_CONFIGURATIONS = """
+count(DISTINCT t.run_pk) AS runs, sum(t.target_tests) AS tests, sum(t.trial_count) AS executions,
+sum(t.passed) AS passed, sum(t.failed) AS failed, sum(t.errored) AS errored,
+sum(t.quality_score * t.scored) AS scores, sum(t.scored) AS scored, sum(t.cost_usd) AS cost_usd,
+sum(t.paid) AS paid,
+sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens,
+sum(t.duration_s * t.timed) AS seconds, sum(t.timed) AS timed, max(t.timestamp) AS last_run"""
+_OF_TRIALS = f"""
+count(DISTINCT t.run_pk) AS runs, count(DISTINCT t.run_pk || '/' || coalesce(t.suite, '') || '/' || t.test_id) AS tests,
+sum(t.status IN {COUNTED}) AS executions,
+sum(t.status = 'passed') AS passed, sum(t.status = 'failed') AS failed, sum(t.status = 'errored') AS errored,
+sum(iif(t.status IN ('passed', 'failed'), t.score, NULL)) AS scores,
+sum(t.status IN ('passed', 'failed') AND t.score IS NOT NULL) AS scored, sum(t.cost_usd) AS cost_usd,
+sum(t.cost_usd IS NOT NULL AND t.status = 'passed') AS paid,
+sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens,
+sum(t.duration_s) AS seconds, count(t.duration_s) AS timed, max(t.timestamp) AS last_run"""
+
+
+def leaderboard(
+    database: sqlite3.Connection,
+    filters: Filters,
+    zone: tzinfo,
+    *,
+    by: str | None = None,
+    across: str | None = None,
+    k: int = 1,
+) -> list[Row]:
+    """A row for each value of `by`, or each pair with `across`, the best first, and a last one with `total`.
+
+    Days, weeks (ISO) and months are those of `zone`, the newest first. `interval` is the 95 % interval of
+    `quality_rate`; `pass_at_k` the mean over tests with at least `k` executions in a run; `duration_s` is seconds an
+    execution. What is not known is None. Raises QueryError.
+    """
+    if not 1 <= k <= LARGEST_K:
+        raise QueryError(f"k: {k} is not between 1 and {LARGEST_K}")
+    if across is not None and across == by:
+        raise QueryError(f"across: it is {across!r}, as by")
+    by, across = (by or "experiment", across) if by or across else ("experiment", "target")
+    dimensions = [by] if across is None else [by, across]
+    board = _board(database, filters, zone, dimensions)
+    groups, total = board.summed(board.columns), board.summed([])
+    plain = k == 1 and all(sums["executions"] == sums["tests"] for _, sums in groups)
+    estimates = {} if plain else board.estimates(k)
+    rows = []
+    for group, sums in groups:
+        estimate = sums["passed"] / sums["executions"] if plain else estimates.get(group)
+        rows.append(dict(zip(dimensions, group, strict=True)) | _row(sums) | {"pass_at_k": estimate})
+    rows.sort(key=lambda row: (-(row["quality_rate"] or 0.0), *(row[name] or "" for name in dimensions)))
+    if across is not None or by in TIMES:  # the best of each first
+        rows.sort(key=lambda row: row[by] or "", reverse=by in TIMES)
+    for _, sums in total:
+        estimate = sums["passed"] / sums["executions"] if plain else board.estimates(k, whole=True).get(())
+        rows.append({"total": True, **dict.fromkeys(dimensions)} | _row(sums) | {"pass_at_k": estimate})
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Board:
+    """Where the rows of a board come from, and by what they are grouped."""
+
+    database: sqlite3.Connection
+    columns: Sequence[str]
+    source: str
+    values: Sequence[Any]
+    of_trials: bool
+
+    def summed(self, columns: Sequence[str]) -> list[tuple[tuple[Any, ...], Row]]:
+        """Each group that executed anything, with its sums."""
+        sums = _OF_TRIALS if self.of_trials else _OF_CONFIGURATIONS
+        numbered = [f"{column} AS g{at}" for at, column in enumerate(columns)]
+        grouped = f" GROUP BY {', '.join(map(str, range(1, len(columns) + 1)))}" if columns else ""
+        rows = dicts(self.database, f"SELECT {', '.join([*numbered, sums])} FROM {self.source}{grouped}", *self.values)
+        groups = [(tuple(row.pop(f"g{at}") for at in range(len(columns))), row) for row in rows]
+        return [(group, sums) for group, sums in groups if sums["executions"]]
+
+    def estimates(self, k: int, *, whole: bool = False) -> dict[tuple[Any, ...], float]:
+        """The mean estimate over tests, by group; under () over all of them if `whole`."""
+        tests: dict[tuple[Any, ...], list[tuple[float, int]]] = {}
+        for group, executions, passed, count in self._outcomes([] if whole else self.columns):
+            if (estimate := pass_at_k(executions, passed, k)) is not None:
+                tests.setdefault(group, []).append((estimate, count))
+        return {
+            group: math.fsum(estimate * count for estimate, count in each) / sum(count for _, count in each)
+            for group, each in tests.items()
+        }
+
+    def _outcomes(self, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], int, int, int]]:
+        """How many tests passed so often: group, executions, passed, tests."""
+        groups = "".join(f"{column}, " for column in columns)
+        if not self.of_trials:
+            query = f"SELECT {groups}t.outcomes, count(*) FROM {self.source} GROUP BY {groups}t.outcomes"
+            for *group, text, times in self.database.execute(query, self.values):
+                for executions, passed, count in json.loads(text):
+                    yield tuple(group), executions, passed, count * times
+            return
+        counted = f"count(*), sum(t.status = 'passed') FROM {self.source} AND t.status IN {COUNTED}"
+        for *group, executions, passed in self.database.execute(
+            f"SELECT {groups}{counted} GROUP BY {groups}t.run_pk, t.suite, t.test_id, t.target", self.values
+        ):
+            yield tuple(group), executions, passed, 1
+
+
+def _board(database: sqlite3.Connection, filters: Filters, zone: tzinfo, dimensions: Sequence[str]) -> _Board:
+    where, values = select(database, filters, zone).of_trials()
+    tags = [name.partition(":")[2] for name in dimensions if name.startswith("tag:")]
+    joins = "".join(f" JOIN run_tags g{at} ON g{at}.run_pk = t.run_pk AND g{at}.key = ?" for at in range(len(tags)))
+    columns = [_column(name, tags, zone) for name in dimensions]
+    for name, form in TIMES.items():
+        if name in dimensions:
+            database.create_function(f"local_{name}", 1, _local(zone, form), deterministic=True)
+    if "test" in dimensions or filters.get("test"):
+        source = f"runs r CROSS JOIN trials t ON t.run_pk = r.id{joins} WHERE r.on_boards{where}"
+        return _Board(database, columns, source, [*tags, *values], of_trials=True)
+    for own in ("experiment", "timestamp"):  # the run's own columns that stand beside its counts
+        columns = [column.replace(f"r.{own}", f"t.{own}") for column in columns]
+        where = where.replace(f"r.{own}", f"t.{own}")
+    where = where.replace("r.id IN", "t.run_pk IN")
+    runs = " JOIN runs r ON r.id = t.run_pk" if any("r." in text for text in (*columns, where)) else ""
+    source = f"run_targets t{runs}{joins} WHERE t.on_boards{where}"
+    return _Board(database, columns, source, [*tags, *values], of_trials=False)
+
+
+def _column(name: str, tags: Sequence[str], zone: tzinfo) -> str:
+    """The SQL of a dimension. Raises QueryError."""
+    if name in _COLUMNS:
+        return _COLUMNS[name]
+    if name in TIMES:
+        known = {"day": "substr(r.timestamp, 1, 10)", "month": "substr(r.timestamp, 1, 7)"} if zone is UTC else {}
+        return known.get(name, f"local_{name}(r.timestamp)")
+    if name.startswith("tag:") and len(name) > 4:
+        return f"g{tags.index(name.partition(':')[2])}.value"
+    raise QueryError(f"{name!r} is no dimension; there are {', '.join(DIMENSIONS)} and tag:KEY")
+
+
+def _local(zone: tzinfo, form: str) -> Callable[[str], str]:
+    """The day, week or month of a UTC text in a zone."""
+
+    @lru_cache(1 << 16)
+    def text(minute: str) -> str:
+        return datetime.fromisoformat(f"{minute}+00:00").astimezone(zone).strftime(form)
+
+    return lambda timestamp: text(timestamp[:16])
+
+
+def _row(sums: Row) -> Row:
+    verdicts = sums["passed"] + sums["failed"]
+    return {
+        "runs": sums["runs"],
+        "tests": sums["tests"],
+        "executions": sums["executions"],
+        "passed": sums["passed"],
+        "failed": sums["failed"],
+        "errored": sums["errored"],
+        "quality_rate": sums["passed"] / verdicts if verdicts else None,
+        "interval": wilson(sums["passed"], verdicts),
+        "pass_rate": sums["passed"] / sums["executions"],
+        "score": _finite(sums["scores"] / sums["scored"]) if sums["scored"] else None,
+        "cost_usd": _finite(sums["cost_usd"]),
+        "cost_per_passed": _finite(sums["cost_usd"] / sums["paid"]) if sums["paid"] else None,
+        "input_tokens": sums["input_tokens"],
+        "output_tokens": sums["output_tokens"],
+        "duration_s": _finite(sums["seconds"] / sums["timed"]) if sums["timed"] else None,
+        "last_run": sums["last_run"],
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+QUESTION = Question(
+    name="leaderboard",
+    help="Show rates, scores, cost, tokens and time by one or two dimensions, over runs that ended.",
+    example="indexer leaderboard --by model --since 7d; indexer leaderboard --by model --across test",
+    answer=leaderboard,
+    parameters={
+        "by": Parameter(help=f"{', '.join(DIMENSIONS)} or tag:KEY; else experiment."),
+        "across": Parameter(help="A second dimension; without both, target."),
+        "k": Parameter(help="How often at least one of so many executions passes.", kind="number", default=1),
+    },
+    filters=tuple(DECLARED),
+    rows=True,
+)

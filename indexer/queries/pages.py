@@ -1,0 +1,170 @@
+"""Pages of runs by keyset: constant cost at any depth, right after inserts, deletions and rebuilds.
+
+A page goes on after a (sort value, key) pair, never after an offset or a row id. NULLs come last in both
+directions, so a sorted list has two segments, each a range of the index on (column, key): the rows with a
+value, compared as a row value `(column, key) < (?, ?)`, which SQLite searches by index
+(https://www.sqlite.org/rowvalue.html#scrolling_window_queries), then the rows without.
+
+Each one of experiment, status, target, model, tag and source in timestamp order is answered by an index
+that starts with that column; several filters together take one of them and test the rest row by row. For several
+values of that one, each is a range of its own, and the ranges are merged.
+"""
+
+import base64
+import heapq
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from indexer.errors import QueryError
+from indexer.queries.filters import DECLARED, Selection
+
+SORTS = ("timestamp", "pass_rate", "avg_score", "cost_usd", "duration_s")
+LARGEST_PAGE = 1000
+
+MOST_RANGES = 100
+"""Values of a filter of which each is a range of its own; more are tested row by row."""
+
+Query = tuple[str, Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a page ended: the sort value and key of its last row."""
+
+    value: Any
+    key: str
+
+
+def page_of_ids(
+    database: sqlite3.Connection,
+    selection: Selection,
+    asked: Mapping[str, Any],
+    sort: str,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[int], str | None]:
+    """The ids of the runs of a page in order, and the cursor of the next page, bound to `asked`. Raises QueryError."""
+    column, descending = _sort(sort)
+    require_limit(limit)
+    bound = {**asked, "sort": sort}
+    position = _decode(cursor, bound, column) if cursor is not None else None
+    ids: list[int] = []
+    last: Position | None = None
+    for queries in segments(selection, column, descending, position, limit + 1):
+        for pk, value, key in _merged(database, queries, descending):
+            if len(ids) == limit:
+                assert last is not None
+                return ids, _encode(last, bound)
+            ids.append(pk)
+            last = Position(value, key)
+    return ids, None
+
+
+def matching(database: sqlite3.Connection, selection: Selection, keys: Sequence[str]) -> list[int]:
+    """The ids of those of some runs that the filters let through."""
+    where, parameters = selection.of_runs(None, "r.timestamp")
+    wanted = " AND ".join(["r.key IN (SELECT value FROM json_each(?))", *where])
+    found = database.execute(f"SELECT r.id FROM runs r WHERE {wanted}", (json.dumps(keys), *parameters))
+    return [pk for (pk,) in found]
+
+
+def require_limit(limit: int) -> None:
+    """Raises QueryError unless a page may hold this many rows."""
+    if not 1 <= limit <= LARGEST_PAGE:
+        raise QueryError(f"limit: a page holds 1 to {LARGEST_PAGE}, not {limit}")
+
+
+def segments(
+    selection: Selection, column: str, descending: bool, position: Position | None, limit: int
+) -> Iterator[list[Query]]:
+    """The queries of one page, (id, sort value, key) a row: those of one segment after the other until it is full.
+
+    Each query of a segment is in the page's order; their rows are to be merged.
+    """
+    leading = _leading(selection) if column == "timestamp" else None
+    table = "runs" if leading is None else DECLARED[leading].table
+    aliased = "runs r" if table == "runs" else f"{table} s"
+    sorted_by, key, pk = (
+        (f"r.{column}", "r.key", "r.id") if table == "runs" else ("s.timestamp", "s.run_key", "s.run_pk")
+    )
+    where, parameters = selection.of_runs(leading, sorted_by if column == "timestamp" else "r.timestamp")
+    if table != "runs" and any("r." in condition for condition in where):
+        aliased += " JOIN runs r ON r.id = s.run_pk"
+    direction, past = ("DESC", "<") if descending else ("ASC", ">")
+    # a run may stand in a side table more than once
+    columns = f"SELECT {'' if table == 'runs' else 'DISTINCT '}{pk}, {sorted_by}, {key} FROM {aliased} WHERE "
+    order = f" ORDER BY {sorted_by} {direction}, {key} {direction} LIMIT ?"
+    if position is None or position.value is not None:
+        bounds, values = list(where), list(parameters)
+        if position is not None:
+            bounds.append(f"({sorted_by}, {key}) {past} (?, ?)")
+            values += [position.value, position.key]
+        elif column != "timestamp":
+            bounds.append(f"{sorted_by} IS NOT NULL")
+        if leading is None:
+            yield [(columns + (" AND ".join(bounds) or "1") + order, [*values, limit])]
+        else:
+            each = " AND ".join([f"{pk[0]}.{DECLARED[leading].column} = ?", *bounds])
+            yield [(columns + each + order, [value, *values, limit]) for value in selection.groups[leading][0]]
+    always_known = column == "timestamp" or (column == "pass_rate" and selection.min_pass_rate is not None)
+    if not always_known:
+        bounds, values = [*where, f"{sorted_by} IS NULL"], list(parameters)
+        if position is not None and position.value is None:
+            bounds.append(f"{key} {past} ?")
+            values.append(position.key)
+        yield [(columns + " AND ".join(bounds) + f" ORDER BY {key} {direction} LIMIT ?", [*values, limit])]
+
+
+def _leading(selection: Selection) -> str | None:
+    """The filter whose values lead to the runs of a page in order, each by its own range of an index."""
+    few = [name for name, groups in selection.groups.items() if len(groups[0]) <= MOST_RANGES and DECLARED[name].leads]
+    return min(few, key=lambda name: DECLARED[name].leads, default=None)
+
+
+def _merged(database: sqlite3.Connection, queries: Sequence[Query], descending: bool) -> Iterator[tuple[Any, ...]]:
+    """The rows of several queries in one order, each run once."""
+    if len(queries) <= 1:
+        for query in queries:
+            yield from database.execute(*query)
+        return
+    last = None
+    rows = (database.execute(*query) for query in queries)
+    for row in heapq.merge(*rows, key=lambda row: row[1:], reverse=descending):
+        if row[0] != last:
+            last = row[0]
+            yield row
+
+
+def _sort(sort: str) -> tuple[str, bool]:
+    column = sort.removeprefix("-")
+    if column not in SORTS:
+        raise QueryError(f"sort: {sort!r} is none of {', '.join(SORTS)}, with - in front for descending")
+    return column, sort.startswith("-")
+
+
+def _encode(position: Position, bound: dict[str, Any]) -> str:
+    text = json.dumps([bound, position.value, position.key], ensure_ascii=False, separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, bound: dict[str, Any], column: str) -> Position:
+    try:
+        raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        content = json.loads(raw)
+        cursor_bound, value, key = content
+        f"{value}{key}".encode()  # raises for halves of characters
+    except (ValueError, TypeError, RecursionError):
+        raise QueryError("cursor: it is not one of ours") from None
+    expected = str if column == "timestamp" else (int, float, type(None))
+    finite = not isinstance(value, float) or math.isfinite(value)
+    if not isinstance(key, str) or not isinstance(value, expected) or isinstance(value, bool) or not finite:
+        raise QueryError("cursor: it is not one of ours")
+    if cursor_bound != bound:
+        raise QueryError("cursor: it belongs to another sort or other filters")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise QueryError("cursor: it is not one of ours")
+    return Position(value, key)

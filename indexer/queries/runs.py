@@ -1,0 +1,121 @@
+"""Runs as readers get them: pages, one run with what belongs to it, trends."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence
+from datetime import tzinfo
+from typing import Any, Generic, TypeVar, cast, overload
+
+from indexer.queries import filters
+from indexer.queries.filters import Filters
+from indexer.queries.pages import matching, page_of_ids
+from indexer.queries.select import dicts
+from indexer.queries.types import CommitRow, PlaceRow, RunDetails, RunRow, TargetRow, TrialRow
+from indexer.store.rows import RUN, TARGET
+
+PUBLIC = (*RUN, "rev")
+"""The columns of `runs` without its internal id."""
+
+_COMMITS = """
+SELECT c.repo, c.sha, c.committed_at, c.subject, replace(s.web_url, '{sha}', c.sha) AS url
+FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?, ?, ?)
+ORDER BY c.committed_at, c.repo, c.sha
+"""
+_TREND = """
+SELECT target, pass_rate FROM (
+  SELECT target, pass_rate, on_boards FROM runs WHERE experiment = ? ORDER BY timestamp DESC, key DESC LIMIT 100
+) WHERE on_boards
+"""
+_TARGET_ORDER = "target, agent, model, suite"
+_TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "on_boards"))
+_PLACE = ", ".join(PlaceRow.__annotations__)
+
+Trend = list[float | None]
+Content = TypeVar("Content")
+
+
+class Rows(Sequence[Content], Generic[Content]):
+    """A page: a sequence of rows, and the cursor of the next page, which is None at the end."""
+
+    def __init__(self, rows: list[Content], next_cursor: str | None):
+        self._rows, self.next_cursor = rows, next_cursor
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> Content: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Content]: ...
+    def __getitem__(self, at: int | slice) -> Content | list[Content]:
+        return self._rows[at]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self)}{', more follow' if self.next_cursor else ''}>"
+
+
+class Page(Rows[RunRow]):
+    """Some runs in order."""
+
+    @property
+    def runs(self) -> list[RunRow]:
+        return self._rows
+
+
+class TrialPage(Rows[TrialRow]):
+    """Some trials of a run in the order of their names."""
+
+    @property
+    def trials(self) -> list[TrialRow]:
+        return self._rows
+
+
+def page(
+    database: sqlite3.Connection, wanted: Filters, zone: tzinfo, *, sort: str, limit: int, cursor: str | None
+) -> Page:
+    """A page of runs. Raises QueryError."""
+    selection = filters.select(database, wanted, zone)
+    ids, next_cursor = page_of_ids(database, selection, filters.given(wanted), sort, limit, cursor)
+    return Page(by_ids(database, ids), next_cursor)
+
+
+def let_through(database: sqlite3.Connection, keys: Sequence[str], wanted: Filters, zone: tzinfo) -> list[RunRow]:
+    """Those of the runs with these keys that the filters let through. Raises QueryError."""
+    return by_ids(database, matching(database, filters.select(database, wanted, zone), keys))
+
+
+def details(database: sqlite3.Connection, pk: int) -> RunDetails:
+    """A run with its targets, places and the commits that name it."""
+    run = by_ids(database, [pk])[0]
+    names = (run["key"], run["run_id"], f"{run['format']}:{run['run_id']}")
+    query = f"SELECT {', '.join(_TARGET)} FROM run_targets WHERE run_pk = ? ORDER BY {_TARGET_ORDER}"
+    targets = cast("list[TargetRow]", dicts(database, query, pk))
+    for target in targets:
+        target["outcomes"] = json.loads(cast("str", target["outcomes"]))
+    places = dicts(database, f"SELECT {_PLACE} FROM places WHERE run_pk = ? ORDER BY source, path, ref", pk)
+    commits = cast("list[CommitRow]", dicts(database, _COMMITS, *names))
+    return {**run, "targets": targets, "places": cast("list[PlaceRow]", places), "commits": commits}
+
+
+def trends(
+    database: sqlite3.Connection, experiments: Collection[str], runs: int
+) -> Mapping[tuple[str, str | None], Trend]:
+    """Pass rates by experiment and target: of the newest runs that ended among the last 100, oldest first."""
+    found: dict[tuple[str, str | None], Trend] = {}
+    for experiment in experiments:
+        for target, rate in database.execute(_TREND, (experiment,)):
+            found.setdefault((experiment, target), []).append(rate)
+    return {group: rates[:runs][::-1] for group, rates in found.items()}
+
+
+def by_ids(database: sqlite3.Connection, ids: Sequence[int]) -> list[RunRow]:
+    """Runs in the order of their ids given."""
+    rows: dict[int, Any] = {}
+    for at in range(0, len(ids), 500):
+        some = ids[at : at + 500]
+        statement = f"SELECT id, {', '.join(PUBLIC)} FROM runs WHERE id IN ({', '.join('?' * len(some))})"
+        for row in dicts(database, statement, *some):
+            row["tags"] = json.loads(row["tags"])
+            row["derived_from"] = json.loads(row["derived_from"]) if row["derived_from"] else None
+            rows[row.pop("id")] = row
+    return [rows[pk] for pk in ids]

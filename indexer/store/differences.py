@@ -1,0 +1,122 @@
+"""Comparing two indexes row by row, as a reader would tell them apart.
+
+What may differ between an index and a rebuild is left out: internal ids, `rev`, `deletions`, fingerprints,
+the times in `sources` and `problems`, and runs that an open problem covers.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from indexer.store.rows import RUN, SCORE, TAG, TARGET, TRIAL_ROW
+
+_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "runs": (f"SELECT {', '.join(RUN)} FROM {{0}}.runs", ("key",)),
+    "trials": (
+        f"SELECT r.key, {', '.join(f't.{column}' for column in TRIAL_ROW)} "
+        "FROM {0}.trials t JOIN {0}.runs r ON r.id = t.run_pk",
+        ("key", "trial"),
+    ),
+    "scores": (
+        f"SELECT r.key, t.trial, {', '.join(f's.{column} AS {column}' for column in SCORE)}, "
+        "row_number() OVER (PARTITION BY s.trial_pk ORDER BY s.id) AS number FROM {0}.scores s "
+        "JOIN {0}.trials t ON t.id = s.trial_pk JOIN {0}.runs r ON r.id = t.run_pk",
+        ("key", "trial", "number"),
+    ),
+    "run_targets": (
+        f"SELECT {', '.join(TARGET)} FROM {{0}}.run_targets",
+        ("run_key", "target", "agent", "model", "suite"),
+    ),
+    "run_tags": (f"SELECT {', '.join(TAG)} FROM {{0}}.run_tags", ("run_key", "tag")),
+    "places": (
+        "SELECT p.run_key, p.source, p.path, p.ref, p.timestamp, p.sha, p.status, p.ended, p.ended_count, "
+        "p.last_activity, p.name, p.tags, p.tags_at, p.authored_tags, r.key AS run "
+        "FROM {0}.places p LEFT JOIN {0}.runs r ON r.id = p.run_pk",
+        ("run_key", "source", "path", "ref"),
+    ),
+    "run_commits": (
+        "SELECT run_key, repo, sha, committed_at, subject FROM {0}.run_commits "
+        "WHERE repo NOT IN (SELECT name FROM partly)",
+        ("run_key", "repo", "sha"),
+    ),
+    "sources": (
+        "SELECT s.name, s.kind, s.place, "
+        # the tip of a ref that cannot be read stays as it was
+        "CASE WHEN NOT EXISTS (SELECT 1 FROM {0}.problems p "
+        "WHERE p.source = s.name AND p.ref IS NOT NULL AND p.path = '') THEN s.tip END AS tip, "
+        "s.error IS NOT NULL AS failing, "
+        "s.runs - (SELECT count(DISTINCT p.run_key) FROM {0}.places p "
+        "WHERE p.source = s.name AND p.run_key IN (SELECT key FROM covered)) AS runs FROM {0}.sources s",
+        ("name",),
+    ),
+    "problems": (
+        "SELECT source, path, ref, kind, message FROM {0}.problems "
+        # what is doubted of rows that are left out
+        "WHERE lasting <> 4 OR run_key NOT IN (SELECT key FROM covered)",
+        ("source", "path", "ref", "kind"),
+    ),
+}
+_COVERED = """
+CREATE TEMP TABLE covered AS
+SELECT run_key AS key FROM {0}.problems WHERE run_key IS NOT NULL AND lasting <> 1 UNION
+SELECT run_key FROM {1}.problems WHERE run_key IS NOT NULL AND lasting <> 1 UNION
+SELECT pl.run_key FROM {0}.places pl JOIN {0}.problems pr ON pr.source = pl.source
+WHERE (pr.ref IS NULL OR pr.ref IS pl.ref)
+  AND (pr.path IN ('', pl.path, pl.ref || ' history') OR substr(pl.path, 1, length(pr.path) + 1) = pr.path || '/') UNION
+SELECT pl.run_key FROM {0}.places pl JOIN {0}.sources s ON s.name = pl.source WHERE s.failing_since IS NOT NULL
+"""
+_PARTLY = """
+CREATE TEMP TABLE partly AS SELECT source AS name FROM {0}.problems UNION SELECT source FROM {1}.problems UNION
+SELECT name FROM {0}.sources WHERE failing_since IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Difference:
+    """One row that is not the same: which table, which row, and how."""
+
+    table: str
+    row: str
+    how: str
+
+
+def differences(index: Path, fresh: Path) -> Iterator[Difference]:
+    """Where `index` differs from `fresh`, in the order of tables and rows."""
+    database = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        for name, path in (("a", index), ("b", fresh)):
+            database.execute(f"ATTACH ? AS {name}", (f"file:{quote(str(path.absolute()))}?mode=ro",))
+        database.execute("BEGIN")
+        for script in (_COVERED, _PARTLY):
+            database.execute(script.format("a", "b"))
+        for table, (query, identity) in _TABLES.items():
+            yield from _in_table(database, table, query, identity)
+    finally:
+        database.close()
+
+
+def _in_table(database: sqlite3.Connection, table: str, query: str, identity: tuple[str, ...]) -> Iterator[Difference]:
+    uncovered = ""
+    if identity[0] in ("key", "run_key"):
+        uncovered = f"WHERE {identity[0]} NOT IN (SELECT key FROM covered)"
+    sides: list[dict[tuple[Any, ...], dict[str, Any]]] = []
+    for one, other in (("a", "b"), ("b", "a")):
+        only = f"SELECT * FROM ({query.format(one)}) EXCEPT SELECT * FROM ({query.format(other)})"
+        cursor = database.execute(f"SELECT * FROM ({only}) {uncovered}")
+        names = [column[0] for column in cursor.description]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor]
+        sides.append({tuple(row[column] for column in identity): row for row in rows})
+    mine, theirs = sides
+    for row in sorted(mine.keys() | theirs.keys(), key=repr):
+        name = " ".join(str(part) for part in row if part is not None)
+        if row not in theirs:
+            yield Difference(table, name, "only in the index")
+        elif row not in mine:
+            yield Difference(table, name, "missing in the index")
+        else:
+            old, new = mine[row], theirs[row]
+            changed = [f"{c}: {old[c]!r}, sources say {new[c]!r}" for c in new if old[c] != new[c]]
+            yield Difference(table, name, "; ".join(changed))

@@ -1,0 +1,206 @@
+"""Rows of one run: from records to the columns of the tables, and only the differences to the database."""
+
+import dataclasses
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter, itemgetter
+from typing import Any, TypeAlias
+
+from indexer.derive import configurations, counts_on_boards, mean, outcomes, status, totals
+from indexer.records import Reported, Run, Score, Trial, joined
+
+Row: TypeAlias = tuple[Any, ...]
+
+TRIAL = tuple(field.name for field in dataclasses.fields(Trial) if field.name != "scores")
+TRIAL_ROW = (*TRIAL, "timestamp")
+SCORE = tuple(field.name for field in dataclasses.fields(Score))
+_TOTALS = (
+    "ended_count", "trial_count", "passed", "failed", "errored", "skipped", "cancelled", "test_count", "exceptions",
+    "pass_rate", "avg_score", "quality_rate", "quality_score", "input_tokens", "cached_tokens", "output_tokens",
+    "cost_usd",
+)  # fmt: skip
+RUN = (
+    "key", "run_id", "source", "path", "ref", "format", "layout", "experiment", "target", "agent", "model", "status",
+    "timestamp", "started_at", "finished_at", "updated_at", "duration_s", "planned_count", "running_count", *_TOTALS,
+    "size_bytes", "tags", "sha", "added_at", "author", "code_sha", "host", "attempt",
+    "derived_from", "error",
+)  # fmt: skip
+TARGET = (
+    "run_key", "timestamp", "experiment", "on_boards", "target", "agent", "model", "suite", *_TOTALS,
+    "duration_s", "timed", "paid", "scored", "target_tests", "outcomes", "reported_pass_rate", "reported_score",
+)  # fmt: skip
+DELETIONS_KEPT = 100_000
+"""How many deleted runs are remembered for those who follow changes."""
+
+TAG = ("run_key", "timestamp", "tag", "key", "value")
+
+_run_row: Callable[[dict[str, Any]], Row] = itemgetter(*RUN)
+_target_row: Callable[[dict[str, Any]], Row] = itemgetter(*TARGET)
+_trial_row: Callable[[Trial], Row] = attrgetter(*TRIAL)
+_score_row: Callable[[Score], Row] = attrgetter(*SCORE)
+
+
+def insert(table: str, columns: Sequence[str]) -> str:
+    """An INSERT of all columns, by position."""
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
+
+
+def select(table: str, columns: Sequence[str], where: str) -> str:
+    return f"SELECT {', '.join(columns)} FROM {table} WHERE {where}"
+
+
+INSERT_RUN = insert("runs", ["id", *RUN, "rev"])
+INSERT_TRIAL = insert("trials", ["id", "run_pk", *TRIAL_ROW])
+INSERT_SCORE = insert("scores", ["trial_pk", *SCORE])
+INSERT_TARGET = insert("run_targets", ["run_pk", *TARGET])
+INSERT_TAG = insert("run_tags", ["run_pk", *TAG])
+
+
+@dataclasses.dataclass(slots=True)
+class RunRows:
+    """All rows of one run, without the internal ids."""
+
+    run: Row
+    trials: dict[str, tuple[Row, list[Row]]]  # by name: its row, its scores' rows
+    targets: list[Row]
+    tags: list[Row]
+
+
+def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], added: Row) -> RunRows:
+    """The rows of a run read at `place` (source, path, ref); `added` is (sha, added_at, author)."""
+    total = totals(run.trials)
+    values = {field: getattr(run, field) for field in _RUN_FIELDS} | total
+    values |= dict(zip(("source", "path", "ref"), place, strict=True))
+    values |= dict(zip(("sha", "added_at", "author"), added, strict=True))
+    values["status"] = status(run)
+    values["derived_from"] = json.dumps(run.derived_from, ensure_ascii=False) if run.derived_from else None
+    values["tags"] = tags_text(tags)
+    for column in ("target", "agent", "model"):
+        values[column] = joined(getattr(trial, column) for trial in run.trials)
+    return RunRows(
+        run=_run_row(values),
+        trials={
+            trial.trial: ((*_trial_row(trial), run.timestamp), [_score_row(score) for score in trial.scores])
+            for trial in run.trials
+        },
+        targets=_target_rows(run, int(counts_on_boards(run)), total),
+        tags=tag_rows(run.key, run.timestamp, tags),
+    )
+
+
+_RUN_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name in RUN]
+
+
+def tags_text(tags: Iterable[str]) -> str:
+    """Tags as a JSON array, sorted, each once."""
+    return json.dumps(sorted(set(tags)), ensure_ascii=False)
+
+
+def tag_rows(key: str, timestamp: str, tags: Iterable[str]) -> list[Row]:
+    """A row for each tag; `team=support` has a key and a value, `baseline` only a value."""
+    rows = []
+    for tag in sorted(set(tags)):
+        name, equals, value = tag.partition("=")
+        rows.append((key, timestamp, tag, name if equals else "", value if equals else tag))
+    return rows
+
+
+def _target_rows(run: Run, on_boards: int, total: dict[str, Any]) -> list[Row]:
+    rows = []
+    grouped = configurations(run)
+    of_targets: dict[tuple[str | None, str | None], list[Trial]] = {}
+    for (target, _, _, suite), trials in grouped.items():
+        of_targets.setdefault((target, suite), []).extend(trials)
+    for (target, agent, model, suite), trials in grouped.items():
+        tests = outcomes(of_targets.pop((target, suite), ()))
+        alone = len(trials) == len(run.trials)
+        durations = [trial.duration_s for trial in trials if trial.duration_s is not None]
+        reported = run.reported.get(target or "") or Reported()
+        values = (total if alone else totals(trials)) | {
+            "run_key": run.key,
+            "timestamp": run.timestamp,
+            "experiment": run.experiment,
+            "on_boards": on_boards,
+            "target": target,
+            "agent": agent,
+            "model": model,
+            "suite": suite,
+            "duration_s": mean(durations),
+            "timed": len(durations),
+            "paid": sum(trial.status == "passed" and trial.cost_usd is not None for trial in trials),
+            "scored": sum(trial.status in ("passed", "failed") and trial.score is not None for trial in trials),
+            "target_tests": sum(count for _, _, count in tests),
+            "outcomes": json.dumps(tests, separators=(",", ":")),
+            "reported_pass_rate": reported.pass_rate,
+            "reported_score": reported.score,
+        }
+        rows.append(_target_row(values))
+    return rows
+
+
+def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dict[str, int]]:
+    """The rows of a run as the index has them, and the ids of its trials by name."""
+    run = database.execute(select("runs", RUN, "id = ?"), (run_pk,)).fetchone()
+    trials: dict[str, tuple[Row, list[Row]]] = {}
+    ids: dict[str, int] = {}
+    names: dict[int, str] = {}
+    for pk, *row in database.execute(select("trials", ["id", *TRIAL_ROW], "run_pk = ?"), (run_pk,)):
+        trials[row[0]], ids[row[0]], names[pk] = (tuple(row), []), pk, row[0]
+    columns = ["trial_pk", *SCORE]
+    where = "trial_pk IN (SELECT id FROM trials WHERE run_pk = ?) ORDER BY id"
+    for pk, *row in database.execute(select("scores", columns, where), (run_pk,)):
+        trials[names[pk]][1].append(tuple(row))
+    targets = database.execute(select("run_targets", TARGET, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
+    tags = database.execute(select("run_tags", TAG, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
+    return RunRows(run, trials, targets, tags), ids
+
+
+def stored_trials(database: sqlite3.Connection, run_pk: int) -> dict[str, Trial]:
+    """The trials of a run as records, by name."""
+    trials: dict[int, Trial] = {}
+    for pk, *row in database.execute(select("trials", ["id", *TRIAL], "run_pk = ?"), (run_pk,)):
+        trials[pk] = Trial(**dict(zip(TRIAL, row, strict=True)))
+    where = "trial_pk IN (SELECT id FROM trials WHERE run_pk = ?) ORDER BY id"
+    for pk, *row in database.execute(select("scores", ["trial_pk", *SCORE], where), (run_pk,)):
+        values = dict(zip(SCORE, row, strict=True))
+        values["passed"] = None if values["passed"] is None else bool(values["passed"])
+        trials[pk].scores.append(Score(**values))
+    return {trial.trial: trial for trial in trials.values()}
+
+
+def replace_differences(
+    database: sqlite3.Connection, run_pk: int, rev: int, old: RunRows, ids: dict[str, int], new: RunRows, next_id: int
+) -> int:
+    """Make the stored rows of a run the new ones; trials that are equal keep theirs. Returns the next free trial id."""
+    assignments = ", ".join(f"{column} = ?" for column in (*RUN, "rev"))
+    database.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*new.run, rev, run_pk))
+    for name, trial in old.trials.items():
+        if new.trials.get(name) != trial:
+            database.execute("DELETE FROM scores WHERE trial_pk = ?", (ids[name],))
+            database.execute("DELETE FROM trials WHERE id = ?", (ids[name],))
+    for name, trial in new.trials.items():
+        if old.trials.get(name) != trial:
+            pk = ids.get(name, next_id)
+            next_id += pk == next_id
+            database.execute(INSERT_TRIAL, (pk, run_pk, *trial[0]))
+            database.executemany(INSERT_SCORE, [(pk, *score) for score in trial[1]])
+    if old.targets != new.targets:
+        database.execute("DELETE FROM run_targets WHERE run_pk = ?", (run_pk,))
+        database.executemany(INSERT_TARGET, [(run_pk, *row) for row in new.targets])
+    if old.tags != new.tags:
+        replace_tags(database, run_pk, new.tags)
+    return next_id
+
+
+def replace_tags(database: sqlite3.Connection, run_pk: int, tags: Iterable[Row]) -> None:
+    database.execute("DELETE FROM run_tags WHERE run_pk = ?", (run_pk,))
+    database.executemany(INSERT_TAG, [(run_pk, *row) for row in tags])
+
+
+def delete_rows(database: sqlite3.Connection, run_pk: int) -> None:
+    """Remove a run and all below it but its places."""
+    database.execute("DELETE FROM scores WHERE trial_pk IN (SELECT id FROM trials WHERE run_pk = ?)", (run_pk,))
+    for table in ("trials", "run_targets", "run_tags"):
+        database.execute(f"DELETE FROM {table} WHERE run_pk = ?", (run_pk,))
+    database.execute("DELETE FROM runs WHERE id = ?", (run_pk,))

@@ -1,0 +1,210 @@
+"""Writing runs: the rows of one at a time, and which of its places they are read from."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from indexer.records import Run, utc_now
+from indexer.store import file, rows
+from indexer.store.places import Place, added, ranked, tags
+from indexer.store.transaction import FULL, Transaction
+
+_HAS_RUN = "SELECT 1 FROM runs WHERE key = ?"
+_STORED = "SELECT id, source, path, ref, tags, sha, added_at, author, timestamp FROM runs WHERE key = ?"
+_PLACES = """
+SELECT p.source, p.path, p.ref, p.ended, p.ended_count, p.last_activity, p.tags, p.tags_at, p.authored_tags,
+       a.sha, a.seconds, a.author, coalesce(r.wip, 0)
+FROM places p
+LEFT JOIN _added a ON a.source = p.source AND a.ref = p.ref AND a.path = p.path
+LEFT JOIN _refs r ON r.source = p.source AND r.ref = p.ref
+WHERE p.run_pk = ?
+"""
+
+
+class Runs:
+    """The runs of the index in one pass.
+
+    `order` has for each source whether it is git, and its position. `reread` reads the run at a place again;
+    None if it cannot.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        order: Mapping[str, tuple[bool, int]],
+        reread: Callable[[str, str, str | None], Run | None],
+    ):
+        self.counts = {source: {"added": 0, "changed": 0, "removed": 0} for source in order}
+        self._transaction, self._database = transaction, transaction.database
+        self._order, self._reread = order, reread
+        self.last_rev = self._newest("SELECT last_rev FROM meta")
+        self._next_run = self._newest("SELECT max(id) FROM runs") + 1
+        self._next_trial = self._newest("SELECT max(id) FROM trials") + 1
+        self._next_place = self._newest("SELECT max(id) FROM places") + 1
+        self._pending: set[str] = set()
+        self._counted: set[str] = set()
+        self._indexed = False
+
+    def is_new(self, key: str) -> bool:
+        """Whether the index, with what is about to be inserted, has no run of this key."""
+        return key not in self._pending and not self._database.execute(_HAS_RUN, (key,)).fetchone()
+
+    def place_of(self, key: str) -> rows.Row | None:
+        """The place that the row of a run was read from (source, path, ref); None if there is no such run."""
+        self._transaction.flush()
+        row: rows.Row | None = self._database.execute(
+            "SELECT source, path, ref FROM runs WHERE key = ?", (key,)
+        ).fetchone()
+        return row
+
+    def new_place(self) -> int:
+        """The id of a place about to be inserted."""
+        self._next_place += 1
+        return self._next_place - 1
+
+    def pk_of(self, key: str) -> int | None:
+        """The id of a run."""
+        self._transaction.flush()
+        row = self._database.execute("SELECT id FROM runs WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def write_run(self, run: Run, place: Place, others: Sequence[Place]) -> int:
+        """Write the rows of a run read at `place`, beside its other places. Returns the run's id."""
+        best_first = ranked([place, *others], self._order)
+        new = rows.run_rows(run, place[:3], tags(best_first), added(best_first))
+        pk = None if not others and self.is_new(run.key) else self.pk_of(run.key)
+        if pk is None:
+            return self._insert_run(new, place.source)
+        self.index_for_reading()
+        old, ids = rows.stored_rows(self._database, pk)
+        if old != new:
+            self.last_rev += 1
+            self._transaction.changed = True
+            self._next_trial = rows.replace_differences(
+                self._database, pk, self.last_rev, old, ids, new, self._next_trial
+            )
+            self._moved(pk, run.key, run.timestamp)
+            self._count(place.source, "changed", run.key)
+        return pk
+
+    def places_of(self, pk: int) -> list[Place]:
+        """The places of a run."""
+        self._transaction.flush()
+        return [Place(*row) for row in self._database.execute(_PLACES, (pk,))]
+
+    def is_best(self, place: Place, others: Sequence[Place]) -> bool:
+        return ranked([place, *others], self._order)[0] is place
+
+    def _count(self, source: str, what: str, key: str) -> None:
+        """Count a run for the report, once."""
+        if source not in self.counts or (self._transaction.fresh and what != "added"):
+            return
+        if not self._transaction.fresh:
+            if what != "removed" and key in self._counted:
+                return
+            self._counted.add(key)
+        self.counts[source][what] += 1
+
+    def _newest(self, query: str) -> int:
+        row = self._database.execute(query).fetchone()
+        return (row[0] if row else 0) or 0
+
+    def _insert_run(self, new: rows.RunRows, source: str) -> int:
+        pk = self._next_run
+        self._next_run += 1
+        self.last_rev += 1
+        if self._transaction.waiting >= FULL:
+            self._transaction.flush()
+        if not self._transaction.waiting:
+            self._pending.clear()
+        self._pending.add(new.run[0])
+        self._transaction.add(rows.INSERT_RUN, (pk, *new.run, self.last_rev))
+        for trial, scores in new.trials.values():
+            self._transaction.add(rows.INSERT_TRIAL, (self._next_trial, pk, *trial))
+            for score in scores:
+                self._transaction.add(rows.INSERT_SCORE, (self._next_trial, *score))
+            self._next_trial += 1
+        for target in new.targets:
+            self._transaction.add(rows.INSERT_TARGET, (pk, *target))
+        for tag in new.tags:
+            self._transaction.add(rows.INSERT_TAG, (pk, *tag))
+        if not self._transaction.fresh:
+            self._transaction.run("DELETE FROM deletions WHERE key = ?", (new.run[0],))
+        self._count(source, "added", new.run[0])
+        return pk
+
+    def changed_elsewhere(self, names: Iterable[str]) -> None:
+        """Something that is told of these runs beside their own rows differs; by key, format and run id, or run id."""
+        if self._transaction.fresh:
+            return
+        named = "SELECT id FROM runs WHERE key = ?1 OR run_id = ?1 OR format = ?2 AND run_id = ?3"
+        found = (self._database.execute(named, (name, *name.partition(":")[::2])) for name in names)
+        for pk in sorted({pk for rows_ in found for (pk,) in rows_.fetchall()}):
+            self.last_rev += 1
+            self._transaction.run("UPDATE runs SET rev = ? WHERE id = ?", (self.last_rev, pk))
+
+    def settle(self, key: str, *, stale: bool) -> None:
+        """Bring a run in line with its places. `stale`: its row may be of what a place had before."""
+        self._transaction.flush()
+        row = self._database.execute(_STORED, (key,)).fetchone()
+        if row is None:
+            return
+        pk, *stored = row
+        best_first = ranked(self.places_of(pk), self._order)
+        if not best_first:
+            self._delete_run(key, pk)
+            return
+        owed = self._database.execute("SELECT 1 FROM _unsettled WHERE key = ?", (key,)).fetchone() is not None
+        for place in best_first:
+            better = place is not best_first[0]
+            if list(place[:3]) == stored[:3] and not better and not stale:
+                self._settle_shared(key, pk, best_first, stored)
+                return
+            run = self._reread(*place[:3])
+            if run is not None and run.key == key:
+                self.write_run(run, place, [other for other in best_first if other is not place])
+                self._owe(key, owed, better)
+                return
+        self._settle_shared(key, pk, best_first, stored)
+        self._owe(key, owed, True)
+
+    def _owe(self, key: str, before: bool, now: bool) -> None:
+        """Note that the best place of a run could not be read, so that the next pass settles it again."""
+        if now and not before:
+            self._transaction.run("INSERT INTO _unsettled VALUES (?)", (key,))
+        elif before and not now:
+            self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
+
+    def _settle_shared(self, key: str, pk: int, best_first: Sequence[Place], stored: Sequence[Any]) -> None:
+        """The row's own place stays the best: only tags and commit may differ."""
+        chosen = tags(best_first)
+        shared = [rows.tags_text(chosen), *added(best_first)]
+        if shared != stored[3:7]:
+            self.last_rev += 1
+            self._transaction.run(
+                "UPDATE runs SET tags = ?, sha = ?, added_at = ?, author = ?, rev = ? WHERE id = ?",
+                (*shared, self.last_rev, pk),
+            )
+            if shared[0] != stored[3]:
+                self.index_for_reading()
+                rows.replace_tags(self._database, pk, rows.tag_rows(key, stored[7], chosen))
+            self._count(stored[0], "changed", key)
+
+    def _moved(self, pk: int, key: str, timestamp: str) -> None:
+        self._database.execute(
+            "UPDATE places SET timestamp = ?, run_key = ? WHERE run_pk = ? AND (timestamp <> ? OR run_key <> ?)",
+            (timestamp, key, pk, timestamp, key),
+        )
+
+    def _delete_run(self, key: str, pk: int) -> None:
+        source = self._database.execute("SELECT source FROM runs WHERE id = ?", (pk,)).fetchone()[0]
+        rows.delete_rows(self._database, pk)
+        self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
+        self.last_rev += 1
+        self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, utc_now()))
+        self._count(source, "removed", key)
+
+    def index_for_reading(self) -> None:
+        """The indexes of a fresh index, once: they are cheaper after the rows, but rewriting a run needs them."""
+        if self._transaction.fresh and not self._indexed:
+            self._indexed = True
+            file.run_script(self._database, "indexes.sql")

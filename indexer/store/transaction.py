@@ -1,0 +1,64 @@
+"""The open transaction of a pass: what it changed, what waits to be inserted, which runs have to be settled."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from indexer.store.rows import Row
+
+FULL = 5000
+"""How many rows wait at the most before they are inserted together."""
+
+_TOUCH = "INSERT INTO _touched VALUES (?, ?) ON CONFLICT DO UPDATE SET stale = max(stale, excluded.stale)"
+
+
+def prepare(database: sqlite3.Connection) -> None:
+    """Make the tables that last as long as a connection.
+
+    Where many transactions follow each other this is called before the first one begins: a table that a
+    transaction makes goes when it is rolled back, and every statement is compiled anew for it.
+    """
+    database.execute("CREATE TEMP TABLE IF NOT EXISTS _touched (key TEXT PRIMARY KEY, stale) WITHOUT ROWID")
+    database.execute("CREATE TEMP TABLE IF NOT EXISTS _seen (place_pk INTEGER PRIMARY KEY)")
+    database.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS _named (run_key, sha, committed_at, subject, PRIMARY KEY (run_key, sha)) "
+        "WITHOUT ROWID"
+    )
+
+
+class Transaction:
+    """Statements on an index inside one transaction, which the caller opens and ends.
+
+    `fresh` says that the tables are empty; `changed` tells whether there is anything to commit.
+    """
+
+    def __init__(self, database: sqlite3.Connection, *, fresh: bool):
+        self.database = database
+        self.fresh = fresh
+        self.changed = fresh
+        self.waiting = 0
+        self._batch: dict[str, list[Row]] = {}
+        prepare(database)
+        database.execute("DELETE FROM temp._touched")
+        database.execute("DELETE FROM temp._seen")
+
+    def run(self, statement: str, parameters: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Execute a statement that changes the index."""
+        self.changed = True
+        return self.database.execute(statement, parameters)
+
+    def touch(self, key: str, *, stale: bool = False) -> None:
+        """The run has to be settled at the end of the pass; `stale` if its row may be of what a place had before."""
+        self.database.execute(_TOUCH, (key, stale))
+
+    def add(self, statement: str, row: Row) -> None:
+        """Insert a row soon, together with others."""
+        self._batch.setdefault(statement, []).append(row)
+        self.waiting += 1
+
+    def flush(self) -> None:
+        """Insert what `add` was given."""
+        batch, self._batch = self._batch, {}
+        self.waiting = 0
+        for statement, values in batch.items():
+            self.changed = True
+            self.database.executemany(statement, values)

@@ -1,0 +1,125 @@
+"""Writing one pass: what sources told goes into the index inside one transaction.
+
+A place (source, path, ref) is one row of `places`, written as it is told. A run is written at once if the
+place just read is the best of its places. In every other case (a place got worse, went, or another one
+may decide the tags or the commit) the run's key is noted in `_touched`, and when all sources were walked
+each touched run is settled from its places: a better place is read again, tags and commit are chosen over
+all, and a run without places is deleted. So a removal never comes before the additions that replace it.
+
+Nothing is written that is equal to what is there: a pass that finds no difference leaves the file untouched.
+"""
+
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+from indexer.records import Run
+from indexer.store import rows
+from indexer.store.ledger import Ledger
+from indexer.store.runs import Runs
+from indexer.store.transaction import Transaction
+
+_BATCH = 500
+_SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since", "error", "note", "web_url")
+
+
+class SourceRow(Protocol):
+    """What a source is called, its kind, where it is, and where people find a commit of it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def place(self) -> str: ...
+    @property
+    def web_url(self) -> str | None: ...
+
+
+class Pass:
+    """One pass over the sources. Open a transaction before, and commit after if `changed`.
+
+    `fresh` says that the tables are empty. `reread` reads the run at a place again; None if it cannot.
+    """
+
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        sources: Sequence[SourceRow],
+        reread: Callable[[str, str, str | None], Run | None],
+        *,
+        fresh: bool = False,
+    ):
+        self._transaction = Transaction(database, fresh=fresh)
+        self._database = database
+        self._sources = {source.name: source for source in sources}
+        order = {source.name: (source.kind == "git", at) for at, source in enumerate(sources)}
+        self._runs = Runs(self._transaction, order, reread)
+        self.ledgers = {name: Ledger(self._transaction, self._runs, name) for name in self._sources}
+        if self._transaction.fresh:
+            self._add_sources()
+        else:
+            self._reorder_sources()
+            database.execute("INSERT OR REPLACE INTO _touched SELECT key, 1 FROM _unsettled")
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything to commit."""
+        return self._transaction.changed
+
+    @property
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Runs added, changed and removed, by source."""
+        return self._runs.counts
+
+    def settle(self, work: Mapping[str, Collection[str] | None] | None = None) -> None:
+        """Bring every touched run in line with its places; to be called once, after all sources.
+
+        `work` has the paths that were looked at by source, None for all; without it all sources were walked whole.
+        """
+        self._transaction.flush()
+        keys = self._database.execute("SELECT key, stale FROM _touched ORDER BY key")
+        while batch := keys.fetchmany(_BATCH):
+            for key, stale in batch:
+                self._runs.settle(key, stale=stale)
+        for name, ledger in self.ledgers.items():
+            ledger.finish(None if work is None else work.get(name, ()))
+        if self._transaction.fresh:
+            self._runs.index_for_reading()
+        if self.changed:
+            self._close()
+
+    def fail(self, name: str, error: str) -> None:
+        """A source cannot be opened: its rows stay."""
+        self.ledgers[name].failing(error)
+
+    def _add_sources(self) -> None:
+        for source in self._sources.values():
+            insert = "INSERT INTO sources (name, kind, place, runs, web_url) VALUES (?, ?, ?, 0, ?)"
+            self._transaction.run(insert, (source.name, source.kind, source.place, source.web_url))
+
+    def _reorder_sources(self) -> None:
+        """Bring the rows of sources in line with the settings: forget those not named any more, add new ones."""
+        kept = {row[0]: row for row in self._database.execute(f"SELECT {', '.join(_SOURCE)} FROM sources ORDER BY id")}
+        if list(kept) == list(self._sources):
+            return
+        for name in kept.keys() - self._sources.keys():
+            Ledger(self._transaction, self._runs, name).forget()
+        self._transaction.run("DELETE FROM sources")
+        for source in self._sources.values():
+            new = (source.name, source.kind, source.place, None, 0, None, None, None, None, source.web_url)
+            self._transaction.run(rows.insert("sources", _SOURCE), kept.get(source.name, new))
+        # the order of sources ranks places
+        self._database.execute(
+            "INSERT OR IGNORE INTO _touched SELECT run_key, 0 FROM places GROUP BY run_pk HAVING count(*) > 1"
+        )
+
+    def _close(self) -> None:
+        if not self._transaction.fresh:
+            oldest = self._database.execute(
+                "SELECT rev FROM deletions ORDER BY rev DESC LIMIT 1 OFFSET ?", (rows.DELETIONS_KEPT,)
+            ).fetchone()
+            if oldest:
+                self._database.execute("DELETE FROM deletions WHERE rev <= ?", oldest)
+                self._database.execute("UPDATE meta SET forgotten_rev = max(forgotten_rev, ?)", oldest)
+        self._database.execute("UPDATE meta SET last_rev = ?", (self._runs.last_rev,))
