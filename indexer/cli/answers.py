@@ -1,10 +1,12 @@
 """What commands print of the answers to questions."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from indexer import render
 from indexer.cli import console
+from indexer.queries.leaderboard import TIMES
 
 Row = Mapping[str, Any]
 _SPARKLINE = 40  # verdicts
@@ -159,7 +161,12 @@ def _drift(found: Row, _stale_after: int) -> None:
         dispensable=["DIFFERENCE", "MEASURE"],
     )  # fmt: skip
     first = found["groups"][0]
-    _note(f"{looked}; look closer: indexer compare '{first['last_good']['run_id']}' '{first['since']['run_id']}'")
+    narrowed = [f"--target {shlex.quote(first['target'])}"] if first["target"] else []
+    narrowed += [f"--test {shlex.quote(_test(first))}"] if first.get("test_id") else []
+    since = first["since"]["timestamp"]
+    _note(
+        f"{looked}. Both sides of the first: indexer compare --a until={since} --b since={since} {' '.join(narrowed)}"
+    )
 
 
 _MEASURES = {"quality_rate": "passed", "errors": "errors", "score": "score"}
@@ -176,10 +183,11 @@ def _leaderboard(found: Sequence[Row], _stale_after: int) -> None:
         print("no runs that ended match")
         return
     dimensions = [name for name in found[-1] if found[-1][name] is None and name not in _MEASURED]
-    values = {_plain(row[dimensions[-1]]) for row in found[:-1]}
-    if len(dimensions) == 2 and len(values) <= _MOST_ACROSS and dimensions != ["experiment", "target"]:
-        _matrix(found, *dimensions)
-        return
+    if len(dimensions) == 2 and dimensions != ["experiment", "target"]:
+        counted = sorted(dimensions, key=lambda name: len({row[name] for row in found[:-1]}))
+        if len({row[counted[0]] for row in found[:-1]}) <= _MOST_ACROSS:
+            _matrix(found, down=counted[1], across=counted[0])
+            return
     headings = [name.upper() for name in dimensions]
     body = [[*(_named(row, name) for name in dimensions), *_board(row)] for row in found]
     numbers = ["RUNS", "TESTS", "QUALITY", "95 %", "PASS@K", "SCORE", "ERRORED", "COST", "COST/PASS", "TOKENS", "TOOK"]
@@ -209,16 +217,16 @@ def _board(row: Row) -> list[Any]:
     ]  # fmt: skip
 
 
-def _matrix(found: Sequence[Row], down: str, across: str) -> None:
+def _matrix(found: Sequence[Row], *, down: str, across: str) -> None:
     columns = sorted({row[across] or "-" for row in found[:-1]})
     cells = {
         (row[down], row[across] or "-"): f"{render.percent(row['quality_rate'])} of {row['passed'] + row['failed']}"
         for row in found[:-1]
     }
-    lines = dict.fromkeys(row[down] for row in found[:-1])
+    lines = sorted({row[down] or "" for row in found[:-1]}, reverse=down in TIMES)
     console.table(
         [down.upper(), *columns],
-        [[line or "-", *(cells.get((line, column), "") for column in columns)] for line in lines],
+        [[line or "-", *(cells.get((line or None, column), "") for column in columns)] for line in lines],
         right=columns,
     )
 

@@ -37,7 +37,7 @@ WINDOW = "40"
 
 
 @dataclass(slots=True)
-class _Run:
+class RunOfGroup:
     """One run of a group: what identifies it, and its executions by test."""
 
     facts: Row
@@ -74,14 +74,17 @@ def drift(
         raise QueryError(f"limit: 1 to 1000 rows, not {limit}")
     runs, span = _window(window)
     selection = select(database, filters, zone)
-    found: list[Row] = []
-    for group, newest_first in _groups(database, selection, tuple(LEVELS) if by is None else (by,), runs, span):
-        found += _fallen(group, newest_first)
+    found = judged(_groups(database, selection, tuple(LEVELS) if by is None else (by,), runs, span))
+    shown = [row for row in found if every or row["q_value"] < SIGNIFICANT]
+    return {"looked_at": len(found), "smallest_fall": _smallest(found), "groups": shown[:limit]}
+
+
+def judged(groups: Iterable[tuple[Row, Sequence[RunOfGroup]]]) -> list[Row]:
+    """A row for each measure of each group that can be looked at, the surest fall first; runs are newest first."""
+    found = [row for group, newest_first in groups for row in _fallen(group, newest_first)]
     for row, q in zip(found, q_values([row["p_value"] for row in found]), strict=True):
         row["q_value"] = q
-    shown = [row for row in found if every or row["q_value"] < SIGNIFICANT]
-    shown.sort(key=_order)
-    return {"looked_at": len(found), "smallest_fall": _smallest(found), "groups": shown[:limit]}
+    return sorted(found, key=_order)
 
 
 def change_point(outcomes: Sequence[Row]) -> Row | None:
@@ -89,10 +92,10 @@ def change_point(outcomes: Sequence[Row]) -> Row | None:
 
     By the p-value of the pass rate alone, since nothing else was looked at.
     """
-    runs: dict[str, _Run] = {}
+    runs: dict[str, RunOfGroup] = {}
     for outcome in outcomes:
         facts = {"run_id": outcome["run_id"], "key": outcome["run_key"], "timestamp": outcome["timestamp"]}
-        run = runs.setdefault(outcome["run_key"], _Run(facts | {"sha": outcome["commit_sha"], "code_sha": None}))
+        run = runs.setdefault(outcome["run_key"], RunOfGroup(facts | {"sha": outcome["commit_sha"], "code_sha": None}))
         run.tests.setdefault((None, None), Tally()).add(outcome["status"], outcome["score"])
     found = [row for row in _fallen({}, list(runs.values())) if row["measure"] == "quality_rate"]
     return found[0] if found and found[0]["p_value"] < SIGNIFICANT else None
@@ -113,7 +116,7 @@ def _window(window: str) -> tuple[int, timedelta | None]:
 
 def _groups(
     database: sqlite3.Connection, selection: Selection, levels: Sequence[str], most: int, span: timedelta | None
-) -> Iterator[tuple[Row, list[_Run]]]:
+) -> Iterator[tuple[Row, list[RunOfGroup]]]:
     """Each group of some levels with its last runs, newest first."""
     earliest = _earliest(database, span)
     tests = list(_tests(database))
@@ -150,7 +153,7 @@ def _last_runs(
     selection: Selection,
     most: int,
     earliest: str,
-) -> list[_Run]:
+) -> list[RunOfGroup]:
     """The last runs of a group with its executions, newest first."""
     where, values = selection.of_trials()
     if "test_id" in names:
@@ -169,19 +172,19 @@ def _last_runs(
         f"SELECT r.key, r.run_id, r.timestamp, r.sha, r.code_sha, t.suite, t.test_id, t.status, t.score FROM {joined} "
         f"WHERE {same} AND t.status IN {COUNTED} AND r.on_boards AND t.timestamp >= ?{where} ORDER BY {order}"
     )
-    runs: dict[str, _Run] = {}
+    runs: dict[str, RunOfGroup] = {}
     with closing(database.execute(statement, (*before, *group, earliest, *values))) as rows:
         for key, run_id, timestamp, sha, code_sha, suite, test_id, status, score in rows:
             if key not in runs:
                 if len(runs) == most:
                     break
                 facts = {"run_id": run_id, "key": key, "timestamp": timestamp, "sha": sha, "code_sha": code_sha}
-                runs[key] = _Run(facts)
+                runs[key] = RunOfGroup(facts)
             runs[key].tests.setdefault((suite, test_id), Tally()).add(status, score)
     return list(runs.values())
 
 
-def _fallen(group: Row, newest_first: Sequence[_Run]) -> Iterator[Row]:
+def _fallen(group: Row, newest_first: Sequence[RunOfGroup]) -> Iterator[Row]:
     """A row for each measure that can be looked at in a group."""
     looked = _measures(newest_first)
     splits: dict[str, list[_Split]] = {measure: [] for measure in looked}
@@ -199,7 +202,7 @@ def _fallen(group: Row, newest_first: Sequence[_Run]) -> Iterator[Row]:
             yield group | _row(measure, found, newest_first)
 
 
-def _measures(runs: Sequence[_Run]) -> list[str]:
+def _measures(runs: Sequence[RunOfGroup]) -> list[str]:
     """What varies in a group; what never does is not looked at."""
     total = Tally()
     for run in runs:
@@ -213,7 +216,7 @@ def _measures(runs: Sequence[_Run]) -> list[str]:
     return [measure for measure in MEASURES if varying[measure]]
 
 
-def _row(measure: str, splits: Sequence[_Split], newest_first: Sequence[_Run]) -> Row:
+def _row(measure: str, splits: Sequence[_Split], newest_first: Sequence[RunOfGroup]) -> Row:
     best = min(splits, key=lambda split: (split.p_value, split.newer))
     found = _effect(measure, best.pairs)
     return {
@@ -229,7 +232,7 @@ def _row(measure: str, splits: Sequence[_Split], newest_first: Sequence[_Run]) -
     }
 
 
-def _together(runs: Iterable[_Run]) -> dict[Test, Tally]:
+def _together(runs: Iterable[RunOfGroup]) -> dict[Test, Tally]:
     found: dict[Test, Tally] = {}
     for run in runs:
         for test, tally in run.tests.items():
