@@ -189,24 +189,11 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
     return settings, sources
 
 
-def fetch_pauses(settings: Settings) -> dict[str, float]:
-    """Seconds between two fetches, by the name of each source that is fetched."""
-    sources = [each for each in settings.source if isinstance(each, GitSettings) and each.url is not None]
-    return {each.name: span_seconds(each.fetch_every) for each in sources if each.fetch_every != "0"}
-
-
 def _require_outside(db: Path, sources: Sequence[Source]) -> None:
     """Sources are only read: the index does not lie in a repository's own folder."""
     for source in sources:
-        for place in (Path(source.place), Path(source.place) / ".git"):
-            if (
-                isinstance(source, GitSource)
-                and os.path.isdir(place / "objects")
-                and db.is_relative_to(os.path.realpath(place))
-            ):
-                raise SettingsError(
-                    f"{db} lies in the repository of source {source.name}; name another place with --db"
-                )
+        if source.keeps(db):
+            raise SettingsError(f"{db} lies in the repository of source {source.name}; name another place with --db")
 
 
 def find_sources(root: Path) -> list[Source]:
@@ -262,7 +249,8 @@ def _source(root: Path, settings: SourceSettings) -> Source:
     if isinstance(settings, AgentevalsSettings):
         return _agentevals_source(settings)
     if isinstance(settings, GitSettings) and settings.url is not None:
-        return CloneSource(settings.name, settings.url, settings.refs, settings.wip)
+        pause = None if settings.fetch_every == "0" else span_seconds(settings.fetch_every)
+        return CloneSource(settings.name, settings.url, settings.refs, settings.wip, pause)
     assert settings.path is not None
     place = _place(root, settings.path)
     if isinstance(settings, GitSettings):

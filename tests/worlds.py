@@ -11,6 +11,7 @@ import pytest
 
 from indexer.passes import sync as passes
 from indexer.passes.check import check
+from indexer.passes.walk import Report
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
@@ -51,10 +52,10 @@ class World:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    def sync(self) -> passes.Report:
+    def sync(self) -> Report:
         return passes.sync(self.db, self.sources, self.options)
 
-    def rebuild(self) -> passes.Report:
+    def rebuild(self) -> Report:
         return passes.rebuild(self.db, self.sources, self.options)
 
     def synced(self, query: str = "SELECT * FROM runs ORDER BY key") -> list[Row]:

@@ -53,15 +53,15 @@ def watch(
     log_format: Annotated[str, typer.Option(help="text or json: a line for each change.")] = "text",
 ) -> None:
     """Bring the index up to date and stay: follow folders and refs until SIGINT or SIGTERM."""
-    from indexer.settings import fetch_pauses, load
-    from indexer.watch.service import Daemon
+    from indexer.settings import load
+    from indexer.watch.service import Watcher
 
     if log_format not in ("text", "json"):
         raise SettingsError(f"log-format: {log_format!r} is neither text nor json")
     project = find_project(config, db)
     settings, sources = load(project)
-    with console.log(sys.stdout, log_format) as tell:
-        Daemon(project.db, sources, settings.options(), tell, fetch_pauses(settings)).run()
+    with console.log(sys.stdout, log_format) as log:
+        Watcher(project.db, sources, settings.options(), log).run()
 
 
 @app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from indexer.errors import IndexFileError
-from indexer.passes.sync import Progress, reader, rebuild
+from indexer.passes.sync import reader, rebuild
+from indexer.passes.walk import Progress
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.store import file

@@ -5,7 +5,8 @@ and tells by fingerprints which ones differ from what is already indexed. It onl
 """
 
 from collections.abc import Collection, Iterator
-from typing import Protocol
+from pathlib import Path
+from typing import Literal, Protocol
 
 from indexer.changes import Change, Found, Known
 from indexer.protocols import Folder
@@ -15,12 +16,41 @@ DEEPEST = 32
 
 
 class Source(Protocol):
-    """A place with run folders."""
+    """A place with run folders. What is given here holds for a place that is read as it is, without a server."""
 
     name: str
     kind: str
     place: str
-    web_url: str | None
+    web_url: str | None = None
+    """The page of a commit, where commits are what it tells."""
+    rank: int = 0
+    """Of two copies of a run that are alike otherwise, that of the source with the greater rank is shown."""
+    wakes: Literal["files", "refs", "rows"] = "files"
+    """What a watcher has to look at to hear of changes: files and folders, the refs of a repository, or rows."""
+    pause: float | None = None
+    """Seconds between two fetches while it is watched; None where nothing has to be fetched."""
+    longest_pause: float = 600.0
+    """Seconds at most, while fetching fails."""
+    error: str | None = None
+    """Why the last fetch failed."""
+    fetched: str | None = None
+    """When it was last seen that nothing is lacking here, UTC text; None where nothing has to be fetched."""
+
+    def prepare(self) -> None:
+        """Bring in what a pass needs; what fails is told by `open`."""
+        return None  # noqa: RET501
+
+    def fetch(self) -> bool:
+        """Bring in what is new elsewhere; whether anything is. Raises SourceError, which `open` raises again."""
+        return False
+
+    def begin_watching(self) -> None:
+        """From now on a thread fetches, and nobody else waits for it."""
+        return None  # noqa: RET501
+
+    def keeps(self, path: Path) -> bool:
+        """Whether a path lies in the source's own store, where nobody else may write."""
+        return False
 
     def open(self) -> None:
         """Make ready to read. Raises SourceError when the place cannot be opened."""

@@ -31,6 +31,7 @@ from indexer.errors import SourceError
 from indexer.formats import agentevals
 from indexer.formats.masking import error_line, secrets_in
 from indexer.protocols import Folder, Unreadable
+from indexer.sources import Source
 
 if TYPE_CHECKING:
     import psycopg
@@ -158,20 +159,20 @@ class _RunFolder:
         return data
 
 
-class AgentevalsSource:
+class AgentevalsSource(Source):
     """The runs in one schema of a PostgreSQL database. `dsn` is a connection string or URI; None if it is not known.
 
-    `missing` says in that case why. Neither is ever shown. Where a thread keeps calling `fetch`, `kept` has to be set:
-    nobody else waits for the server then.
+    `missing` says in that case why. Neither is ever shown.
     """
 
     kind = "agentevals"
-    web_url: str | None = None
+    wakes = "rows"
+    pause = 5.0
+    longest_pause = 60.0
 
     def __init__(self, name: str, dsn: str | None, schema: str = SCHEMA, missing: str = ""):
         self.name = name
         self.kept = False
-        self.error: str | None = None
         self._dsn, self._schema, self._missing = dsn, schema, missing
         self._secrets: list[str] = []
         self._connection: psycopg.Connection[Any] | None = None
@@ -186,6 +187,11 @@ class AgentevalsSource:
             self.fetch()
         if self.error is not None:
             raise SourceError(self.error)
+
+    def begin_watching(self) -> None:
+        with suppress(SourceError):
+            self.fetch()
+        self.kept = True
 
     def fetch(self) -> bool:
         """Connect, or see that the server still answers; whether it does. A failure is kept for `open`.

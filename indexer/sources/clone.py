@@ -30,13 +30,21 @@ _INCOMING = "refs/incoming/"
 class CloneSource(GitSource):
     """The runs in some refs of a repository at a URL. `fetch` brings the clone up to date, nothing else does."""
 
-    def __init__(self, name: str, url: str, refs: Sequence[str] = DEFAULT_REFS, wip: bool = True):
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        refs: Sequence[str] = DEFAULT_REFS,
+        wip: bool = True,
+        pause: float | None = None,
+    ):
         # sources that follow other refs of one repository leave each other's alone
         identity = "\0".join((url, *([] if tuple(refs) == DEFAULT_REFS and wip else [*refs, str(wip)])))
         folder = cache_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.git"
         super().__init__(name, folder, refs, wip)
         self.place = masked(url.partition("?")[0])
         self._url = url
+        self.pause = pause
 
     def open(self) -> None:
         if self.error is None and not self.folder.exists():

@@ -51,6 +51,7 @@ class CommitSource(GitSource):
     """The commits of one repository that name runs. `web_url` is the page of a commit, with `{sha}` for its id."""
 
     kind = "repo"
+    pause = None
 
     def __init__(self, name: str, path: Path, web_url: str | None = None):
         super().__init__(name, path, BRANCHES, wip=False)

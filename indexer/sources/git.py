@@ -17,7 +17,7 @@ A partial clone is read up to where the files that it lacks were fetched (see `p
 import hashlib
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -45,7 +45,7 @@ from indexer.formats import is_unique, recognise, run_of_overlay
 from indexer.formats.masking import error_line
 from indexer.protocols import Unreadable
 from indexer.records import utc_now
-from indexer.sources import DEEPEST, walkable
+from indexer.sources import DEEPEST, Source, walkable
 from indexer.sources.history import AddedFolders, signed
 from indexer.sources.objects import GitFolder, Objects, Tree, common_folder
 from indexer.sources.partial import LackingObjects, promisor
@@ -74,7 +74,7 @@ class _Overlaid:
     path: str
 
 
-class GitSource:
+class GitSource(Source):
     """The runs in some refs of one repository.
 
     `refs` are names (`agentv/results/v1` stands for the branch and its remote-tracking branches), full
@@ -82,7 +82,9 @@ class GitSource:
     """
 
     kind = "git"
-    web_url: str | None = None
+    rank = 1
+    wakes = "refs"
+    pause: float | None = 1.0  # of a partial clone on this machine, whose refs others move
 
     def __init__(self, name: str, path: Path, refs: Sequence[str] = DEFAULT_REFS, wip: bool = True):
         self.name = name
@@ -93,10 +95,6 @@ class GitSource:
         self._objects: Objects
         self._repository: pygit2.Repository
         self._fetched_tips: Mapping[str, str] | None = None  # of a partial clone
-        self.error: str | None = None
-        """Why the last fetch failed."""
-        self.fetched: str | None = None
-        """When it was last seen that nothing is lacking here, UTC text; None where nothing has to be fetched."""
 
     def open(self) -> None:
         if self.error is not None:
@@ -109,6 +107,14 @@ class GitSource:
             mine = set(followed(self._repository, self._followed)) if lacking else set()
         if mine and mine.isdisjoint(self._fetched_tips or ()):
             raise SourceError(f"{self.place} is a partial clone, and the files it lacks have not been fetched yet")
+
+    def prepare(self) -> None:
+        with suppress(SourceError):
+            self.fetch()
+
+    def keeps(self, path: Path) -> bool:
+        places = (self.folder, self.folder / ".git")
+        return any(path.is_relative_to(os.path.realpath(each)) for each in places if os.path.isdir(each / "objects"))
 
     def fetch(self) -> bool:
         """Bring in what is lacking here; whether anything was. A failure is kept for `open`, which raises it."""

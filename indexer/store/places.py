@@ -25,10 +25,10 @@ class Place(NamedTuple):
     wip: int
 
 
-def ranked(places: Sequence[Place], order: Mapping[str, tuple[bool, int]]) -> list[Place]:
-    """Best first: latest trial end, then ended, then more ended trials, then git before folder, then source order.
+def ranked(places: Sequence[Place], order: Mapping[str, tuple[int, int]]) -> list[Place]:
+    """Best first: latest trial end, then ended, then more ended trials, then the source's rank, then its order.
 
-    `order` has for each source whether it is git, and its position in the settings.
+    `order` has for each source its rank (git before folder), and its position in the settings.
     """
     by_name = sorted(places, key=lambda p: (order[p.source][1], p.path, p.ref or ""))
     return sorted(

@@ -23,14 +23,14 @@ WHERE p.run_pk = ?
 class Runs:
     """The runs of the index in one pass.
 
-    `order` has for each source whether it is git, and its position. `reread` reads the run at a place again;
+    `order` has for each source its rank and its position. `reread` reads the run at a place again;
     None if it cannot.
     """
 
     def __init__(
         self,
         transaction: Transaction,
-        order: Mapping[str, tuple[bool, int]],
+        order: Mapping[str, tuple[int, int]],
         reread: Callable[[str, str, str | None], Run | None],
     ):
         self.counts = {source: {"added": 0, "changed": 0, "removed": 0} for source in order}

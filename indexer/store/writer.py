@@ -34,6 +34,8 @@ class SourceRow(Protocol):
     def place(self) -> str: ...
     @property
     def web_url(self) -> str | None: ...
+    @property
+    def rank(self) -> int: ...
 
 
 class Pass:
@@ -53,7 +55,7 @@ class Pass:
         self._transaction = Transaction(database, fresh=fresh)
         self._database = database
         self._sources = {source.name: source for source in sources}
-        order = {source.name: (source.kind == "git", at) for at, source in enumerate(sources)}
+        order = {source.name: (source.rank, at) for at, source in enumerate(sources)}
         self._runs = Runs(self._transaction, order, reread)
         self.ledgers = {name: Ledger(self._transaction, self._runs, name) for name in self._sources}
         if self._transaction.fresh:

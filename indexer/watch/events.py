@@ -127,7 +127,7 @@ def _identity(folder: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-class Happened:
+class Mailbox:
     """Paths that something happened to, handed from the threads of watches to the one that looks."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class Happened:
         self._paths: dict[str, bool] = {}
         self._lost = False
 
-    def add(self, path: str, done: bool) -> None:
+    def put(self, path: str, done: bool) -> None:
         with self._changed:
             self._paths[path] = done or self._paths.get(path, False)
             self._changed.notify()

@@ -15,6 +15,7 @@ import pytest
 
 from indexer.errors import SourceError
 from indexer.passes import sync as passes
+from indexer.passes.walk import Work
 from indexer.project import find_project
 from indexer.settings import load
 from indexer.sources.agentevals import AgentevalsSource
@@ -129,7 +130,7 @@ def test_a_short_look_finds_what_is_new_live_and_just_ended(world: World, databa
     source = AgentevalsSource("evals", database.dsn)
     world.sources = [source]
     world.sync()
-    work: passes.Work = {"evals": []}
+    work: Work = {"evals": []}
 
     def look() -> dict[str, str]:
         with file.connect(world.db, write=True) as index:

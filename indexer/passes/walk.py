@@ -1,0 +1,209 @@
+"""The heart of a pass: walk the sources that have work, read what differs by its format, and hand it to the store.
+
+Sources are walked one after the other, git first; each change is read and written before the next is looked for, so
+memory does not grow with the number of runs. Nothing that cannot be read stops a pass: it becomes a row of `problems`.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import cast
+
+from indexer import interrupts
+from indexer.changes import Advance, Change, Found, Gone, History, Known, Missing, Naming, Same, Swept, Trouble
+from indexer.errors import SourceError
+from indexer.protocols import Nothing, Options, Unreadable
+from indexer.records import Run
+from indexer.sources import Source
+from indexer.store.ledger import Ledger
+from indexer.store.writer import Pass
+
+RACY_NS = 20_000_000
+"""A file that changed this short before it was read may change again unseen, in nanoseconds."""
+
+Progress = Callable[[Source, Known], Iterator[Change]]
+"""Yields the changes of a source and shows how far the pass is."""
+Work = Mapping[str, Collection[str] | None]
+"""By source: the paths to look at, None for everything."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a pass is to do: everything, or only `work`.
+
+    With `fresh` the tables are empty. With `strict` a source that cannot be opened ends the pass, else it keeps its
+    rows.
+    """
+
+    sources: Sequence[Source]
+    options: Options
+    progress: Progress | None = None
+    work: Work | None = None
+    fresh: bool = False
+    strict: bool = False
+
+    def paths(self, source: str) -> Collection[str] | None:
+        """The paths of a source to look at, none of them if it has no work; None for everything."""
+        return None if self.work is None else self.work.get(source, ())
+
+    def has_work(self, source: str) -> bool:
+        return self.work is None or source in self.work
+
+
+@dataclass(slots=True)
+class SourceReport:
+    """What a pass changed in one source, in runs; `error` when it could not be opened."""
+
+    name: str
+    kind: str
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    error: str | None = None
+    looked: bool = True  # whether the whole source was walked
+
+
+@dataclass(slots=True)
+class Report:
+    """What a pass did. `built` says why the index was built anew, if it was."""
+
+    built: str | None
+    waiting: str | None = None  # why it has to be built anew and was not
+    changed: bool = False  # whether there is anything to commit
+    sources: list[SourceReport] = field(default_factory=list)
+    unsettled: list[tuple[str, str]] = field(default_factory=list)  # source and run folder to be looked at again
+
+    @property
+    def failed(self) -> bool:
+        return any(source.error for source in self.sources)
+
+
+def walk(database: sqlite3.Connection, plan: Plan, built: str | None = None) -> Report:
+    """Carry out a plan inside the open transaction. Raises SourceError if it is strict, and Interrupted."""
+    return _Walk(database, plan, built).run()
+
+
+class _Walk:
+    """One pass: the sources that were opened, and what could not be."""
+
+    def __init__(self, database: sqlite3.Connection, plan: Plan, built: str | None):
+        self._plan = plan
+        self._by_name = {source.name: source for source in plan.sources}
+        self._opened: set[str] = set()
+        self._errors: dict[str, str] = {}
+        self._report = Report(built)
+        self._pass = Pass(database, plan.sources, self._reread, fresh=plan.fresh)
+
+    def run(self) -> Report:
+        plan = self._plan
+        for source in sorted(plan.sources, key=lambda source: -source.rank):
+            if plan.has_work(source.name):
+                self._walk(source)
+        self._pass.settle(plan.work)
+        for source in plan.sources:
+            counts, error = self._pass.counts[source.name], self._errors.get(source.name)
+            looked = plan.has_work(source.name) and plan.paths(source.name) is None
+            self._report.sources.append(SourceReport(source.name, source.kind, **counts, error=error, looked=looked))
+        self._report.changed = self._pass.changed
+        return self._report
+
+    def _walk(self, source: Source) -> None:
+        plan, ledger = self._plan, self._pass.ledgers[source.name]
+        try:
+            source.open()
+            self._opened.add(source.name)
+            ledger.opened(source)
+            if plan.work is None:
+                changes = plan.progress(source, ledger) if plan.progress else source.changes(ledger)
+                unsettled = list(_settle_racy(source, ledger, plan.options, _take_in(changes, ledger, plan.options)))
+            else:
+                changes = source.changes(ledger, plan.paths(source.name))
+                unsettled = []
+                for path, names in _take_in(changes, ledger, plan.options):
+                    ledger.unsettle(path, names)
+                    unsettled.append(path)
+            self._report.unsettled += [(source.name, path) for path in unsettled]
+        except SourceError as error:
+            if plan.strict:
+                raise SourceError(f"source {source.name}: {error}; the index is as it was") from None
+            self._pass.fail(source.name, str(error))
+            self._errors[source.name] = str(error)
+
+    def _reread(self, name: str, path: str, ref: str | None) -> Run | None:
+        """The run at a place, read again; None if it cannot be."""
+        try:
+            if name not in self._opened and not self._plan.has_work(name):
+                self._by_name[name].open()
+                self._opened.add(name)
+            found = self._by_name[name].find(ref, path) if name in self._opened else None
+            run = found.format.read(found.folder, self._plan.options, Nothing()) if found else None
+        except (Unreadable, SourceError):
+            return None
+        return None if run is None or run.partial else run
+
+
+def _take_in(changes: Iterator[Change], ledger: Ledger, options: Options) -> list[tuple[str, list[str]]]:
+    """Index what differs in one source. Returns run folders with files that had just changed when they were read."""
+    racy: list[tuple[str, list[str]]] = []
+    with closing(cast("Generator[Change]", changes)):  # an error would keep it, and what it has open
+        for change in changes:
+            interrupts.check()
+            if isinstance(change, Found):
+                if names := _index(change, ledger, options):
+                    racy.append((change.path, names))
+            else:
+                _note(change, ledger)
+    return racy
+
+
+def _note(change: Change, ledger: Ledger) -> None:
+    match change:
+        case Same(ref, path):
+            ledger.same(ref, path)
+        case Gone(ref, path):
+            ledger.gone(ref, path)
+        case Swept(ref):
+            ledger.swept(ref)
+        case Missing(ref):
+            ledger.missing(ref)
+        case Trouble():
+            ledger.trouble(change)
+        case History():
+            ledger.history(change)
+        case Naming():
+            ledger.naming(change)
+        case Advance(ref, tip):
+            ledger.advance(ref, tip)
+
+
+def _settle_racy(source: Source, ledger: Ledger, options: Options, racy: list[tuple[str, list[str]]]) -> Iterator[str]:
+    """Read once more what had just changed when it was read. Yields the run folders that go on changing."""
+    if not racy:
+        return
+    time.sleep(RACY_NS / 1e9)
+    for path, names in racy:
+        ledger.unsettle(path, names)
+        again = source.find(None, path)
+        if again is not None and (names := _index(again, ledger, options)):
+            ledger.unsettle(path, names)  # so that the next pass reads them again
+            yield path
+
+
+def _index(found: Found, ledger: Ledger, options: Options) -> list[str]:
+    """Read a run folder and write its rows. Returns the files on disk that had just changed."""
+    if found.ref is not None and ledger.put_twin(found):
+        return []
+    began = time.time_ns()
+    try:
+        run = found.format.read(found.folder, options, ledger.earlier(found))
+    except Unreadable as error:
+        ledger.unreadable(found, error)
+        return []
+    if run is None:
+        ledger.no_run(found)
+        return []
+    ledger.put(found, run)
+    just = began - RACY_NS
+    return [name for name, stamp in found.stamps.items() if max(stamp.mtime_ns, stamp.ctime_ns) > just]

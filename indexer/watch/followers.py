@@ -1,0 +1,222 @@
+"""How the changes of a source are heard of: what to watch, which run an event is about, what a sweep compares."""
+
+import os
+import time
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from typing import Protocol, cast
+
+from indexer.changes import Stamp, is_within
+from indexer.errors import SourceError
+from indexer.formats import run_of_overlay
+from indexer.sources import Source
+from indexer.sources.disk import stamp_of
+from indexer.sources.folder import FolderSource
+from indexer.sources.git import GitSource
+from indexer.watch.scheduler import Schedule
+from indexer.watch.stored import Ask, Stored
+
+POLL = 5.0
+"""Seconds between two looks where no event tells of a change."""
+PARTS = 10
+"""Every run is compared file by file once in so many sweeps."""
+ABANDONED = 3_600_000_000_000
+"""Nanoseconds without a sign of life after which only the top of a run that has not ended is watched."""
+_NEW = ""
+"""Stands among the paths of a database for what is new, live or just ended there."""
+
+
+class Follower(Protocol):
+    """One source that is followed."""
+
+    source: Source
+    schedule: Schedule
+    failing: str | None
+    root: str
+    """Where it is on this machine; an event there is about it."""
+
+    def folders(self) -> tuple[list[str], list[str]]:
+        """The folders to watch, and further ones if there are watches left."""
+
+    def hear(self, path: str, pause: float) -> None:
+        """Something happened at a path on this machine."""
+
+    def sweep(self, number: int) -> None:
+        """Find what no event told: note what differs."""
+
+    def looked(self, paths: Collection[str] | None, ended: float, *, rest: bool) -> None:
+        """A look at some paths or everything ended; `rest` says that it changed something."""
+
+    @property
+    def partly(self) -> bool:
+        """Whether a look may be at some paths alone."""
+
+
+class _Base:
+    def __init__(self, source: Source, ask: Ask):
+        self.source = source
+        self.schedule = Schedule()
+        self.failing: str | None = None
+        self.root = os.path.realpath(source.place)
+
+    def folders(self) -> tuple[list[str], list[str]]:
+        return [], []
+
+    def sweep(self, number: int) -> None:
+        self.schedule.soon(None, time.monotonic())
+
+    @property
+    def partly(self) -> bool:
+        return self.failing is None
+
+
+class RefFollower(_Base):
+    """Refs of a repository, by events where they lie and by a poll."""
+
+    def folders(self) -> tuple[list[str], list[str]]:
+        folders = cast("GitSource", self.source).refs_folders()
+        self.root = folders[0].rstrip("/") if folders else self.root
+        return folders, []
+
+    def hear(self, path: str, pause: float) -> None:
+        if is_within(path, self.root) and not path.endswith(".lock"):
+            self.schedule.soon(None, time.monotonic(), pause)
+
+    def looked(self, paths: Collection[str] | None, ended: float, *, rest: bool) -> None:
+        self.schedule.looked(paths, ended, rest=rest)
+        self.schedule.later(None, ended + POLL)
+
+    @property
+    def partly(self) -> bool:
+        return False
+
+
+class RowFollower(_Base):
+    """Rows of a database: a thread says when to look again, and every tenth sweep looks at all."""
+
+    def hear(self, path: str, pause: float) -> None:
+        if is_within(path, self.root):
+            self.schedule.soon(_NEW, time.monotonic())
+
+    def sweep(self, number: int) -> None:
+        if number % PARTS == 0:
+            super().sweep(number)
+
+    def looked(self, paths: Collection[str] | None, ended: float, *, rest: bool) -> None:
+        self.schedule.looked(paths, ended, rest=rest)
+
+
+class FileFollower(_Base):
+    """Runs on disk: those that live by events, the others by comparing stamps."""
+
+    def __init__(self, source: Source, ask: Ask):
+        super().__init__(source, ask)
+        self._files = cast("FolderSource", source)
+        self._stored = Stored(ask, source.name)
+        self._live: set[str] = set()
+
+    def folders(self) -> tuple[list[str], list[str]]:
+        source = self._files
+        self.root = os.path.realpath(source.place)
+        live = self._stored.live()
+        self._live = {each.run for each in live}
+        abandoned = time.time_ns() - ABANDONED
+        above = [part.rpartition("/")[0] for part in source.parts()]
+        roots = ["", *above, *(path for path in source.searched if "/" not in path)]
+        first = [*roots, *(each.folder for each in live if each.sign_of_life > abandoned)]
+        first += self._stored.just_ended()  # one that is resumed goes on at once
+        rest = [path for path in source.searched if "/" in path and run_of_overlay(path) is None]
+        others = [*(each.run for each in live if each.run == each.folder), *self.schedule.retries, *rest]
+        return [source.real_path(path) for path in first], [source.real_path(path) for path in others]
+
+    def hear(self, path: str, pause: float) -> None:
+        now = time.monotonic()
+        for inside in self._files.paths_at(path):
+            for about in self._about(inside):
+                self.schedule.soon(about, now, pause)
+
+    def _about(self, path: str) -> Iterator[str | None]:
+        """The runs or folders that an event at a path is about; None for the whole source."""
+        if not path:
+            yield None
+            return
+        above = [path[:at] for at, c in enumerate(f"{path}/") if c == "/"]
+        if run := next((each for each in above if each in self._live), None):
+            yield run
+            return
+        for each in above[-2:]:
+            if (run := run_of_overlay(each)) is not None:
+                yield run
+        try:
+            about = self._files.about(path)
+        except SourceError:
+            yield None
+            return
+        if about is not None:
+            yield about
+
+    def looked(self, paths: Collection[str] | None, ended: float, *, rest: bool) -> None:
+        self.schedule.looked(paths, ended, rest=rest)
+        if self.failing is not None:
+            self.schedule.later(None, ended + POLL)
+            return
+        self.schedule.retry(self._unreadable() | self._young(paths or ()), paths, ended)
+
+    def _unreadable(self) -> set[str]:
+        """Where to look again, since something there cannot be read."""
+        try:
+            return {about for path in self._stored.unreadable() if (about := self._files.about(path))}
+        except SourceError:
+            return set()
+
+    def _young(self, paths: Collection[str]) -> set[str]:
+        """Those of the paths that look like a run but do not tell yet what they are."""
+        new = (path for path in paths if path not in self._files.searched)
+        return {path for path in new if os.path.isdir(f"{self.root}/{path}") and not self._stored.knows(path)}
+
+    def sweep(self, number: int) -> None:
+        if not self._stored.is_readable() or not os.path.isdir(self.root):
+            super().sweep(number)
+            return
+        now, known = time.monotonic(), self._stored.top_stamps()
+        for path, stamps in known.items():
+            mine = zlib.crc32(path.encode()) % PARTS == number % PARTS
+            if mine or any(_stamp(f"{self.root}/{name}") != stamp for name, stamp in stamps):
+                self.schedule.soon(path, now)
+        for part in self._files.parts():
+            if part not in self._files.searched and part not in known and os.path.isdir(f"{self.root}/{part}"):
+                self.schedule.soon(part or None, now)
+        for folder, stamp in self._files.searched.items():
+            if _stamp(f"{self.root}/{folder}") != stamp:
+                inside = _folders(self.root, folder)
+                new = [path for path in inside if path not in known and path not in self._files.searched]
+                for path in new if inside else [folder]:
+                    self.schedule.soon(path or None, now)
+
+
+_FOLLOWERS: dict[str, Callable[[Source, Ask], Follower]] = {
+    "files": FileFollower,
+    "refs": RefFollower,
+    "rows": RowFollower,
+}
+
+
+def follower(source: Source, ask: Ask) -> Follower:
+    """How a source is followed; `ask` queries the index."""
+    return _FOLLOWERS[source.wakes](source, ask)
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        return stamp_of(os.stat(path))
+    except (OSError, ValueError):
+        return None
+
+
+def _folders(root: str, folder: str) -> list[str]:
+    """Paths of the folders directly inside, which may be runs."""
+    try:
+        with os.scandir(f"{root}/{folder}") as entries:
+            return [f"{folder}/{e.name}".lstrip("/") for e in entries if e.is_dir()]
+    except OSError:
+        return []
