@@ -55,7 +55,14 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
     if trials:
         _add_trials(database, trials)
     targets = {column: column if column in RUN else "NULL" for column in TARGET}
-    targets |= {"run_key": "key", "on_boards": "1", "suite": "'suite'", "timed": "trial_count", "paid": "passed"}
+    targets |= {
+        "run_key": "key",
+        "on_boards": "1",
+        "suite": "'suite'",
+        "timed": "trial_count",
+        "paid": "passed",
+        "firsts": "65535",
+    }
     targets |= {"scored": "passed + failed", "target_tests": "test_count"}
     targets["outcomes"] = "'[[1,0,' || (trial_count - passed) || '],[1,1,' || passed || ']]'"
     content = ", ".join(targets[column] for column in TARGET)

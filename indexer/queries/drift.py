@@ -12,11 +12,11 @@ is above can never be a fall.
 
 import re
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, tzinfo
-from typing import Any
+from typing import Any, cast
 
 from indexer.errors import QueryError
 from indexer.queries.executions import COUNTED, MEASURES, Tally, Test, varies
@@ -34,6 +34,7 @@ LEVELS = {"target": (), "dataset": ("suite",), "test": ("suite", "test_id")}
 """By level: what names a group beside its target."""
 LOOKED_AT = 0.2
 WINDOW = "40"
+_COLUMNS = "r.key, r.run_id, r.timestamp, r.sha, r.code_sha, t.suite, t.test_id, t.status, t.score"
 
 
 @dataclass(slots=True)
@@ -44,13 +45,19 @@ class RunOfGroup:
     tests: dict[Test, Tally] = field(default_factory=dict)
 
 
+_Side = tuple[int, int] | list[float]
+"""What one side of a boundary has of a test: (passed or errored, of how many), or scores."""
+_Pair = tuple[_Side, _Side]
+"""Before the boundary, and since."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Split:
     """The newest `newer` runs against those before, by one measure, over the tests that both sides have."""
 
     newer: int
     p_value: float
-    pairs: Sequence[tuple[Tally, Tally]]
+    pairs: list[_Pair]
 
 
 def drift(
@@ -117,17 +124,50 @@ def _window(window: str) -> tuple[int, timedelta | None]:
 def _groups(
     database: sqlite3.Connection, selection: Selection, levels: Sequence[str], most: int, span: timedelta | None
 ) -> Iterator[tuple[Row, list[RunOfGroup]]]:
-    """Each group of some levels with its last runs, newest first."""
+    """Each group of some levels with its last runs, newest first.
+
+    Without filters a group's last runs are found by an index; with filters one walk over the runs they let through
+    gives all groups.
+    """
+    where, values = selection.of_trials()
     earliest = _earliest(database, span)
-    tests = list(_tests(database))
+    narrowed = None if not where else _walked(database, levels, where, values, most, earliest)
+    tests = list(_tests(database)) if narrowed is None else []
     for level in levels:
         names = ("target", *LEVELS[level])
-        for group in dict.fromkeys(test[: len(names)] for test in tests):
+        groups = dict.fromkeys(test[: len(names)] for test in tests) if narrowed is None else narrowed[level]
+        for group in groups:
             if level != "dataset" or group[1] is not None:
-                yield (
-                    dict(zip(names, group, strict=True)),
-                    _last_runs(database, names, group, selection, most, earliest),
+                runs = (
+                    _last_runs(database, names, group, most, earliest)
+                    if narrowed is None
+                    else list(narrowed[level][group].values())
                 )
+                yield dict(zip(names, group, strict=True)), runs
+
+
+def _walked(
+    database: sqlite3.Connection, levels: Sequence[str], where: str, values: Sequence[Any], most: int, earliest: str
+) -> dict[str, dict[tuple[Any, ...], dict[str, RunOfGroup]]]:
+    """The last runs of every group by level, from one walk over what filters let through, newest first."""
+    found: dict[str, dict[tuple[Any, ...], dict[str, RunOfGroup]]] = {level: {} for level in levels}
+    widths = [(found[level], 1 + len(LEVELS[level])) for level in levels]
+    statement = (
+        f"SELECT {_COLUMNS}, t.target FROM runs r CROSS JOIN trials t ON t.run_pk = r.id "
+        f"WHERE r.on_boards AND t.status IN {COUNTED} AND r.timestamp >= ?{where} ORDER BY r.timestamp DESC, r.key DESC"
+    )
+    rows = database.execute(statement, (earliest, *values))
+    for key, run_id, timestamp, sha, code_sha, suite, test_id, status, score, target in rows:
+        whole = (target, suite, test_id)
+        for groups, width in widths:
+            runs = groups.setdefault(whole[:width], {})
+            run = runs.get(key)
+            if run is None:
+                if len(runs) == most:
+                    continue
+                run = runs[key] = _run(key, run_id, timestamp, sha, code_sha)
+            run.tests.setdefault((suite, test_id), Tally()).add(status, score)
+    return {level: dict(sorted(groups.items(), key=lambda group: repr(group[0]))) for level, groups in found.items()}
 
 
 def _earliest(database: sqlite3.Connection, span: timedelta | None) -> str:
@@ -147,15 +187,9 @@ def _tests(database: sqlite3.Connection) -> Iterator[tuple[str | None, str | Non
 
 
 def _last_runs(
-    database: sqlite3.Connection,
-    names: Sequence[str],
-    group: Sequence[str | None],
-    selection: Selection,
-    most: int,
-    earliest: str,
+    database: sqlite3.Connection, names: Sequence[str], group: Sequence[str | None], most: int, earliest: str
 ) -> list[RunOfGroup]:
     """The last runs of a group with its executions, newest first."""
-    where, values = selection.of_trials()
     if "test_id" in names:
         joined, before = "trials t CROSS JOIN runs r ON r.id = t.run_pk", []
         order = "t.timestamp DESC, r.key DESC"
@@ -163,68 +197,135 @@ def _last_runs(
         held = " AND ".join(f"h.{name} IS ?" for name in names)
         newest = (
             f"SELECT DISTINCT h.timestamp, h.run_key, h.run_pk FROM run_targets h WHERE {held} AND h.on_boards "
-            "ORDER BY h.timestamp DESC, h.run_key DESC"
-        ) + ("" if where else f" LIMIT {most}")
+            f"ORDER BY h.timestamp DESC, h.run_key DESC LIMIT {most}"
+        )
         joined = f"({newest}) n CROSS JOIN runs r ON r.id = n.run_pk CROSS JOIN trials t ON t.run_pk = r.id"
         before, order = list(group), "n.timestamp DESC, n.run_key DESC"
     same = " AND ".join(f"t.{name} IS ?" for name in names)
     statement = (
-        f"SELECT r.key, r.run_id, r.timestamp, r.sha, r.code_sha, t.suite, t.test_id, t.status, t.score FROM {joined} "
-        f"WHERE {same} AND t.status IN {COUNTED} AND r.on_boards AND t.timestamp >= ?{where} ORDER BY {order}"
+        f"SELECT {_COLUMNS} FROM {joined} WHERE {same} AND t.status IN {COUNTED} AND r.on_boards "
+        f"AND t.timestamp >= ? ORDER BY {order}"
     )
     runs: dict[str, RunOfGroup] = {}
-    with closing(database.execute(statement, (*before, *group, earliest, *values))) as rows:
+    with closing(database.execute(statement, (*before, *group, earliest))) as rows:
         for key, run_id, timestamp, sha, code_sha, suite, test_id, status, score in rows:
             if key not in runs:
                 if len(runs) == most:
                     break
-                facts = {"run_id": run_id, "key": key, "timestamp": timestamp, "sha": sha, "code_sha": code_sha}
-                runs[key] = RunOfGroup(facts)
+                runs[key] = _run(key, run_id, timestamp, sha, code_sha)
             runs[key].tests.setdefault((suite, test_id), Tally()).add(status, score)
     return list(runs.values())
 
 
+def _run(key: str, run_id: str, timestamp: str, sha: str | None, code_sha: str | None) -> RunOfGroup:
+    return RunOfGroup({"run_id": run_id, "key": key, "timestamp": timestamp, "sha": sha, "code_sha": code_sha})
+
+
 def _fallen(group: Row, newest_first: Sequence[RunOfGroup]) -> Iterator[Row]:
     """A row for each measure that can be looked at in a group."""
-    looked = _measures(newest_first)
+    whole = _together(newest_first)
+    looked = _measures(whole.values())
     splits: dict[str, list[_Split]] = {measure: [] for measure in looked}
-    for newer in SPLITS:
+    recent: dict[Test, Tally] = {}
+    begun = 0
+    for newer in SPLITS if looked else ():
         if newer >= len(newest_first):
             break
-        before, recent = _together(newest_first[newer:]), _together(newest_first[:newer])
-        pairs = [(before[test], recent[test]) for test in before.keys() & recent.keys()]
+        for run in newest_first[begun:newer]:
+            _merge(recent, run)
+        begun = newer
         for measure in looked:
-            telling = [pair for pair in pairs if all(_count(measure, tally) for tally in pair)]
-            if min(sum(_count(measure, pair[side]) for pair in telling) for side in (0, 1)) >= FEWEST:
-                splits[measure].append(_Split(newer, _p_value(measure, telling), telling))
+            sides = _sides(measure, whole, recent)
+            counts = [sum(_count(pair[side]) for pair in sides) for side in (0, 1)]
+            if min(counts) >= FEWEST:
+                splits[measure].append(_Split(newer, _p_value(measure, sides), sides))
     for measure, found in splits.items():
         if found:
             yield group | _row(measure, found, newest_first)
 
 
-def _measures(runs: Sequence[RunOfGroup]) -> list[str]:
-    """What varies in a group; what never does is not looked at."""
-    total = Tally()
+def _together(runs: Iterable[RunOfGroup]) -> dict[Test, Tally]:
+    found: dict[Test, Tally] = {}
     for run in runs:
-        for tally in run.tests.values():
-            total.merge(tally)
+        _merge(found, run)
+    return found
+
+
+def _merge(tallies: dict[Test, Tally], run: RunOfGroup) -> None:
+    for test, tally in run.tests.items():
+        if (mine := tallies.get(test)) is None:
+            mine = tallies[test] = Tally()
+        mine.merge(tally)
+
+
+def _measures(tallies: Collection[Tally]) -> list[str]:
+    """What varies in a group; what never does is not looked at."""
+    passed, failed = sum(tally.passed for tally in tallies), sum(tally.failed for tally in tallies)
+    errored = sum(tally.errored for tally in tallies)
+    scores = {score for tally in tallies for score in tally.scores}
     varying = {
-        "quality_rate": total.passed and total.failed,
-        "errors": total.errored and total.verdicts,
-        "score": varies(total.scores) and min(total.scores) < max(total.scores),
+        "quality_rate": passed and failed,
+        "errors": errored and passed + failed,
+        "score": len(scores) > 1 and varies(scores),
     }
     return [measure for measure in MEASURES if varying[measure]]
 
 
+def _sides(measure: str, whole: Mapping[Test, Tally], recent: Mapping[Test, Tally]) -> list[_Pair]:
+    """By test that both sides of a boundary have: what was before and what is recent, as (hits, count) or scores."""
+    pairs: list[_Pair] = []
+    for test, now in recent.items():
+        every = whole[test]
+        if measure == "score":
+            pair: _Pair = (every.scores[len(now.scores) :], now.scores[:])
+        elif measure == "errors":
+            n = now.executions
+            pair = ((every.errored - now.errored, every.executions - n), (now.errored, n))
+        else:
+            n = now.verdicts
+            pair = ((every.passed - now.passed, every.verdicts - n), (now.passed, n))
+        if _count(pair[0]) and _count(pair[1]):
+            pairs.append(pair)
+    return pairs
+
+
+def _count(side: _Side) -> int:
+    return side[1] if isinstance(side, tuple) else len(side)
+
+
+def _total(side: _Side) -> float:
+    return side[0] if isinstance(side, tuple) else sum(side)
+
+
+def _tables(pairs: Iterable[_Pair]) -> list[Table]:
+    return [Table(*before, *recent) for before, recent in cast("list[tuple[tuple[int, int], tuple[int, int]]]", pairs)]
+
+
+def _p_value(measure: str, pairs: list[_Pair]) -> float:
+    """1 where the newer side is not worse."""
+    counts = [(_total(a), _count(a), _total(b), _count(b)) for a, b in pairs]
+    if sum((b * m - a * n) / (m + n) for a, m, b, n in counts) * _sign(measure) >= 0:
+        return 1.0
+    if measure == "score":
+        return permutation_p(cast("list[tuple[list[float], list[float]]]", pairs))
+    tables = _tables(pairs)
+    likely = normal_p(tables)
+    return likely if likely > LOOKED_AT else exact_p(tables)
+
+
 def _row(measure: str, splits: Sequence[_Split], newest_first: Sequence[RunOfGroup]) -> Row:
     best = min(splits, key=lambda split: (split.p_value, split.newer))
-    found = _effect(measure, best.pairs)
+    if measure == "score":
+        found = scores(cast("list[tuple[list[float], list[float]]]", best.pairs))
+        difference, interval = found.difference or 0.0, found.interval
+    else:
+        difference, interval = risk_difference(_tables(best.pairs))
     return {
         "measure": measure,
         "before": _level(measure, [before for before, _ in best.pairs]),
         "recent": _level(measure, [recent for _, recent in best.pairs]),
-        "difference": found[0],
-        "interval": found[1],
+        "difference": difference,
+        "interval": interval,
         "p_value": min(1.0, best.p_value * len(splits)),
         "q_value": None,
         "since": newest_first[best.newer - 1].facts,
@@ -232,57 +333,15 @@ def _row(measure: str, splits: Sequence[_Split], newest_first: Sequence[RunOfGro
     }
 
 
-def _together(runs: Iterable[RunOfGroup]) -> dict[Test, Tally]:
-    found: dict[Test, Tally] = {}
-    for run in runs:
-        for test, tally in run.tests.items():
-            found.setdefault(test, Tally()).merge(tally)
-    return found
-
-
-def _count(measure: str, tally: Tally) -> int:
-    return {"quality_rate": tally.verdicts, "errors": tally.executions}.get(measure, len(tally.scores))
-
-
-def _tables(measure: str, pairs: Iterable[tuple[Tally, Tally]]) -> list[Table]:
-    if measure == "errors":
-        return [Table(a.errored, a.executions, b.errored, b.executions) for a, b in pairs]
-    return [Table(a.passed, a.verdicts, b.passed, b.verdicts) for a, b in pairs]
-
-
-def _effect(measure: str, pairs: Sequence[tuple[Tally, Tally]]) -> tuple[float, tuple[float, float] | None]:
-    if measure == "score":
-        found = scores([(a.scores, b.scores) for a, b in pairs])
-        return found.difference or 0.0, found.interval
-    return risk_difference(_tables(measure, pairs))
-
-
-def _p_value(measure: str, pairs: Sequence[tuple[Tally, Tally]]) -> float:
-    """1 where the newer side is not worse."""
-    if measure == "score":
-        worse = sum(len(a.scores) * sum(b.scores) - len(b.scores) * sum(a.scores) for a, b in pairs) < 0
-        return permutation_p([(a.scores, b.scores) for a, b in pairs]) if worse else 1.0
-    tables = _tables(measure, pairs)
-    difference = sum((b * m - a * n) / (m + n) for a, m, b, n in tables)
-    if difference * _sign(measure) >= 0:
-        return 1.0
-    likely = normal_p(tables)
-    return likely if likely > LOOKED_AT else exact_p(tables)
+def _level(measure: str, sides: Sequence[_Side]) -> Row:
+    """One side of a boundary: what was counted, and the rate or mean."""
+    counted = sum(map(_count, sides))
+    return {"executions": counted, measure: sum(map(_total, sides)) / counted}
 
 
 def _sign(measure: str) -> int:
     """The direction in which a measure gets better."""
     return -1 if measure == "errors" else 1
-
-
-def _level(measure: str, tallies: Sequence[Tally]) -> Row:
-    """One side of a boundary: what was counted, and the rate or mean."""
-    counted = sum(_count(measure, tally) for tally in tallies)
-    if measure == "score":
-        total = sum(sum(tally.scores) for tally in tallies)
-    else:
-        total = sum(tally.errored if measure == "errors" else tally.passed for tally in tallies)
-    return {"executions": counted, measure: total / counted}
 
 
 def _smallest(rows: Sequence[Row]) -> float | None:

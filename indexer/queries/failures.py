@@ -1,7 +1,10 @@
 """What goes wrong most often: error type x test x target, with the runs to look at."""
 
 import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from datetime import tzinfo
+from itertools import islice
 
 from indexer.queries.filters import DECLARED, Filters, select
 from indexer.queries.pages import require_limit
@@ -17,8 +20,9 @@ GROUP BY {", ".join(_GROUP)}
 ORDER BY count(*) DESC, max(t.timestamp) DESC, {", ".join(_GROUP)} LIMIT ?
 """
 _NEWEST = f"""
-SELECT r.run_id FROM {{}} WHERE {" AND ".join(f"{column} IS ?" for column in _GROUP)} AND r.on_boards {{}}
-GROUP BY r.id ORDER BY r.timestamp DESC, r.key DESC LIMIT {_SHOWN}
+SELECT r.run_id FROM trials t JOIN runs r ON r.id = t.run_pk
+WHERE {" AND ".join(f"{column} IS ?" for column in _GROUP)} AND r.on_boards {{}}
+ORDER BY t.timestamp DESC, r.key DESC
 """
 # by the index on failures, unless a filter leads to few runs
 _ALL = "trials t CROSS JOIN runs r ON r.id = t.run_pk"
@@ -40,9 +44,18 @@ def failures(database: sqlite3.Connection, filters: Filters, zone: tzinfo, *, li
     rows = dicts(database, _FAILURES.format(joined, where), *values, limit)
     for row in rows:
         group = [row[column.partition(".")[2]] for column in _GROUP]
-        newest = database.execute(_NEWEST.format("trials t JOIN runs r ON r.id = t.run_pk", where), (*group, *values))
-        row["runs"] = [run_id for (run_id,) in newest]
+        with closing(database.execute(_NEWEST.format(where), (*group, *values))) as newest:
+            row["runs"] = list(islice(unique(run_id for (run_id,) in newest), _SHOWN))
     return rows
+
+
+def unique(names: Iterable[str]) -> Iterator[str]:
+    """Each name once, in order, as it comes."""
+    seen: set[str] = set()
+    for name in names:
+        if name not in seen:
+            seen.add(name)
+            yield name
 
 
 QUESTION = Question(

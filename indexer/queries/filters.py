@@ -31,7 +31,7 @@ Moment = str | date | datetime
 _SHOWN = 10
 _MONTHS = re.compile(r"(\d{1,4})\s*mo")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
-_OPERATORS = {"since": ">=", "until": "<"}
+OPERATORS = {"since": ">=", "until": "<"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +151,7 @@ class Selection:
         return "".join(f" AND {condition}" for condition in where), parameters
 
     def _times(self, column: str) -> tuple[list[str], list[Any]]:
-        where = [f"{column} {_OPERATORS[name]} ?" for name in self.times]
+        where = [f"{column} {OPERATORS[name]} ?" for name in self.times]
         return where, list(self.times.values())
 
     def _add_facts_of_runs(self, where: list[str], parameters: list[Any]) -> None:

@@ -9,12 +9,12 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any
 
 from indexer.errors import QueryError
 from indexer.queries.executions import COUNTED
-from indexer.queries.filters import DECLARED, Filters, select
+from indexer.queries.filters import DECLARED, OPERATORS, Filters, select
 from indexer.queries.question import Parameter, Question
 from indexer.queries.select import Row, dicts
 from indexer.statistics import pass_at_k, wilson
@@ -29,21 +29,29 @@ _COLUMNS = {
 DIMENSIONS = (*_COLUMNS, *TIMES)
 """What a board can be about, and `tag:KEY`."""
 _OF_CONFIGURATIONS = """
-count(DISTINCT t.run_pk) AS runs, sum(t.target_tests) AS tests, sum(t.trial_count) AS executions,
+{runs} AS runs, {whole} AS whole_runs, sum(t.target_tests) AS tests, sum(t.trial_count) AS executions,
 sum(t.passed) AS passed, sum(t.failed) AS failed, sum(t.errored) AS errored,
 sum(t.quality_score * t.scored) AS scores, sum(t.scored) AS scored, sum(t.cost_usd) AS cost_usd,
 sum(t.paid) AS paid,
 sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens,
 sum(t.duration_s * t.timed) AS seconds, sum(t.timed) AS timed, max(t.timestamp) AS last_run"""
 _OF_TRIALS = f"""
-count(DISTINCT t.run_pk) AS runs, count(DISTINCT t.run_pk || '/' || coalesce(t.suite, '') || '/' || t.test_id) AS tests,
-sum(t.status IN {COUNTED}) AS executions,
+max(t.timestamp) AS last_run, sum(t.status IN {COUNTED}) AS executions,
 sum(t.status = 'passed') AS passed, sum(t.status = 'failed') AS failed, sum(t.status = 'errored') AS errored,
-sum(iif(t.status IN ('passed', 'failed'), t.score, NULL)) AS scores,
+total(iif(t.status IN ('passed', 'failed'), t.score, NULL)) AS scores,
 sum(t.status IN ('passed', 'failed') AND t.score IS NOT NULL) AS scored, sum(t.cost_usd) AS cost_usd,
 sum(t.cost_usd IS NOT NULL AND t.status = 'passed') AS paid,
 sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens,
-sum(t.duration_s) AS seconds, count(t.duration_s) AS timed, max(t.timestamp) AS last_run"""
+total(t.duration_s) AS seconds, count(t.duration_s) AS timed"""
+_RUNS_OF_TRIALS = "count(DISTINCT t.run_pk) AS runs, 0 AS whole_runs,"
+_OF_TESTS = "count(DISTINCT run_pk) AS runs, 0 AS whole_runs, sum(executions > 0) AS tests, max(last_run) AS last_run, "
+_OF_TESTS += ", ".join(f"sum({name}) AS {name}" for name in (
+    "executions", "passed", "failed", "errored", "scores", "scored", "cost_usd", "paid", "input_tokens",
+    "output_tokens", "seconds", "timed",
+))  # fmt: skip
+_REPEATS = "SELECT sum(t.trial_count) > sum(t.target_tests) FROM run_targets t WHERE t.on_boards"
+_BITS = {"target": 1, "agent": 2, "model": 4, "dataset": 8}
+"""As in `run_targets.firsts`."""
 
 
 def leaderboard(
@@ -68,7 +76,7 @@ def leaderboard(
     by, across = (by or "experiment", across) if by or across else ("experiment", "target")
     dimensions = [by] if across is None else [by, across]
     board = _board(database, filters, zone, dimensions)
-    groups, total = board.summed(board.columns), board.summed([])
+    groups = board.summed()
     plain = k == 1 and all(sums["executions"] == sums["tests"] for _, sums in groups)
     estimates = {} if plain else board.estimates(k)
     rows = []
@@ -78,7 +86,12 @@ def leaderboard(
     rows.sort(key=lambda row: (-(row["quality_rate"] or 0.0), *(row[name] or "" for name in dimensions)))
     if across is not None or by in TIMES:  # the best of each first
         rows.sort(key=lambda row: row[by] or "", reverse=by in TIMES)
-    for _, sums in total:
+    if groups:
+        tags = [name for name in dimensions if name.startswith("tag:")]
+        if tags:  # a run with two values is in two groups, and counts once
+            board = _board(database, filters, zone, ["experiment"], tags)
+            groups = board.summed()
+        sums = board.total(groups)
         estimate = sums["passed"] / sums["executions"] if plain else board.estimates(k, whole=True).get(())
         rows.append({"total": True, **dict.fromkeys(dimensions)} | _row(sums) | {"pass_at_k": estimate})
     return rows
@@ -93,22 +106,47 @@ class _Board:
     source: str
     values: Sequence[Any]
     of_trials: bool
+    repeats: bool  # whether any test may have been executed more than once in a run, by a target
+    bit: int | None  # of `run_targets.firsts`, where that counts the runs of a group
+    name: Callable[[tuple[Any, ...]], tuple[Any, ...]]  # the group that a row of the columns belongs to
 
-    def summed(self, columns: Sequence[str]) -> list[tuple[tuple[Any, ...], Row]]:
+    def summed(self) -> list[tuple[tuple[Any, ...], Row]]:
         """Each group that executed anything, with its sums."""
-        sums = _OF_TRIALS if self.of_trials else _OF_CONFIGURATIONS
-        numbered = [f"{column} AS g{at}" for at, column in enumerate(columns)]
-        grouped = f" GROUP BY {', '.join(map(str, range(1, len(columns) + 1)))}" if columns else ""
-        rows = dicts(self.database, f"SELECT {', '.join([*numbered, sums])} FROM {self.source}{grouped}", *self.values)
-        groups = [(tuple(row.pop(f"g{at}") for at in range(len(columns))), row) for row in rows]
-        return [(group, sums) for group, sums in groups if sums["executions"]]
+        names = [f"g{at}" for at in range(len(self.columns))]
+        numbered = ", ".join(f"{column} AS {name}" for column, name in zip(self.columns, names, strict=True))
+        ordinals = ", ".join(str(at + 1) for at in range(len(names)))
+        if self.of_trials and not self.repeats:
+            sums = f"{_RUNS_OF_TRIALS} sum(t.status IN {COUNTED}) AS tests, {_OF_TRIALS}"
+            query = f"SELECT {numbered}, {sums} FROM {self.source} GROUP BY {ordinals}"
+        elif self.of_trials:
+            by_test = f"{ordinals}, t.run_pk, t.suite, t.test_id, t.target"
+            tests = f"SELECT {numbered}, t.run_pk, {_OF_TRIALS} FROM {self.source} GROUP BY {by_test}"
+            query = f"SELECT {', '.join(names)}, {_OF_TESTS} FROM ({tests}) GROUP BY {ordinals}"
+        else:
+            first = "count(DISTINCT t.run_pk)" if self.bit is None else f"sum(t.firsts >> {self.bit} & 1)"
+            sums = _OF_CONFIGURATIONS.format(runs=first, whole="sum(t.firsts & 1)")
+            query = f"SELECT {numbered}, {sums} FROM {self.source} GROUP BY {ordinals}"
+        found: dict[tuple[Any, ...], Row] = {}
+        for row in dicts(self.database, query, *self.values):
+            group = self.name(tuple(row.pop(name) for name in names))
+            found[group] = _added(found[group], row) if group in found else row
+        return [(group, sums) for group, sums in found.items() if sums["executions"]]
+
+    def total(self, groups: Sequence[tuple[tuple[Any, ...], Row]]) -> Row:
+        """The sums over all groups, of which an execution is in one."""
+        sums = reduce(_added, (sums for _, sums in groups))
+        counted = f"SELECT count(DISTINCT t.run_pk) FROM {self.source}"
+        exact = self.bit is not None
+        return sums | {
+            "runs": sums["whole_runs"] if exact else self.database.execute(counted, self.values).fetchone()[0]
+        }
 
     def estimates(self, k: int, *, whole: bool = False) -> dict[tuple[Any, ...], float]:
         """The mean estimate over tests, by group; under () over all of them if `whole`."""
         tests: dict[tuple[Any, ...], list[tuple[float, int]]] = {}
         for group, executions, passed, count in self._outcomes([] if whole else self.columns):
             if (estimate := pass_at_k(executions, passed, k)) is not None:
-                tests.setdefault(group, []).append((estimate, count))
+                tests.setdefault(group if whole else self.name(group), []).append((estimate, count))
         return {
             group: math.fsum(estimate * count for estimate, count in each) / sum(count for _, count in each)
             for group, each in tests.items()
@@ -130,46 +168,73 @@ class _Board:
             yield tuple(group), executions, passed, 1
 
 
-def _board(database: sqlite3.Connection, filters: Filters, zone: tzinfo, dimensions: Sequence[str]) -> _Board:
-    where, values = select(database, filters, zone).of_trials()
+def _board(
+    database: sqlite3.Connection, filters: Filters, zone: tzinfo, dimensions: Sequence[str], tagged: Sequence[str] = ()
+) -> _Board:
+    """A board by some dimensions, of runs with all of some tags (`tag:KEY`). Raises QueryError."""
+    selection = select(database, filters, zone)
+    where, values = selection.of_trials()
     tags = [name.partition(":")[2] for name in dimensions if name.startswith("tag:")]
     joins = "".join(f" JOIN run_tags g{at} ON g{at}.run_pk = t.run_pk AND g{at}.key = ?" for at in range(len(tags)))
+    for name in tagged:
+        where += " AND EXISTS (SELECT 1 FROM run_tags g WHERE g.run_pk = t.run_pk AND g.key = ?)"
+        values = [*values, name.partition(":")[2]]
     columns = [_column(name, tags, zone) for name in dimensions]
-    for name, form in TIMES.items():
-        if name in dimensions:
-            database.create_function(f"local_{name}", 1, _local(zone, form), deterministic=True)
+    forms = [_named(zone, TIMES[name]) if name in TIMES else str for name in dimensions]
+
+    def named(group: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(None if value is None else form(value) for value, form in zip(group, forms, strict=True))
+
     if "test" in dimensions or filters.get("test"):
         source = f"runs r CROSS JOIN trials t ON t.run_pk = r.id{joins} WHERE r.on_boards{where}"
-        return _Board(database, columns, source, [*tags, *values], of_trials=True)
+        lately = "".join(f" AND t.timestamp {OPERATORS[name]} ?" for name in selection.times)
+        repeats = bool(database.execute(_REPEATS + lately, tuple(selection.times.values())).fetchone()[0])
+        return _Board(database, columns, source, [*tags, *values], True, repeats, None, named)
     for own in ("experiment", "timestamp"):  # the run's own columns that stand beside its counts
         columns = [column.replace(f"r.{own}", f"t.{own}") for column in columns]
         where = where.replace(f"r.{own}", f"t.{own}")
     where = where.replace("r.id IN", "t.run_pk IN")
     runs = " JOIN runs r ON r.id = t.run_pk" if any("r." in text for text in (*columns, where)) else ""
     source = f"run_targets t{runs}{joins} WHERE t.on_boards{where}"
-    return _Board(database, columns, source, [*tags, *values], of_trials=False)
+    # a filter may leave out the first of a run's configurations
+    whole = not any(DECLARED[name].of_trials for name in selection.groups)
+    bit = sum(_BITS.get(name, 0) for name in dimensions) if whole else None
+    return _Board(database, columns, source, [*tags, *values], False, True, bit, named)
 
 
 def _column(name: str, tags: Sequence[str], zone: tzinfo) -> str:
-    """The SQL of a dimension. Raises QueryError."""
+    """The SQL of a dimension; of times parts that are in one day, week or month of a zone. Raises QueryError."""
     if name in _COLUMNS:
         return _COLUMNS[name]
     if name in TIMES:
-        known = {"day": "substr(r.timestamp, 1, 10)", "month": "substr(r.timestamp, 1, 7)"} if zone is UTC else {}
-        return known.get(name, f"local_{name}(r.timestamp)")
+        quarter = "substr(r.timestamp, 1, 14) || (substr(r.timestamp, 15, 2) / 15 * 15)"  # zones differ by these
+        return "substr(r.timestamp, 1, 10)" if zone is UTC else quarter
     if name.startswith("tag:") and len(name) > 4:
         return f"g{tags.index(name.partition(':')[2])}.value"
     raise QueryError(f"{name!r} is no dimension; there are {', '.join(DIMENSIONS)} and tag:KEY")
 
 
-def _local(zone: tzinfo, form: str) -> Callable[[str], str]:
-    """The day, week or month of a UTC text in a zone."""
+def _named(zone: tzinfo, form: str) -> Callable[[str], str]:
+    """The day, week or month of a zone that a beginning of a UTC text is in."""
 
     @lru_cache(1 << 16)
-    def text(minute: str) -> str:
-        return datetime.fromisoformat(f"{minute}+00:00").astimezone(zone).strftime(form)
+    def text(beginning: str) -> str:
+        day, _, time = beginning.partition("T")
+        hour, _, minute = time.partition(":")
+        began = datetime.fromisoformat(day).replace(hour=int(hour or 0), minute=int(minute or 0), tzinfo=UTC)
+        return began.astimezone(zone).strftime(form)
 
-    return lambda timestamp: text(timestamp[:16])
+    return text
+
+
+def _added(one: Row, other: Row) -> Row:
+    """The sums of two groups together."""
+    found = {name: _plus(value, other[name]) for name, value in one.items()}
+    return found | {"last_run": max(one["last_run"], other["last_run"])}
+
+
+def _plus(one: Any, other: Any) -> Any:
+    return other if one is None else one if other is None else one + other if not isinstance(one, str) else one
 
 
 def _row(sums: Row) -> Row:

@@ -69,6 +69,7 @@ class TargetRow(_Counts):
     suite: str | None
     duration_s: float | None
     timed: int
+    firsts: int
     paid: int
     scored: int
     target_tests: int

@@ -16,7 +16,7 @@ CREATE INDEX places_source ON places (source, timestamp, run_key, run_pk);
 -- Boards: all they need by experiment x target in timestamp order; a test's history for each target; failures by time
 CREATE INDEX run_targets_board ON run_targets (experiment, target, timestamp, on_boards, run_pk,
   agent, model, suite, trial_count, passed, failed, errored, avg_score, quality_score, cost_usd, input_tokens, output_tokens,
-  duration_s, timed, paid, scored, target_tests, outcomes);
+  duration_s, timed, firsts, paid, scored, target_tests, outcomes);
 CREATE INDEX trials_test ON trials (test_id, suite, target, timestamp);
 CREATE INDEX trials_failing ON trials (timestamp, run_pk, status, error_type, suite, test_id, target)
   WHERE status IN ('failed', 'errored');

@@ -28,7 +28,8 @@ RUN = (
 )  # fmt: skip
 TARGET = (
     "run_key", "timestamp", "experiment", "on_boards", "target", "agent", "model", "suite", *_TOTALS,
-    "duration_s", "timed", "paid", "scored", "target_tests", "outcomes", "reported_pass_rate", "reported_score",
+    "duration_s", "timed", "firsts", "paid", "scored", "target_tests", "outcomes", "reported_pass_rate",
+    "reported_score",
 )  # fmt: skip
 DELETIONS_KEPT = 100_000
 """How many deleted runs are remembered for those who follow changes."""
@@ -112,6 +113,7 @@ def _target_rows(run: Run, on_boards: int, total: dict[str, Any]) -> list[Row]:
     of_targets: dict[tuple[str | None, str | None], list[Trial]] = {}
     for (target, _, _, suite), trials in grouped.items():
         of_targets.setdefault((target, suite), []).extend(trials)
+    seen: set[tuple[Any, ...]] = set()
     for (target, agent, model, suite), trials in grouped.items():
         tests = outcomes(of_targets.pop((target, suite), ()))
         alone = len(trials) == len(run.trials)
@@ -128,6 +130,7 @@ def _target_rows(run: Run, on_boards: int, total: dict[str, Any]) -> list[Row]:
             "suite": suite,
             "duration_s": mean(durations),
             "timed": len(durations),
+            "firsts": _firsts((target, agent, model, suite), seen),
             "paid": sum(trial.status == "passed" and trial.cost_usd is not None for trial in trials),
             "scored": sum(trial.status in ("passed", "failed") and trial.score is not None for trial in trials),
             "target_tests": sum(count for _, _, count in tests),
@@ -137,6 +140,16 @@ def _target_rows(run: Run, on_boards: int, total: dict[str, Any]) -> list[Row]:
         }
         rows.append(_target_row(values))
     return rows
+
+
+def _firsts(configuration: Sequence[str | None], seen: set[tuple[Any, ...]]) -> int:
+    """A bit for each subset of the columns in which no configuration before has the same values."""
+    firsts = 0
+    for subset in range(1 << len(configuration)):
+        values = (subset, *(value for at, value in enumerate(configuration) if subset >> at & 1))
+        firsts |= (values not in seen) << subset
+        seen.add(values)
+    return firsts
 
 
 def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dict[str, int]]:

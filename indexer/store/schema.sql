@@ -138,6 +138,8 @@ CREATE TABLE run_targets (
   cost_usd           REAL,
   duration_s         REAL,             -- mean of the trials whose duration is known,
   timed              INTEGER NOT NULL, --   and how many these are
+  firsts             INTEGER NOT NULL, -- bit s: the first of the run's rows with its values of the columns in s, where
+                                       --   1 stands for target, 2 for agent, 4 for model, 8 for suite
   paid               INTEGER NOT NULL, -- passed trials whose cost is known
   scored             INTEGER NOT NULL, -- passed and failed trials whose score is known: what quality_score is over
   target_tests       INTEGER NOT NULL, -- distinct tests of target and suite, on the first of their rows, else 0

@@ -116,7 +116,7 @@ def test_the_leaderboard(
         mine = verdicts if "total" in entry else expected[tuple(entry[name] for name in dimensions)]
         count, judged = counts(mine), [v for v in mine if v.status != "errored"]
         paid = [v for v in mine if v.cost is not None]
-        assert (entry["runs"], entry["tests"]) == (len({v.run for v in mine}), count_tests(mine, by))
+        assert (entry["runs"], entry["tests"]) == (len({v.run for v in mine}), count_tests(mine))
         assert {name: entry[name] for name in count} == count
         assert entry["executions"] == len(mine)
         assert entry["quality_rate"] == pytest.approx(count["passed"] / len(judged))
@@ -132,9 +132,24 @@ def test_the_leaderboard(
     assert days == sorted(days, reverse=True)
 
 
-def count_tests(verdicts: list[Verdict], by: str | None) -> int:
-    """Tests once a run and target; where the test itself is a dimension, once a run."""
-    return len({(v.run, v.path, None if by == "test" else v.target) for v in verdicts})
+def count_tests(verdicts: list[Verdict]) -> int:
+    """Tests once a run and target."""
+    return len({(v.run, v.path, v.target) for v in verdicts})
+
+
+def test_a_run_with_two_values_of_a_tag_counts_once(world: World) -> None:
+    for number, tags in enumerate((["team=a", "team=b"], ["team=a"], [])):
+        name = run_name(number)
+        files = bundle(rows=[row("t1"), row("t2", 0.0)], experiment="e", name=name, tags={"tags": tags})
+        world.write({f"runs/e/{name}/{path}": text for path, text in files.items()})
+    world.sync()
+    with open_index(world.db) as index:
+        *board, total = index.leaderboard(by="tag:team")
+        assert {entry["tag:team"]: (entry["runs"], entry["executions"]) for entry in board} == {
+            "a": (2, 4),
+            "b": (1, 2),
+        }
+        assert (total["runs"], total["executions"], total["passed"]) == (2, 4, 2)
 
 
 def test_a_part_of_the_leaderboard(ended: tuple[Index, list[Verdict]]) -> None:
