@@ -450,6 +450,25 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def test_a_fall_is_told_once(world: World) -> None:
+    for day in range(20):
+        name = f"2026-01-{day + 1:02}T09-00-00-000Z"
+        world.write(at(f".agentv/results/runs/e/{name}", bundle(rows=[row("t1", float(day < 12))], experiment="e")))
+    for number in range(2):
+        watching = Watching(world, FOLDER, sweep=0.3)
+        try:
+            until(lambda: (lock.writer(world.db) or {}).get("told"))
+        finally:
+            assert watching.stop() == 0
+        if number == 0:
+            falls = watching.told("drift")
+            assert {fall["target"] for fall in falls} == {"mock-alpha"}
+            assert {fall["since"][-24:] for fall in falls} == {"2026-01-13T09-00-00-000Z"}
+            assert {fall["measure"] for fall in falls} == {"quality_rate"}
+        else:
+            assert watching.told("drift") == []
+
+
 def test_a_run_and_the_folder_above_it_are_looked_at_once(world: World) -> None:
     world.sync()
     world.write({".git/HEAD": ""} | at("jobs/a", job()))

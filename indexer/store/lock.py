@@ -80,7 +80,7 @@ class Held:
             _lock(self._path, handle)
             _require_own(self._path, handle)
             try:
-                sign(self._path, self._me | {"looked": looked(self._path)})
+                sign(self._path, self._me | {"looked": looked(self._path), "told": told(self._path)})
             except OSError as error:
                 raise IndexFileError(f"{path} cannot be written: {error.strerror}") from None
         except BaseException:
@@ -167,6 +167,12 @@ def looked(path: Path) -> dict[str, str]:
     times = holder(path).get("looked")
     known = times.items() if isinstance(times, dict) else ()
     return {name: time for name, time in known if isinstance(time, str) and utc(time) == time}
+
+
+def told(path: Path) -> list[str]:
+    """Which falls a watcher has told of."""
+    names = holder(path).get("told")
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def note_looked(path: Path, times: Mapping[str, str], kept: Collection[str] = ()) -> None:

@@ -30,6 +30,7 @@ from indexer.records import utc_now
 from indexer.sources import Source
 from indexer.store import file, lock
 from indexer.watch.events import Mailbox, Watches
+from indexer.watch.falls import falls, unknown
 from indexer.watch.followers import follower
 from indexer.watch.scheduler import AGAIN, FIRST_RETRY, LAST_RETRY
 
@@ -88,6 +89,7 @@ class Watcher:
         self._next_sweep = 0.0
         self._refused = ""
         self._stumbled = 0
+        self._judged: list[Any] = []  # generation and revision of the index when falls were looked for
         self._lock: lock.Held
         self._waiting: str | None = None  # why the index has to be built anew, once every source can be read
 
@@ -134,6 +136,7 @@ class Watcher:
             self._look(work)
         if swept:
             self._note_sweep()
+            self._tell_falls()
         if work or swept:
             self._follow(watches)
 
@@ -239,6 +242,20 @@ class Watcher:
             self._log("error", {"error": f"{lock.lock_path(self._db)}: {error.strerror}"})
         else:
             note_looked(self._db, readable, now, kept=self._followers)
+
+    def _tell_falls(self) -> None:
+        """Log each fall that is shown and was not told before, after a sweep that found the index changed."""
+        revision = self._index.ask("SELECT generation, last_rev FROM meta")
+        if revision == self._judged:
+            return
+        self._judged = revision
+        found = falls(self._db)
+        told = lock.told(self._db)
+        for facts in unknown(found, told):
+            self._log("drift", facts)
+        if found.keys() != set(told):
+            with suppress(OSError):  # it is told again after a restart
+                lock.note(self._db, {"told": list(found)})
 
     def _keep_fetching(self, source: Source, pause: float) -> None:
         """In a thread of its own: fetch now and then, more seldom while it fails."""

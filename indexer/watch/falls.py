@@ -1,0 +1,36 @@
+"""Falls that are new: what `drift` shows and a watcher has not told yet."""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import IndexerError
+from indexer.queries.index import open_index
+
+_GROUP = ("target", "suite", "test_id", "measure")
+
+
+def falls(db: Path) -> dict[str, dict[str, Any]]:
+    """What fell, by group and since when: what identifies a fall. Empty while the index cannot be read."""
+    try:
+        with open_index(db) as index:
+            groups = index.drift(limit=1000)["groups"]
+    except IndexerError:
+        return {}
+    return {_identity(row): row for row in groups}
+
+
+def unknown(found: dict[str, dict[str, Any]], told: Collection[str]) -> list[dict[str, Any]]:
+    """The facts of those that have not been told, for a log."""
+    return [_facts(row) for identity, row in found.items() if identity not in told]
+
+
+def _identity(row: dict[str, Any]) -> str:
+    return " ".join([*(str(row.get(name) or "-") for name in _GROUP), row["since"]["key"]])
+
+
+def _facts(row: dict[str, Any]) -> dict[str, Any]:
+    named = {name: row[name] for name in _GROUP if row.get(name) is not None}
+    sides = {side: round(row[side][row["measure"]], 4) for side in ("before", "recent")}
+    runs = {side: row[side]["run_id"] for side in ("since", "last_good")}
+    return {**named, **sides, **runs, "q_value": row["q_value"]}
