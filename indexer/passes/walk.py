@@ -17,7 +17,7 @@ from indexer.errors import SourceError
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run
 from indexer.sources import Source
-from indexer.store.ledger import Ledger
+from indexer.store.source_state import SourceState
 from indexer.store.writer import Pass
 
 RACY_NS = 20_000_000
@@ -110,19 +110,19 @@ class _Walk:
         return self._report
 
     def _walk(self, source: Source) -> None:
-        plan, ledger = self._plan, self._pass.ledgers[source.name]
+        plan, state = self._plan, self._pass.states[source.name]
         try:
             source.open()
             self._opened.add(source.name)
-            ledger.opened(source)
+            state.opened(source)
             if plan.work is None:
-                changes = plan.progress(source, ledger) if plan.progress else source.changes(ledger)
-                unsettled = list(_settle_racy(source, ledger, plan.options, _take_in(changes, ledger, plan.options)))
+                changes = plan.progress(source, state) if plan.progress else source.changes(state)
+                unsettled = list(_settle_racy(source, state, plan.options, _take_in(changes, state, plan.options)))
             else:
-                changes = source.changes(ledger, plan.paths(source.name))
+                changes = source.changes(state, plan.paths(source.name))
                 unsettled = []
-                for path, names in _take_in(changes, ledger, plan.options):
-                    ledger.unsettle(path, names)
+                for path, names in _take_in(changes, state, plan.options):
+                    state.unsettle(path, names)
                     unsettled.append(path)
             self._report.unsettled += [(source.name, path) for path in unsettled]
         except SourceError as error:
@@ -144,66 +144,68 @@ class _Walk:
         return None if run is None or run.partial else run
 
 
-def _take_in(changes: Iterator[Change], ledger: Ledger, options: Options) -> list[tuple[str, list[str]]]:
+def _take_in(changes: Iterator[Change], state: SourceState, options: Options) -> list[tuple[str, list[str]]]:
     """Index what differs in one source. Returns run folders with files that had just changed when they were read."""
     racy: list[tuple[str, list[str]]] = []
     with closing(cast("Generator[Change]", changes)):  # an error would keep it, and what it has open
         for change in changes:
             interrupts.check()
             if isinstance(change, Found):
-                if names := _index(change, ledger, options):
+                if names := _index(change, state, options):
                     racy.append((change.path, names))
             else:
-                _note(change, ledger)
+                _note(change, state)
     return racy
 
 
-def _note(change: Change, ledger: Ledger) -> None:
+def _note(change: Change, state: SourceState) -> None:
     match change:
         case Same(ref, path):
-            ledger.same(ref, path)
+            state.same(ref, path)
         case Gone(ref, path):
-            ledger.gone(ref, path)
+            state.gone(ref, path)
         case Swept(ref):
-            ledger.swept(ref)
+            state.swept(ref)
         case Missing(ref):
-            ledger.missing(ref)
+            state.missing(ref)
         case Trouble():
-            ledger.trouble(change)
+            state.trouble(change)
         case History():
-            ledger.history(change)
+            state.history(change)
         case Naming():
-            ledger.naming(change)
+            state.naming(change)
         case Advance(ref, tip):
-            ledger.advance(ref, tip)
+            state.advance(ref, tip)
 
 
-def _settle_racy(source: Source, ledger: Ledger, options: Options, racy: list[tuple[str, list[str]]]) -> Iterator[str]:
+def _settle_racy(
+    source: Source, state: SourceState, options: Options, racy: list[tuple[str, list[str]]]
+) -> Iterator[str]:
     """Read once more what had just changed when it was read. Yields the run folders that go on changing."""
     if not racy:
         return
     time.sleep(RACY_NS / 1e9)
     for path, names in racy:
-        ledger.unsettle(path, names)
+        state.unsettle(path, names)
         again = source.find(None, path)
-        if again is not None and (names := _index(again, ledger, options)):
-            ledger.unsettle(path, names)  # so that the next pass reads them again
+        if again is not None and (names := _index(again, state, options)):
+            state.unsettle(path, names)  # so that the next pass reads them again
             yield path
 
 
-def _index(found: Found, ledger: Ledger, options: Options) -> list[str]:
+def _index(found: Found, state: SourceState, options: Options) -> list[str]:
     """Read a run folder and write its rows. Returns the files on disk that had just changed."""
-    if found.ref is not None and ledger.put_twin(found):
+    if found.ref is not None and state.put_twin(found):
         return []
     began = time.time_ns()
     try:
-        run = found.format.read(found.folder, options, ledger.earlier(found))
+        run = found.format.read(found.folder, options, state.earlier(found))
     except Unreadable as error:
-        ledger.unreadable(found, error)
+        state.unreadable(found, error)
         return []
     if run is None:
-        ledger.no_run(found)
+        state.no_run(found)
         return []
-    ledger.put(found, run)
+    state.put(found, run)
     just = began - RACY_NS
     return [name for name, stamp in found.stamps.items() if max(stamp.mtime_ns, stamp.ctime_ns) > just]

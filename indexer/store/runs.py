@@ -153,7 +153,7 @@ class Runs:
         if not best_first:
             self._delete_run(key, pk)
             return
-        owed = self._database.execute("SELECT 1 FROM _unsettled WHERE key = ?", (key,)).fetchone() is not None
+        was_unsettled = self._database.execute("SELECT 1 FROM _unsettled WHERE key = ?", (key,)).fetchone() is not None
         for place in best_first:
             better = place is not best_first[0]
             if list(place[:3]) == stored[:3] and not better and not stale:
@@ -162,12 +162,12 @@ class Runs:
             run = self._reread(*place[:3])
             if run is not None and run.key == key:
                 self.write_run(run, place, [other for other in best_first if other is not place])
-                self._owe(key, owed, better)
+                self._note_unsettled(key, was_unsettled, better)
                 return
         self._settle_shared(key, pk, best_first, stored)
-        self._owe(key, owed, True)
+        self._note_unsettled(key, was_unsettled, True)
 
-    def _owe(self, key: str, before: bool, now: bool) -> None:
+    def _note_unsettled(self, key: str, before: bool, now: bool) -> None:
         """Note that the best place of a run could not be read, so that the next pass settles it again."""
         if now and not before:
             self._transaction.run("INSERT INTO _unsettled VALUES (?)", (key,))

@@ -15,8 +15,8 @@ from typing import Protocol
 
 from indexer.records import Run
 from indexer.store import rows
-from indexer.store.ledger import Ledger
 from indexer.store.runs import Runs
+from indexer.store.source_state import SourceState
 from indexer.store.transaction import Transaction
 
 _BATCH = 500
@@ -57,7 +57,7 @@ class Pass:
         self._sources = {source.name: source for source in sources}
         order = {source.name: (source.rank, at) for at, source in enumerate(sources)}
         self._runs = Runs(self._transaction, order, reread)
-        self.ledgers = {name: Ledger(self._transaction, self._runs, name) for name in self._sources}
+        self.states = {name: SourceState(self._transaction, self._runs, name) for name in self._sources}
         if self._transaction.fresh:
             self._add_sources()
         else:
@@ -84,8 +84,8 @@ class Pass:
         while batch := keys.fetchmany(_BATCH):
             for key, stale in batch:
                 self._runs.settle(key, stale=stale)
-        for name, ledger in self.ledgers.items():
-            ledger.finish(None if work is None else work.get(name, ()))
+        for name, state in self.states.items():
+            state.finish(None if work is None else work.get(name, ()))
         if self._transaction.fresh:
             self._runs.index_for_reading()
         if self.changed:
@@ -93,7 +93,7 @@ class Pass:
 
     def fail(self, name: str, error: str) -> None:
         """A source cannot be opened: its rows stay."""
-        self.ledgers[name].failing(error)
+        self.states[name].failing(error)
 
     def _add_sources(self) -> None:
         for source in self._sources.values():
@@ -106,7 +106,7 @@ class Pass:
         if list(kept) == list(self._sources):
             return
         for name in kept.keys() - self._sources.keys():
-            Ledger(self._transaction, self._runs, name).forget()
+            SourceState(self._transaction, self._runs, name).forget()
         self._transaction.run("DELETE FROM sources")
         for source in self._sources.values():
             new = (source.name, source.kind, source.place, None, 0, None, None, None, None, source.web_url)

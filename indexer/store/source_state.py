@@ -4,7 +4,7 @@ It answers the source's questions while it is walked (`sources.Known`), and take
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from indexer.changes import UNSETTLED, Found, History, Naming, Stamp, Tip, Trouble, plain_name
 from indexer.derive import status
@@ -13,34 +13,11 @@ from indexer.records import Run, utc_now
 from indexer.store import commits, rows
 from indexer.store.added import take_in
 from indexer.store.earlier import EarlierRows
+from indexer.store.place_table import COLUMNS, PlaceTable, StoredPlace
 from indexer.store.places import Place
 from indexer.store.problems import OF_ROWS, OPTIONAL, Lasting, Problems
 from indexer.store.runs import Runs
 from indexer.store.transaction import Transaction
-
-_PLACE = [
-    "run_pk",
-    "run_key",
-    "timestamp",
-    "source",
-    "path",
-    "ref",
-    "sha",
-    "status",
-    "ended",
-    "ended_count",
-    "last_activity",
-    "name",
-    "tags",
-    "tags_at",
-    "authored_tags",
-    "fingerprint",
-]
-_INSERT_PLACE = rows.insert("places", ["id", *_PLACE])
-_UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in _PLACE)} WHERE id = ?"
-_INSERT_FILE = "INSERT OR REPLACE INTO _files VALUES (?, ?, ?, ?, ?, ?)"
-_INSERT_SEEN = "INSERT OR IGNORE INTO _seen VALUES (?)"
-_BATCH = 500
 
 
 class OpenSource(Protocol):
@@ -53,27 +30,16 @@ class OpenSource(Protocol):
     def nothing_found(self) -> str | None: ...
 
 
-class _Indexed(NamedTuple):
-    """A stored place: its id, its run, and what it was read under."""
-
-    pk: int
-    run_pk: int
-    run_key: str
-    fingerprint: str
-
-
-class Ledger:
-    """One source in one pass."""
+class SourceState:
+    """One source in one pass: what the index holds of it, and what it says now."""
 
     def __init__(self, transaction: Transaction, runs: Runs, source: str):
         self._transaction, self._runs, self._source = transaction, runs, source
         self._database = transaction.database
-        self._memo: tuple[tuple[str | None, str], _Indexed | None] | None = None
-        self._seen: list[tuple[int]] = []
+        self._places = PlaceTable(transaction, runs, source)
         self.problems = Problems(transaction, source)
         self._failing = False
-        self._changed = False
-        self._run_count = 0
+        self._commits_changed = False
         self._several_refs = False
         self._nothing_found: Callable[[], str | None] = lambda: None
 
@@ -88,14 +54,14 @@ class Ledger:
         return tips
 
     def fingerprint(self, ref: str | None, path: str) -> str | None:
-        place = self._indexed(ref, path)
+        place = self._places.find(ref, path)
         return place.fingerprint if place else None
 
     def stamps(self, path: str) -> Mapping[str, Stamp]:
-        place = self._indexed(None, path)
+        place = self._places.find(None, path)
         if place is None:
             return {}
-        return self._stamps_of(place.pk)
+        return self._places.stamps(place.pk)
 
     def fingerprints(self) -> Iterator[tuple[str, str]]:
         query = "SELECT path, fingerprint FROM places WHERE source = ? AND ref IS NULL ORDER BY path"
@@ -122,7 +88,7 @@ class Ledger:
 
     def put(self, found: Found, run: Run) -> None:
         """A run folder was read."""
-        old = self._indexed(found.ref, found.path)
+        old = self._places.find(found.ref, found.path)
         self._tell_of_files(found, run)
         self.problems.close(found.ref, found.path)
         tags = None if run.tags is None else rows.tags_text(run.tags.tags)
@@ -148,7 +114,7 @@ class Ledger:
 
     def earlier(self, found: Found) -> Earlier:
         """What is indexed of a run folder that is about to be read again."""
-        old = self._indexed(found.ref, found.path)
+        old = self._places.find(found.ref, found.path)
         if old is None:
             return Nothing()
         mine = self._runs.place_of(old.run_key) == (self._source, found.path, found.ref)
@@ -161,7 +127,7 @@ class Ledger:
         """Take over what another ref with the same folder at the same path was read as, if there is one."""
         if not self._several_refs:
             return False
-        columns = ["ref", *(column for column in _PLACE if column not in ("ref", "sha"))]
+        columns = ["ref", *(column for column in COLUMNS if column not in ("ref", "sha"))]
         twin = self._database.execute(
             f"SELECT {', '.join(columns)} FROM places WHERE source = ? AND path = ? AND fingerprint = ? AND ref <> ?",
             (self._source, found.path, found.fingerprint, found.ref),
@@ -175,17 +141,17 @@ class Ledger:
             "ref": found.ref,
             "sha": self._added(found.ref, found.path)[0],
         }
-        old = self._indexed(found.ref, found.path)
+        old = self._places.find(found.ref, found.path)
         mine = (self._source, found.path, found.ref)
         self._transaction.touch(values["run_key"], stale=self._runs.place_of(values["run_key"]) == mine)
         if old is not None:
             self._transaction.touch(old.run_key)
-        self._write_place(old, tuple(values[column] for column in _PLACE), {}, new_in_source=False)
+        self._places.write(old, tuple(values[column] for column in COLUMNS), {}, new_in_source=False)
         return True
 
     def unreadable(self, found: Found, error: Unreadable) -> None:
         """A run folder cannot be read: what was read of it before stays."""
-        old = self._indexed(found.ref, found.path)
+        old = self._places.find(found.ref, found.path)
         key = old.run_key if old else _key_from_names(found)
         inside = error.path == found.path or error.path.startswith(f"{found.path}/")
         path = error.path if inside else f"{found.path}/{error.path}".rstrip("/")
@@ -194,48 +160,40 @@ class Ledger:
         for other, message in error.others.items():
             self.problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
         if self.problems.close(found.ref, found.path) and found.ref and old:
-            self._transaction.run("UPDATE places SET fingerprint = '' WHERE id = ?", (old.pk,))  # to be doubted again
-            self._memo = None
-        self._keep(found.ref, found.path)
+            self._places.doubt(old)
+        self._places.keep(found.ref, found.path)
 
     def same(self, ref: str | None, path: str) -> None:
         """A run folder equals what is indexed."""
         self.problems.keep(ref, path)
         self.problems.close(ref, path)
-        self._keep(ref, path)
+        self._places.keep(ref, path)
 
     def no_run(self, found: Found) -> None:
         """A run folder turned out to be none; what lies below is told on its own."""
         self.problems.close(found.ref, found.path)
-        if (old := self._indexed(found.ref, found.path)) is not None:
+        if (old := self._places.find(found.ref, found.path)) is not None:
             self._transaction.flush()
-            self._remove(old.pk, old.run_pk, old.run_key)
+            self._places.remove(old.pk, old.run_pk, old.run_key)
 
     def gone(self, ref: str | None, path: str) -> None:
         """No run is at a path or below any more."""
         self._transaction.flush()
-        for place in self._at_or_below(ref, path):
-            self._remove(*place)
+        for place in self._places.at_or_below(ref, path):
+            self._places.remove(*place)
         self.problems.close(ref, path)
 
     def swept(self, ref: str | None) -> None:
         """Every run folder of a ref was told: the rest is gone."""
         self._transaction.flush()
-        self._write_seen()
-        if not self._transaction.fresh:
-            unseen = (
-                "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref IS ? "
-                "AND id NOT IN (SELECT place_pk FROM _seen)"
-            )
-            for place in self._database.execute(unseen, (self._source, ref)).fetchall():
-                self._remove(*place)
+        self._places.remove_unseen(ref)
         self.problems.swept(ref)
 
     def missing(self, ref: str) -> None:
         """A ref is there no more."""
         self._transaction.flush()
-        for place in self._at_or_below(ref, ""):
-            self._remove(*place)
+        for place in self._places.at_or_below(ref, ""):
+            self._places.remove(*place)
         for table in ("_refs", "_added"):
             self._transaction.run(f"DELETE FROM {table} WHERE source = ? AND ref = ?", (self._source, ref))
         self.problems.swept(ref)
@@ -244,8 +202,8 @@ class Ledger:
         """Something beside the runs cannot be read: what is indexed there stays."""
         self._transaction.flush()
         self.problems.tell(trouble.ref, trouble.path, trouble.kind, trouble.message)
-        for pk, _, _ in self._at_or_below(trouble.ref, trouble.path):
-            self._mark(pk)
+        for pk, _, _ in self._places.at_or_below(trouble.ref, trouble.path):
+            self._places.mark(pk)
 
     def history(self, history: History) -> None:
         """Which commits brought which folders to a ref."""
@@ -254,7 +212,7 @@ class Ledger:
     def naming(self, naming: Naming) -> None:
         """Which commits of the source's repository name runs."""
         self._transaction.flush()
-        self._changed |= commits.take_in(self._transaction, self._runs, self._source, naming)
+        self._commits_changed |= commits.take_in(self._transaction, self._runs, self._source, naming)
 
     def advance(self, ref: str, tip: Tip) -> None:
         """A ref is read up to `tip`."""
@@ -291,15 +249,13 @@ class Ledger:
     def unsettle(self, path: str, names: Iterable[str]) -> None:
         """Files of a place may have changed while they were read: they have to be read again."""
         self._transaction.flush()
-        if (old := self._indexed(None, path)) is not None:
-            for name in names:
-                self._transaction.run(_INSERT_FILE, (old.pk, name, *UNSETTLED))
+        self._places.unsettle(path, names)
 
     def forget(self) -> None:
         """The source is not followed any more."""
         places = "SELECT id, run_pk, run_key FROM places WHERE source = ?"
         for place in self._database.execute(places, (self._source,)).fetchall():
-            self._remove(*place)
+            self._places.remove(*place)
         for table in ("_refs", "_added", "problems"):
             self._transaction.run(f"DELETE FROM {table} WHERE source = ?", (self._source,))
         self.naming(Naming(iter(()), complete=True))
@@ -316,10 +272,10 @@ class Ledger:
         *old, kind = self._database.execute(query, (self._source,)).fetchone()
         refs = {} if kind == "repo" else self.tips()  # those of results: code has hundreds of branches
         tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in refs.items() if not tip.wip) or None
-        changed_at = utc_now() if self._changed or any(counts.values()) else old[2]
+        changed_at = utc_now() if self._places.changed or self._commits_changed or any(counts.values()) else old[2]
         whole = paths is None and not self._failing
         trouble = (None, None) if whole else old[3:5]
-        runs = old[1] + self._run_count
+        runs = old[1] + self._places.run_count
         note = self._nothing_found() if whole and not runs else old[5] if not runs else None
         new = (tip, runs, changed_at, *trouble, note)
         if list(new) != old:
@@ -329,29 +285,12 @@ class Ledger:
 
     # places
 
-    def _indexed(self, ref: str | None, path: str) -> _Indexed | None:
-        if self._memo is None or self._memo[0] != (ref, path):
-            row = self._database.execute(
-                "SELECT id, run_pk, run_key, fingerprint FROM places WHERE source = ? AND path = ? AND ref IS ?",
-                (self._source, path, ref),
-            ).fetchone()
-            self._memo = ((ref, path), _Indexed(*row) if row else None)
-        return self._memo[1]
-
-    def _at_or_below(self, ref: str | None, path: str) -> list[tuple[int, int, str]]:
-        columns = "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref IS ?"
-        if not path:
-            return self._database.execute(columns, (self._source, ref)).fetchall()
-        exact = self._database.execute(f"{columns} AND path = ?", (self._source, ref, path)).fetchall()
-        below = f"{columns} AND path > ? AND path < ?"
-        return exact + self._database.execute(below, (self._source, ref, f"{path}/", f"{path}0")).fetchall()
-
     def _added(self, ref: str | None, path: str) -> tuple[Any, Any, Any]:
         query = "SELECT sha, seconds, author FROM _added WHERE source = ? AND ref = ? AND path = ?"
         row = self._database.execute(query, (self._source, ref, path)).fetchone() if ref else None
         return row or (None, None, None)
 
-    def _store(self, found: Found, place: Place, old: _Indexed | None, run: Run) -> None:
+    def _store(self, found: Found, place: Place, old: StoredPlace | None, run: Run) -> None:
         others = self._others(place, old, run)
         best = not others or self._runs.is_best(place, others)
         if run.partial and self._runs.place_of(run.key) not in (None, place[:3]):
@@ -374,69 +313,13 @@ class Ledger:
         )  # fmt: skip
         again = run.torn.keys() | run.optional.keys()
         stamps = {name: UNSETTLED if name in again else stamp for name, stamp in found.stamps.items()}
-        self._write_place(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
+        self._places.write(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
 
-    def _others(self, place: Place, old: _Indexed | None, run: Run) -> list[Place]:
+    def _others(self, place: Place, old: StoredPlace | None, run: Run) -> list[Place]:
         if old is None and self._runs.is_new(run.key):
             return []
         pk = self._runs.pk_of(run.key)
         return [] if pk is None else [other for other in self._runs.places_of(pk) if other[:3] != place[:3]]
-
-    def _write_place(
-        self, old: _Indexed | None, row: rows.Row, stamps: Mapping[str, Stamp], *, new_in_source: bool
-    ) -> None:
-        self._memo = None
-        if old is None:
-            pk = self._runs.new_place()
-            self._transaction.add(_INSERT_PLACE, (pk, *row))
-            self._run_count += new_in_source
-            self._changed = True
-        else:
-            pk = old.pk
-            if old.run_pk != row[0]:
-                self._run_count += new_in_source - self._alone(pk, old.run_pk)
-            stored = self._database.execute(rows.select("places", _PLACE, "id = ?"), (pk,)).fetchone()
-            if stored != row:
-                self._changed |= stored[:-1] != row[:-1]
-                self._transaction.run(_UPDATE_PLACE, (*row, pk))
-        known = self._stamps_of(pk) if old else {}
-        for name in known.keys() - stamps.keys():
-            self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
-        for name, stamp in stamps.items():
-            if known.get(name) != stamp:
-                self._transaction.add(_INSERT_FILE, (pk, name, *stamp))
-        self._mark(pk)
-
-    def _stamps_of(self, pk: int) -> dict[str, Stamp]:
-        files = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
-        return {name: Stamp(*stamp) for name, *stamp in self._database.execute(files, (pk,))}
-
-    def _remove(self, pk: int, run_pk: int, run_key: str) -> None:
-        self._memo = None
-        self._changed = True
-        self._run_count -= self._alone(pk, run_pk)
-        self._transaction.run("DELETE FROM _files WHERE place_pk = ?", (pk,))
-        self._transaction.run("DELETE FROM places WHERE id = ?", (pk,))
-        self._transaction.touch(run_key)
-
-    def _alone(self, pk: int, run_pk: int) -> bool:
-        """Whether no other place of the source has the run."""
-        query = "SELECT 1 FROM places WHERE run_pk = ? AND source = ? AND id <> ?"
-        return self._database.execute(query, (run_pk, self._source, pk)).fetchone() is None
-
-    def _keep(self, ref: str | None, path: str) -> None:
-        """A place stays as it is indexed, if it is."""
-        if (old := self._indexed(ref, path)) is not None:
-            self._mark(old.pk)
-
-    def _mark(self, place_pk: int) -> None:
-        self._seen.append((place_pk,))
-        if len(self._seen) >= _BATCH:
-            self._write_seen()
-
-    def _write_seen(self) -> None:
-        self._database.executemany(_INSERT_SEEN, self._seen)
-        self._seen.clear()
 
 
 def _key_from_names(found: Found) -> str | None:

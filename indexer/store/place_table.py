@@ -1,0 +1,142 @@
+"""The rows of `places` of one source in one pass: looked up, written, marked as seen, removed."""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from indexer.changes import UNSETTLED, Stamp
+from indexer.store import rows
+from indexer.store.runs import Runs
+from indexer.store.transaction import Transaction
+
+COLUMNS = (
+    "run_pk", "run_key", "timestamp", "source", "path", "ref", "sha", "status", "ended", "ended_count",
+    "last_activity", "name", "tags", "tags_at", "authored_tags", "fingerprint",
+)  # fmt: skip
+_INSERT_PLACE = rows.insert("places", ["id", *COLUMNS])
+_UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in COLUMNS)} WHERE id = ?"
+_INSERT_FILE = "INSERT OR REPLACE INTO _files VALUES (?, ?, ?, ?, ?, ?)"
+_INSERT_SEEN = "INSERT OR IGNORE INTO _seen VALUES (?)"
+_BATCH = 500
+
+
+class StoredPlace(NamedTuple):
+    """A stored place: its id, its run, and what it was read under."""
+
+    pk: int
+    run_pk: int
+    run_key: str
+    fingerprint: str
+
+
+class PlaceTable:
+    """The places of one source. `changed` tells whether any row differs now, `run_count` by how many runs."""
+
+    def __init__(self, transaction: Transaction, runs: Runs, source: str):
+        self._transaction, self._runs, self._source = transaction, runs, source
+        self._database = transaction.database
+        self._memo: tuple[tuple[str | None, str], StoredPlace | None] | None = None
+        self._seen: list[tuple[int]] = []
+        self.changed = False
+        self.run_count = 0
+
+    def find(self, ref: str | None, path: str) -> StoredPlace | None:
+        """The place at a path."""
+        if self._memo is None or self._memo[0] != (ref, path):
+            row = self._database.execute(
+                "SELECT id, run_pk, run_key, fingerprint FROM places WHERE source = ? AND path = ? AND ref IS ?",
+                (self._source, path, ref),
+            ).fetchone()
+            self._memo = ((ref, path), StoredPlace(*row) if row else None)
+        return self._memo[1]
+
+    def at_or_below(self, ref: str | None, path: str) -> list[tuple[int, int, str]]:
+        """Id, run and key of the places at a path and below; of all in a ref for an empty path."""
+        columns = "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref IS ?"
+        if not path:
+            return self._database.execute(columns, (self._source, ref)).fetchall()
+        exact = self._database.execute(f"{columns} AND path = ?", (self._source, ref, path)).fetchall()
+        below = f"{columns} AND path > ? AND path < ?"
+        return exact + self._database.execute(below, (self._source, ref, f"{path}/", f"{path}0")).fetchall()
+
+    def stamps(self, pk: int) -> dict[str, Stamp]:
+        """The stamps of what a place was read from."""
+        files = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
+        return {name: Stamp(*stamp) for name, *stamp in self._database.execute(files, (pk,))}
+
+    def write(
+        self, old: StoredPlace | None, row: rows.Row, stamps: Mapping[str, Stamp], *, new_in_source: bool
+    ) -> None:
+        """Write a place, over an old one if any. `new_in_source`: no other place of the source has its run."""
+        self._memo = None
+        if old is None:
+            pk = self._runs.new_place()
+            self._transaction.add(_INSERT_PLACE, (pk, *row))
+            self.run_count += new_in_source
+            self.changed = True
+        else:
+            pk = old.pk
+            if old.run_pk != row[0]:
+                self.run_count += new_in_source - self._alone(pk, old.run_pk)
+            stored = self._database.execute(rows.select("places", COLUMNS, "id = ?"), (pk,)).fetchone()
+            if stored != row:
+                self.changed |= stored[:-1] != row[:-1]
+                self._transaction.run(_UPDATE_PLACE, (*row, pk))
+        known = self.stamps(pk) if old else {}
+        for name in known.keys() - stamps.keys():
+            self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
+        for name, stamp in stamps.items():
+            if known.get(name) != stamp:
+                self._transaction.add(_INSERT_FILE, (pk, name, *stamp))
+        self.mark(pk)
+
+    def remove(self, pk: int, run_pk: int, run_key: str) -> None:
+        """A place is there no more; its run is settled at the end of the pass."""
+        self._memo = None
+        self.changed = True
+        self.run_count -= self._alone(pk, run_pk)
+        self._transaction.run("DELETE FROM _files WHERE place_pk = ?", (pk,))
+        self._transaction.run("DELETE FROM places WHERE id = ?", (pk,))
+        self._transaction.touch(run_key)
+
+    def remove_unseen(self, ref: str | None) -> None:
+        """Every place of a ref was told: those not seen are gone."""
+        self._write_seen()
+        if self._transaction.fresh:
+            return
+        unseen = (
+            "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref IS ? "
+            "AND id NOT IN (SELECT place_pk FROM _seen)"
+        )
+        for place in self._database.execute(unseen, (self._source, ref)).fetchall():
+            self.remove(*place)
+
+    def unsettle(self, path: str, names: Iterable[str]) -> None:
+        """Files of a place may have changed while they were read: they have to be read again."""
+        if (old := self.find(None, path)) is not None:
+            for name in names:
+                self._transaction.run(_INSERT_FILE, (old.pk, name, *UNSETTLED))
+
+    def doubt(self, place: StoredPlace) -> None:
+        """Let a place be read again by the next pass."""
+        self._transaction.run("UPDATE places SET fingerprint = '' WHERE id = ?", (place.pk,))
+        self._memo = None
+
+    def keep(self, ref: str | None, path: str) -> None:
+        """A place stays as it is indexed, if it is."""
+        if (old := self.find(ref, path)) is not None:
+            self.mark(old.pk)
+
+    def mark(self, place_pk: int) -> None:
+        """The place was seen in this pass."""
+        self._seen.append((place_pk,))
+        if len(self._seen) >= _BATCH:
+            self._write_seen()
+
+    def _alone(self, pk: int, run_pk: int) -> bool:
+        """Whether no other place of the source has the run."""
+        query = "SELECT 1 FROM places WHERE run_pk = ? AND source = ? AND id <> ?"
+        return self._database.execute(query, (run_pk, self._source, pk)).fetchone() is None
+
+    def _write_seen(self) -> None:
+        self._database.executemany(_INSERT_SEEN, self._seen)
+        self._seen.clear()
