@@ -19,6 +19,11 @@ LARGEST_SUPPORT = 2000
 MOST_ARRANGEMENTS = 100_000
 """Likewise: ways to deal the scores of all tests to both sides."""
 
+_FEW, _PATTERNS = 4, 256
+"""Scores of a test that are dealt one by one where all together are too many, and ways to deal them at most."""
+LIKELY = 0.2
+"""Above this a normal p-value is not made exact where that takes long: no p from there on is ever called a change."""
+
 Interval = tuple[float, float]
 
 
@@ -127,41 +132,98 @@ def scores(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Effect:
     known = [(a, b) for a, b in strata if a and b]
     if not known:
         return UNKNOWN
+    try:
+        difference, interval = _mean_difference(known)
+        return Effect(difference, interval, permutation_p(known))
+    except (OverflowError, ValueError):  # sums beyond all numbers
+        return UNKNOWN
+
+
+def _mean_difference(known: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[float, Interval | None]:
     weights = [len(a) * len(b) / (len(a) + len(b)) for a, b in known]
     gaps = [math.fsum(b) / len(b) - math.fsum(a) / len(a) for a, b in known]
     total = math.fsum(weights)
     difference = math.fsum(gap * weight for gap, weight in zip(gaps, weights, strict=True)) / total
-    if not math.isfinite(difference):
-        return UNKNOWN
-    interval = None
-    if len(known) > 1:
-        spread = math.fsum(weight * (gap - difference) ** 2 for gap, weight in zip(gaps, weights, strict=True))
-        half = student_t(len(known) - 1) * math.sqrt(spread / ((len(known) - 1) * total))
-        interval = (difference - half, difference + half) if math.isfinite(half) else None
-    return Effect(difference, interval, permutation_p(known))
+    spread = math.fsum(weight * (gap - difference) ** 2 for gap, weight in zip(gaps, weights, strict=True))
+    if len(known) < 2 or not 0 < spread < math.inf:  # tests that all differ alike tell nothing of their spread
+        return difference, None
+    half = student_t(len(known) - 1) * math.sqrt(spread / ((len(known) - 1) * total))
+    return difference, (difference - half, difference + half)
 
 
 def permutation_p(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
     """The p-value of "no difference": twice the smaller tail of the second side's sum when scores are dealt anew.
 
     Each test deals its own scores (a stratified permutation test; Good, "Permutation, Parametric and Bootstrap Tests of
-    Hypotheses", section 3.7); exact up to MOST_ARRANGEMENTS ways, then normal with the permutation variance.
+    Hypotheses", section 3.7). Exact up to MOST_ARRANGEMENTS ways. Beyond, the scores that carry most of the variance
+    are still dealt one by one, and only the rest of the sum is taken as normal with its permutation variance: one
+    outlier among many scores is no proof of anything. Raises OverflowError, ValueError for sums beyond all numbers.
     """
     telling = [(a, b) for a, b in strata if min(*a, *b) < max(*a, *b)]
     ways = math.prod(math.comb(len(a) + len(b), len(b)) for a, b in telling)
     off = math.fsum(math.fsum(b) - len(b) * math.fsum([*a, *b]) / (len(a) + len(b)) for a, b in telling)
-    if ways > MOST_ARRANGEMENTS:
-        variance = math.fsum(map(_dealt_variance, telling))
-        return min(1.0, math.erfc(abs(off) / math.sqrt(2 * variance))) if 0 < variance < math.inf else 1.0
+    if ways <= MOST_ARRANGEMENTS:
+        return _two_tails(off, [1.0 / ways] * ways, _every_sum(telling), 0.0)
+    likely = _two_tails(off, [1.0], [0.0], math.fsum(map(_dealt_variance, telling)))
+    return likely if likely > LIKELY else _two_tails(off, *_mostly_dealt(telling))
+
+
+def _every_sum(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[float]:
+    """What the second side's sum is above its mean in each way to deal the scores of all tests."""
     sums = [0.0]
-    for a, b in telling:
+    for a, b in strata:
         pooled = [*a, *b]
-        expected = len(b) * math.fsum(pooled) / len(pooled)
-        dealt = [math.fsum(some) - expected for some in combinations(pooled, len(b))]
-        sums = [one + other for one in sums for other in dealt]
+        fewer, sign = min((len(b), 1), (len(a), -1))  # what one side gains, the other one loses
+        expected = fewer * math.fsum(pooled) / len(pooled)
+        sides = [sign * (math.fsum(some) - expected) for some in combinations(pooled, fewer)]
+        sums = [one + other for one in sums for other in sides]
+    return sums
+
+
+def _mostly_dealt(
+    strata: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> tuple[list[float], list[float], float]:
+    """Chances and sums of the ways to deal the scores that vary most, and the variance of the rest of the sum."""
+    chances, sums, variance = [1.0], [0.0], 0.0
+    for a, b in sorted(strata, key=_dealt_variance, reverse=True):
+        pooled, taken = [*a, *b], len(b)
+        mean = math.fsum(pooled) / len(pooled)
+        extreme = sorted(pooled, key=lambda value: -abs(value - mean))
+        most = _FEW if len(sums) << _FEW <= _PATTERNS else 0
+        dealt = extreme[: min(most, len(pooled) - 2)]
+        rest = [value - mean for value in extreme[len(dealt) :]]
+        between = math.fsum(rest) / len(rest)
+        spread = math.fsum((value - between) ** 2 for value in rest) / (len(rest) - 1)
+        options: list[tuple[float, float, float]] = []
+        for pattern in range(1 << len(dealt)):
+            chosen = [value - mean for at, value in enumerate(dealt) if pattern >> at & 1]
+            left = taken - len(chosen)
+            if 0 <= left <= len(rest):
+                chance = math.comb(len(rest), left) / math.comb(len(pooled), taken)
+                options.append(
+                    (chance, math.fsum(chosen) + left * between, left * (len(rest) - left) / len(rest) * spread)
+                )
+        variance += math.fsum(chance * own for chance, _, own in options)
+        chances, sums = (
+            [one * chance for one in chances for chance, _, _ in options],
+            [one + other for one in sums for _, other, _ in options],
+        )
+    return chances, sums, variance
+
+
+def _two_tails(off: float, chances: Sequence[float], sums: Sequence[float], variance: float) -> float:
+    """Twice the smaller tail of a sum of these, with a normal part of this variance."""
+    if variance > 0:
+        scale = math.sqrt(2 * variance)
+        below = math.fsum(
+            chance * math.erfc((each - off) / scale) / 2 for chance, each in zip(chances, sums, strict=True)
+        )
+        return min(1.0, 2 * min(below, 1 - below))
     nearly = 1e-9 * max((abs(each) for each in sums), default=0.0)  # sums in another order are not quite equal
-    below, above = sum(each <= off + nearly for each in sums), sum(each >= off - nearly for each in sums)
-    return min(1.0, 2 * min(below, above) / len(sums))
+    pairs = list(zip(chances, sums, strict=True))
+    below = math.fsum(chance for chance, each in pairs if each <= off + nearly)
+    above = math.fsum(chance for chance, each in pairs if each >= off - nearly)
+    return min(1.0, 2 * min(below, above))
 
 
 def q_values(p_values: Sequence[float]) -> list[float]:

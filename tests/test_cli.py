@@ -126,7 +126,7 @@ def test_questions(project: Path) -> None:
     for part in (
         "1/2 50%",
         "1/1 100%",
-        "1 shared test, of 2 verdicts in A and 1 in B",
+        "1 shared test with 1 verdict in A and 1 in B",
         "no difference shown",
         "1 test only in A: refund/t2",
     ):
@@ -146,8 +146,13 @@ def test_questions(project: Path) -> None:
     (target,) = json.loads(done(project, "history", "t1", "--json"))["targets"]
     assert [outcome["run_id"] for outcome in target["outcomes"]] == [f"other::{OTHER}", RUN_ID]
     assert "no execution" in done(project, "history", "t1", "--since", "1h")
-    assert done(project, "drift") == "no fall is proved; 0 groups and measures looked at\n"
-    assert json.loads(done(project, "drift", "--json")) == {"looked_at": 0, "smallest_fall": None, "groups": []}
+    assert done(project, "drift") == "nothing to look at: no target has enough runs that ended and match\n"
+    assert json.loads(done(project, "drift", "--json")) == {
+        "looked_at": 0,
+        "detectable_fall": None,
+        "groups": [],
+        "more": False,
+    }
     board = [json.loads(line) for line in done(project, "leaderboard", "--json").splitlines()]
     assert [(row["experiment"], row["passed"], row["executions"]) for row in board] == [
         ("other", 1, 1),
@@ -295,7 +300,7 @@ WRONG: list[tuple[int, list[str], str]] = [
     (2, ["runs", "--config", "gone.toml"], "gone.toml: there is no such settings file"),
     (1, ["runs", "--db", "gone.db"], "there is no index at"),
     (1, ["compare", "latest", "nope"], "no run is called 'nope'"),
-    (1, ["compare", "--a", "target=a", "--b", "target=b"], "no execution in runs that ended matches target='a'"),
+    (1, ["compare", "--a", "target=m*", "--b", "test=t1", "--since", "1h"], "matches target='m*' since='1h'"),
     (1, ["history", "nope"], "no test is called 'nope'"),
     (2, ["history", "t2", "--since", "2026-13-01"], "since: '2026-13-01' is no date"),
     (2, ["compare", "latest"], "name two sides"),

@@ -185,6 +185,32 @@ def test_many_scores_are_normal_with_the_permutation_variance() -> None:
     assert permutation_p([(a, b)]) == pytest.approx(test.pvalue, abs=0.01)
 
 
+def test_one_outlier_among_many_scores_proves_nothing() -> None:
+    # of 86 scores the one that is far off is among the five newest: twice 5/86
+    assert permutation_p([([0.9] * 80 + [0.8], [0.0, 0.9, 0.9, 0.9, 0.9])]) == pytest.approx(2 * 5 / 86, rel=1e-6)
+    random = Random(8)
+    strata = [([random.uniform(0.9, 0.94) for _ in range(39)], [random.uniform(0.9, 0.94)]) for _ in range(10)]
+    strata[0][1][0] = 0.1
+    dealt = []
+    for _ in range(20_000):
+        picked = [random.choice([*a, *b]) for a, b in strata]  # one score of each test is the newest
+        dealt.append(sum(picked) <= sum(b[0] for _, b in strata) + 1e-12)
+    assert permutation_p(strata) == pytest.approx(2 * sum(dealt) / len(dealt), abs=0.002)
+
+
+def test_sums_beyond_all_numbers_are_unknown() -> None:
+    assert scores([([1e308, 1e308], [1e308, 1e308, 0.0])]) == UNKNOWN
+    assert scores([([0.0], [1e200]), ([1e200], [0.0, 3.0])]) == UNKNOWN
+    assert scores([([0.5, 0.5], [0.5]), ([0.5], [0.5])]).interval is None  # no spread is no certainty
+
+
+def test_what_the_normal_form_calls_likely_is_never_proved() -> None:
+    random = Random(9)
+    for _ in range(5_000):
+        drawn = tables(random, random.randint(1, 4), random.choice((3, 10, 30)))
+        assert normal_p(drawn) <= 0.2 or exact_p(drawn) > 0.05
+
+
 def test_scores_have_a_weighted_interval() -> None:
     # with one execution each all weights are equal: the paired t interval
     pairs = [(0.2, 0.5), (0.4, 0.3), (0.9, 1.0), (0.1, 0.6), (0.5, 0.5)]

@@ -35,8 +35,8 @@ def _compare(found: Row, stale_after: int) -> None:
     sides = [_side(found[name], stale_after) for name in ("a", "b")]
     console.table(["", "A", "B"], [[name, *(side[name] for side in sides)] for name in sides[0]])
     shared = len(found["shared"])
-    verdicts = f"{_counted(found['a']['verdicts'], 'verdict')} in A and {found['b']['verdicts']:,} in B"
-    print(f"\n{_counted(shared, 'shared test')}, of {verdicts}")
+    counts = [sum(row[side]["passed"] + row[side]["failed"] for row in found["tests"]) for side in ("a", "b")]
+    print(f"\n{_counted(shared, 'shared test')} with {_counted(counts[0], 'verdict')} in A and {counts[1]:,} in B")
     console.table(
         ["B AGAINST A", "DIFFERENCE", "95 %", "P", "VERDICT"],
         [
@@ -142,9 +142,14 @@ def _history(found: Row, _stale_after: int) -> None:
 
 def _drift(found: Row, _stale_after: int) -> None:
     looked = f"{_counted(found['looked_at'], 'group and measure', 'groups and measures')} looked at"
+    if not found["looked_at"]:
+        print("nothing to look at: no target has enough runs that ended and match")
+        return
     if not found["groups"]:
-        seen = found["smallest_fall"]
-        would = f"; a fall of {100 * seen:.0f} points would have been seen in half of them" if seen else ""
+        fall = found["detectable_fall"]
+        would = f"; a fall of about {100 * fall:.0f} points would have been seen" if fall else ""
+        if found["looked_at"] and not fall:
+            would = "; they are too few to prove any fall"
         print(f"no fall is proved; {looked}{would}")
         return
     console.table(
@@ -158,10 +163,11 @@ def _drift(found: Row, _stale_after: int) -> None:
             for r in found["groups"]
         ],
         right=["BEFORE", "SINCE THEN", "DIFFERENCE", "Q"],
-        dispensable=["DIFFERENCE", "MEASURE"],
+        dispensable=["DIFFERENCE"],
     )  # fmt: skip
     first = found["groups"][0]
-    narrowed = [f"--target {shlex.quote(first['target'])}"] if first["target"] else []
+    narrowed = [f"--dataset {shlex.quote(first['suite'])}"] if first.get("suite") and not first.get("test_id") else []
+    narrowed += [f"--target {shlex.quote(first['target'])}"] if first["target"] else []
     narrowed += [f"--test {shlex.quote(_test(first))}"] if first.get("test_id") else []
     since = first["since"]["timestamp"]
     _note(
@@ -184,14 +190,15 @@ def _leaderboard(found: Sequence[Row], _stale_after: int) -> None:
         return
     dimensions = [name for name in found[-1] if found[-1][name] is None and name not in _MEASURED]
     if len(dimensions) == 2 and dimensions != ["experiment", "target"]:
-        counted = sorted(dimensions, key=lambda name: len({row[name] for row in found[:-1]}))
-        if len({row[counted[0]] for row in found[:-1]}) <= _MOST_ACROSS:
-            _matrix(found, down=counted[1], across=counted[0])
-            return
+        for across, down in (dimensions[::-1], dimensions):
+            if len({row[across] for row in found[:-1]}) <= _MOST_ACROSS:
+                _matrix(found, down=down, across=across)
+                return
     headings = [name.upper() for name in dimensions]
     body = [[*(_named(row, name) for name in dimensions), *_board(row)] for row in found]
-    numbers = ["RUNS", "TESTS", "QUALITY", "95 %", "PASS@K", "SCORE", "ERRORED", "COST", "COST/PASS", "TOKENS", "TOOK"]
-    console.table([*headings, *numbers], body, right=numbers, dispensable=["TOKENS", "TOOK", "TESTS", "COST", "SCORE"])
+    at_k = f"PASS@{found[-1]['k']}"
+    numbers = ["RUNS", "PASSED", "RATE", "95 %", at_k, "SCORE", "ERRORED", "COST", "COST/PASS", "TOKENS", "TOOK"]
+    console.table([*headings, *numbers], body, right=numbers, dispensable=["TOKENS", "TOOK", "COST", "SCORE"])
 
 
 _MEASURED = (
@@ -210,7 +217,8 @@ _MEASURED = (
 def _board(row: Row) -> list[Any]:
     tokens = [row[name] for name in ("input_tokens", "output_tokens") if row[name] is not None]
     return [
-        row["runs"], row["tests"], render.percent(row["quality_rate"]), render.interval(row["interval"]),
+        row["runs"], f"{row['passed']}/{row['passed'] + row['failed']}", render.percent(row["quality_rate"]),
+        render.interval(row["interval"]),
         render.percent(row["pass_at_k"]), render.score(row["score"]), row["errored"] or "",
         render.dollars(row["cost_usd"]), render.dollars(row["cost_per_passed"]),
         f"{sum(tokens):,}" if tokens else "", render.duration(row["duration_s"]),

@@ -1,13 +1,15 @@
 """The program that commands are added to, and the options that come from declarations."""
 
 import inspect
+import os
 import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from zoneinfo import ZoneInfo
 
 import typer
 
@@ -44,9 +46,7 @@ _TYPES = {"text": str, "commit": str, "time": str, "number": float}
 @contextmanager
 def opened(project: "Project") -> "Iterator[Index]":
     """The project's index, with times in this machine's zone."""
-    zone = datetime.now().astimezone().tzinfo
-    assert zone is not None
-    with open_index(project.db, zone=zone, stale_after=project.stale_after) as index:
+    with open_index(project.db, zone=local_zone(), stale_after=project.stale_after) as index:
         yield index
 
 
@@ -104,8 +104,27 @@ def _parameter(name: str, parameter: Parameter, spelled: str | None) -> inspect.
     return _option(name, wanted, parameter.help, parameter.default, spelled)
 
 
-def tell_unknown(index: Index, filters: Filters) -> None:
-    """Say on standard error which filter values nothing in the index has, with the nearest names."""
-    for name, value, nearest in index.nearest(filters):
-        near = f"; nearest: {', '.join(nearest)}" if nearest else ""
-        print(f"indexer: no {name} is called {visible(value)}{visible(near)}", file=sys.stderr)
+@contextmanager
+def told_unknown(index: Index, *filters: Filters) -> "Iterator[None]":
+    """Say on standard error, in the end, which filter values nothing in the index has, with the nearest names."""
+    try:
+        yield
+    finally:
+        for each in filters:
+            for name, value, nearest in index.nearest(each):
+                near = f"; nearest: {', '.join(nearest)}" if nearest else ""
+                print(f"indexer: no {name} is called {visible(value)}{visible(near)}", file=sys.stderr)
+
+
+def local_zone() -> tzinfo:
+    """This machine's time zone, with its summer times where it tells them."""
+    named = os.environ.get("TZ", "").removeprefix(":") or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    try:
+        return UTC if named in ("UTC", "Etc/UTC") else ZoneInfo(named)
+    except (ValueError, OSError, KeyError):  # no name of a zone
+        pass
+    try:
+        with open("/etc/localtime", "rb") as rules:
+            return ZoneInfo.from_file(rules)
+    except (ValueError, OSError):
+        return datetime.now().astimezone().tzinfo or UTC

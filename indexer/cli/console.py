@@ -47,7 +47,9 @@ def table(
     grid = Table(box=None, header_style="bold" if terminal else "", pad_edge=False, padding=(0, 2, 0, 0))
     for at in used:
         justify: Literal["left", "right"] = "right" if columns[at] in right else "left"
-        grid.add_column(columns[at], no_wrap=True, overflow="ellipsis", width=widths[at], justify=justify)
+        grid.add_column(
+            Text(visible(columns[at])), no_wrap=True, overflow="ellipsis", width=widths[at], justify=justify
+        )
     for row in cells:
         grid.add_row(
             *(Text(_cut(row[at], widths[at]), style=_STYLES.get(row[at].partition(" ")[0], "")) for at in used)
@@ -97,7 +99,7 @@ def log(stream: TextIO, form: str) -> Iterator[Callable[[str, Row], None]]:
     with console.status("reading what is there", refresh_per_second=1) as shown:
 
         def current(event: str, facts: Row) -> None:
-            if event == "error":
+            if event not in ("changed", "ready", "built"):
                 console.print(Text(told(event, facts)))
             said = " ".join(
                 visible(value) if name == "source" else f"{name}={visible(value)}" for name, value in facts.items()

@@ -9,7 +9,7 @@ import typer
 
 from indexer import render
 from indexer.cli import console
-from indexer.cli.app import Config, Db, Json, Run, app, declared, opened, tell_unknown
+from indexer.cli.app import Config, Db, Json, Run, app, declared, opened, told_unknown
 from indexer.errors import QueryError
 from indexer.freshness import freshness, newer_sources
 from indexer.project import find_project
@@ -80,7 +80,7 @@ def runs(
     if json and as_csv:
         raise QueryError("--json and --csv: choose one")
     project = find_project(config, db)
-    with opened(project) as index:
+    with opened(project) as index, told_unknown(index, filters):
         pages = _Pages(index, every, filters, limit=1000 if every else limit, cursor=cursor, sort=sort)
         if json:
             for run in pages:
@@ -91,7 +91,6 @@ def runs(
             _print_runs(iter(pages), project.stale_after)
         if not pages.count:
             print("no runs match" if filters else "no runs", file=sys.stderr)
-        tell_unknown(index, filters)
         if pages.next_cursor:
             print(f"more, with the same options: --cursor {pages.next_cursor}", file=sys.stderr)
         _tell_if_old(index)

@@ -1,16 +1,19 @@
 """A command for each declared question: it parses, asks and prints."""
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from indexer.cli import answers, console
-from indexer.cli.app import Config, Db, Json, app, declared, opened, tell_unknown
+from indexer.cli.app import Config, Db, Json, app, declared, opened, told_unknown
 from indexer.errors import QueryError, UnknownTestError
 from indexer.project import find_project
 from indexer.queries.compare import Name, group_of
 from indexer.queries.filters import Filters
+from indexer.queries.index import Index
+from indexer.queries.pages import LARGEST_PAGE
 from indexer.queries.question import Question
 from indexer.queries.questions import QUESTIONS
 
@@ -22,10 +25,11 @@ def add(question: Question) -> None:
     """Add a question's command to the program."""
 
     def command(*, filters: Filters, config: Config = None, db: Db = None, json: Json = False, **given: Any) -> None:
-        with opened(find_project(config, db)) as index:
-            found = index.ask(question.name, **given, **filters)
+        with opened(find_project(config, db)) as index, told_unknown(index, filters):
+            found, more = _asked(index, question, given, filters)
             _show(question, found, index.stale_after, json=json)
-            tell_unknown(index, filters)
+        if more:
+            print("more than these match: --limit shows more", file=sys.stderr)
 
     command.__doc__ = question.help
     _register(question, command)
@@ -48,15 +52,24 @@ def _compare(
 ) -> None:
     if fail_if not in (None, "worse", "errors"):
         raise QueryError(f"fail-if: {fail_if!r} is neither worse nor errors")
-    groups: list[Name] = [group_of(texts) for texts in (a, b) if texts]
-    sides = [*(runs or []), *groups]
+    groups = [group_of(texts) for texts in (a, b) if texts]
+    sides: list[Name] = [*(runs or []), *groups]
     if len(sides) != 2 or (runs and len(runs) == 1 and a):
         raise QueryError("name two sides: A B, or --a FILTER=VALUE and --b FILTER=VALUE")
-    with opened(find_project(config, db)) as index:
+    with opened(find_project(config, db)) as index, told_unknown(index, filters, *groups):
         found = index.compare(*sides, **filters)
         _show(QUESTIONS["compare"], found, index.stale_after, json=json)
-        tell_unknown(index, filters)
     _exit_if(fail_if, found)
+
+
+def _asked(index: Index, question: Question, given: dict[str, Any], filters: Filters) -> tuple[Any, bool]:
+    """The answer, and whether a limit cut it off."""
+    limit = given.get("limit")
+    if not question.rows or limit is None or not 1 <= limit < LARGEST_PAGE:
+        found = index.ask(question.name, **given, **filters)
+        return found, bool(isinstance(found, dict) and found.get("more"))
+    found = index.ask(question.name, **given | {"limit": limit + 1}, **filters)
+    return found[:limit], len(found) > limit
 
 
 def _exit_if(fail_if: str | None, found: dict[str, Any]) -> None:

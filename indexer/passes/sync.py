@@ -25,14 +25,6 @@ from indexer.sources import Source
 from indexer.store import file, lock
 from indexer.store.transaction import prepare
 
-_OUTSIDE = {
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_READONLY,
-}
-"""Errors of SQLite that have their cause outside this program."""
 _NO_ROOM = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL}
 
 
@@ -175,16 +167,11 @@ def _build_in_place(db: Path, plan: Plan, why: str) -> Report:
 
 
 def _require_space(db: Path) -> None:
-    """A rebuild writes a second index beside the old one before it replaces it."""
+    """A rebuild writes the whole index into its log before the old one goes. Raises IndexFileError."""
     needed = sum(part.stat().st_size for part in (db, Path(f"{db}-wal")) if part.exists())
     free = shutil.disk_usage(db.parent).free
     if free < needed:
         raise IndexFileError(f"{db.parent} has {free:,} bytes free, and a rebuild needs about {needed:,}")
-
-
-def is_outside(error: sqlite3.DatabaseError) -> bool:
-    """Whether an error of SQLite has its cause outside this program: the disk, other programs, a damaged file."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE or file.is_damage(error)
 
 
 @contextmanager
@@ -193,7 +180,7 @@ def _clear_errors(db: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        if not is_outside(error):
+        if not file.is_outside(error):
             raise
         code = error.sqlite_errorcode & 0xFF
         sorted_there = "; what is sorted lies in SQLITE_TMPDIR, /var/tmp or /tmp" if code in _NO_ROOM else ""

@@ -8,25 +8,24 @@ left aside. Only tests that both sides judged are compared; errors are compared 
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import tzinfo
 from typing import Any, cast
 
 from indexer.errors import QueryError, UnknownRunError
-from indexer.queries.executions import COUNTED, Tally, effect, mean, quality, tallied, varies
-from indexer.queries.filters import DECLARED, Filters, select
+from indexer.queries.executions import COUNTED, Tally, effect, finite, mean, quality, tallied, varies, whole
+from indexer.queries.filters import DECLARED, Filters, number, select
 from indexer.queries.names import resolve
-from indexer.queries.question import Parameter, Question
+from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
 from indexer.statistics import SIGNIFICANT, Effect, q_values
 
 _RUN = ("run_id", "key", "experiment", "target", "status", "timestamp", "updated_at")
 _SUMS = f"""
-SELECT count(DISTINCT r.id) AS runs, sum(t.status IN {COUNTED}) AS executions,
-       total(t.cost_usd) AS cost, count(t.cost_usd) AS costs, avg(t.cost_usd) AS mean_cost,
-       sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens,
+SELECT count(DISTINCT r.id) AS runs, total(t.cost_usd) AS cost,
+       count(t.cost_usd) AS costs, avg(t.cost_usd) AS mean_cost,
+       iif(count(t.input_tokens), total(t.input_tokens), NULL) AS input_tokens,
+       iif(count(t.output_tokens), total(t.output_tokens), NULL) AS output_tokens,
        avg(t.input_tokens) AS mean_input, avg(t.output_tokens) AS mean_output, avg(t.duration_s) AS duration_s
 FROM runs r CROSS JOIN trials t ON t.run_pk = r.id WHERE t.status IN {COUNTED}"""
-_UNASKED = {"verdict": None}  # scores that say no more than verdicts
 _NOTHING = {"difference": None, "interval": None, "p_value": None}
 
 Name = str | Filters
@@ -44,19 +43,19 @@ class _Side:
     facts: Row
 
 
-def compare(database: sqlite3.Connection, common: Filters, zone: tzinfo, *, a: Name, b: Name) -> Row:
-    """Two sides by the filters that apply to both; see the contract of the answer in docs/commands.md.
+def compare(database: sqlite3.Connection, common: Filters, reader: Reader, *, a: Name, b: Name) -> Row:
+    """Two sides by the filters that apply to both: facts, measures with verdicts, and each test.
 
     Raises UnknownRunError, and QueryError where a trial is on both sides.
     """
-    sides = [_side(database, common, name, zone) for name in (a, b)]
+    sides = [_side(database, common, name, reader) for name in (a, b)]
     _require_apart(database, *sides)
     tests = [tallied(database, "t.suite, t.test_id, t.target", side.where, side.values) for side in sides]
-    totals = [_totals(database, side, each.values()) for side, each in zip(sides, tests, strict=True)]
+    totals = [_totals(database, common, side, each.values()) for side, each in zip(sides, tests, strict=True)]
     mine, theirs = _by_key(*tests)
     shared = sorted(mine.keys() & theirs.keys(), key=_order)
     pairs = [(mine[key], theirs[key]) for key in shared]
-    looked = varies(score for pair in pairs for tally in pair for score in tally.scores)
+    looked = not pairs or varies(score for pair in pairs for tally in pair for score in tally.scores)
     return {
         "a": totals[0],
         "b": totals[1],
@@ -73,15 +72,15 @@ def compare(database: sqlite3.Connection, common: Filters, zone: tzinfo, *, a: N
     }
 
 
-def _side(database: sqlite3.Connection, common: Filters, name: Name, zone: tzinfo) -> _Side:
-    where, values = select(database, common, zone).of_trials()
+def _side(database: sqlite3.Connection, common: Filters, name: Name, reader: Reader) -> _Side:
+    where, values = select(database, common, reader.zone).of_trials()
     if isinstance(name, str):
-        pk = resolve(database, name)
+        pk = resolve(database, name, reader.stale_after)
         facts = dicts(database, f"SELECT {', '.join(_RUN)} FROM runs WHERE id = ?", pk)[0]
         return _Side(f" AND r.id = ?{where}", [pk, *values], facts)
     if not name:
         raise QueryError("a side without filters would be everything; name a run, or filters such as model=NAME")
-    mine, more = select(database, name, zone).of_trials()
+    mine, more = select(database, name, reader.zone).of_trials()
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in name.items()}
     return _Side(f" AND r.on_boards{where}{mine}", [*values, *more], {"filters": plain})
 
@@ -93,25 +92,25 @@ def _require_apart(database: sqlite3.Connection, a: _Side, b: _Side) -> None:
         raise QueryError("a and b: the same trials are on both sides")
 
 
-def _totals(database: sqlite3.Connection, side: _Side, tallies: Iterable[Tally]) -> Row:
+def _totals(database: sqlite3.Connection, common: Filters, side: _Side, tallies: Iterable[Tally]) -> Row:
     """Facts and totals of one side; cost, tokens and seconds per execution where they are known."""
     total = Tally()
     for tally in tallies:
         total.merge(tally)
     sums = dicts(database, _SUMS + side.where, *side.values)[0]
     if not total.executions and "filters" in side.facts:
-        raise UnknownRunError(f"no execution in runs that ended matches {_said(side.facts['filters'])}")
+        raise UnknownRunError(f"no execution in runs that ended matches {_said(side.facts['filters'] | {**common})}")
     return side.facts | total.row() | quality(total) | {
         "runs": sums["runs"],
         "pass_rate": total.passed / total.executions if total.executions else None,
         "avg_score": mean([*total.scores, *[0.0] * total.errored]),
-        "cost_usd": sums["cost"] if sums["costs"] else None,
-        "cost_per_execution": sums["mean_cost"],
-        "input_tokens": sums["input_tokens"],
-        "output_tokens": sums["output_tokens"],
+        "cost_usd": finite(sums["cost"]) if sums["costs"] else None,
+        "cost_per_execution": finite(sums["mean_cost"]),
+        "input_tokens": whole(sums["input_tokens"]),
+        "output_tokens": whole(sums["output_tokens"]),
         "input_tokens_per_execution": sums["mean_input"],
         "output_tokens_per_execution": sums["mean_output"],
-        "duration_s": sums["duration_s"],
+        "duration_s": finite(sums["duration_s"]),
     }  # fmt: skip
 
 
@@ -185,7 +184,7 @@ def group_of(texts: list[str]) -> Filters:
         if DECLARED[name].several:
             found.setdefault(name, []).append(value)
         else:
-            found[name] = value
+            found[name] = number(name, value) if DECLARED[name].kind == "number" else value
     return cast("Filters", found)
 
 

@@ -6,25 +6,39 @@ scores) on each side over tests that both sides have; it counts as p = 1 where t
 p-value is the smallest p of its splits times their number, its q-value is over all groups, levels and measures that
 were looked at together, and only q < 0.05 is called a fall.
 
-An exact p takes long where there are many tests, so it is computed only where the normal one is below LOOKED_AT; what
+An exact p takes long where there are many tests, so it is computed only where the normal one is below LIKELY; what
 is above can never be a fall.
 """
 
 import re
 import sqlite3
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
+from statistics import NormalDist
 from typing import Any, cast
 
 from indexer.errors import QueryError
 from indexer.queries.executions import COUNTED, MEASURES, Tally, Test, varies
 from indexer.queries.filters import DECLARED, Filters, Selection, select
-from indexer.queries.question import Parameter, Question
+from indexer.queries.pages import require_limit
+from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, distinct
 from indexer.records import span_seconds, utc_text
-from indexer.statistics import SIGNIFICANT, Table, exact_p, normal_p, permutation_p, q_values, risk_difference, scores
+from indexer.statistics import (
+    LIKELY,
+    SIGNIFICANT,
+    Table,
+    Z,
+    exact_p,
+    normal_p,
+    permutation_p,
+    q_values,
+    risk_difference,
+    scores,
+)
 
 SPLITS = (1, 2, 3, 5, 8, 13, 21)
 """How many of a group's newest runs are compared with those before."""
@@ -32,7 +46,6 @@ FEWEST = 5
 """Verdicts that each side of a split needs over shared tests."""
 LEVELS = {"target": (), "dataset": ("suite",), "test": ("suite", "test_id")}
 """By level: what names a group beside its target."""
-LOOKED_AT = 0.2
 WINDOW = "40"
 _COLUMNS = "r.key, r.run_id, r.timestamp, r.sha, r.code_sha, t.suite, t.test_id, t.status, t.score"
 
@@ -63,7 +76,7 @@ class _Split:
 def drift(
     database: sqlite3.Connection,
     filters: Filters,
-    zone: tzinfo,
+    reader: Reader,
     *,
     window: str = WINDOW,
     by: str | None = None,
@@ -72,18 +85,25 @@ def drift(
 ) -> Row:
     """`looked_at` and the `groups` that fell, the smallest q-value first; with `every` all that were looked at.
 
+    `more` says that not all are given; `detectable_fall` is about how far a rate
+    would have to fall to be shown, None where no fall would do.
+
     A group has its `target` (and `suite`, `test_id`), `measure`, `before`, `recent`, `difference`, `interval`,
     `p_value`, `q_value`, `since` and `last_good`. Raises QueryError.
     """
     if by is not None and by not in LEVELS:
         raise QueryError(f"by: {by!r} is none of {', '.join(LEVELS)}")
-    if not 1 <= limit <= 1000:
-        raise QueryError(f"limit: 1 to 1000 rows, not {limit}")
+    require_limit(limit)
     runs, span = _window(window)
-    selection = select(database, filters, zone)
+    selection = select(database, filters, reader.zone)
     found = judged(_groups(database, selection, tuple(LEVELS) if by is None else (by,), runs, span))
     shown = [row for row in found if every or row["q_value"] < SIGNIFICANT]
-    return {"looked_at": len(found), "smallest_fall": _smallest(found), "groups": shown[:limit]}
+    return {
+        "looked_at": len(found),
+        "detectable_fall": _detectable_fall(found),
+        "groups": shown if every else shown[:limit],
+        "more": not every and len(shown) > limit,
+    }
 
 
 def judged(groups: Iterable[tuple[Row, Sequence[RunOfGroup]]]) -> list[Row]:
@@ -94,17 +114,19 @@ def judged(groups: Iterable[tuple[Row, Sequence[RunOfGroup]]]) -> list[Row]:
     return sorted(found, key=_order)
 
 
-def change_point(outcomes: Sequence[Row]) -> Row | None:
-    """Since when one test of one target fell, from its executions, newest first; None where nothing is shown.
-
-    By the p-value of the pass rate alone, since nothing else was looked at.
-    """
-    runs: dict[str, RunOfGroup] = {}
-    for outcome in outcomes:
-        facts = {"run_id": outcome["run_id"], "key": outcome["run_key"], "timestamp": outcome["timestamp"]}
-        run = runs.setdefault(outcome["run_key"], RunOfGroup(facts | {"sha": outcome["commit_sha"], "code_sha": None}))
-        run.tests.setdefault((None, None), Tally()).add(outcome["status"], outcome["score"])
-    found = [row for row in _fallen({}, list(runs.values())) if row["measure"] == "quality_rate"]
+def change_point(
+    database: sqlite3.Connection, selection: Selection, target: str | None, suite: str | None, test_id: str
+) -> Row | None:
+    """Since when a target falls in a test by its verdicts, as drift says of this group alone; None if not shown."""
+    where, values = selection.of_trials()
+    group = (target, suite, test_id)
+    if where:
+        where += " AND t.target IS ? AND t.suite IS ? AND t.test_id IS ?"
+        narrowed = _walked(database, ["test"], where, [*values, *group], int(WINDOW), "")["test"]
+        runs = list(narrowed.get(group, {}).values())
+    else:
+        runs = _last_runs(database, ("target", "suite", "test_id"), group, int(WINDOW), "")
+    found = [row for row in _fallen({}, runs) if row["measure"] == "quality_rate"]
     return found[0] if found and found[0]["p_value"] < SIGNIFICANT else None
 
 
@@ -115,7 +137,7 @@ def _window(window: str) -> tuple[int, timedelta | None]:
     try:
         span = timedelta(seconds=span_seconds(window))
         if span:
-            return 1000, span
+            return sys.maxsize, span
     except (ValueError, OverflowError):
         pass
     raise QueryError(f"window: {window!r} is neither a number of runs (40, from 2 to 9999) nor a span (14d)")
@@ -130,7 +152,7 @@ def _groups(
     gives all groups.
     """
     where, values = selection.of_trials()
-    earliest = _earliest(database, span)
+    earliest = _earliest(database, selection, span)
     narrowed = None if not where else _walked(database, levels, where, values, most, earliest)
     tests = list(_tests(database)) if narrowed is None else []
     for level in levels:
@@ -170,10 +192,15 @@ def _walked(
     return {level: dict(sorted(groups.items(), key=lambda group: repr(group[0]))) for level, groups in found.items()}
 
 
-def _earliest(database: sqlite3.Connection, span: timedelta | None) -> str:
-    newest = database.execute("SELECT max(timestamp) FROM runs").fetchone()[0]
+def _earliest(database: sqlite3.Connection, selection: Selection, span: timedelta | None) -> str:
+    """When a span before the newest run begins that filters of runs let through."""
+    if span is None:
+        return ""
+    where, values = selection.of_runs(None, "r.timestamp")
+    wanted = " AND ".join(["r.on_boards", *where])
+    newest = database.execute(f"SELECT max(r.timestamp) FROM runs r WHERE {wanted}", values).fetchone()
     try:
-        return utc_text(datetime.fromisoformat(newest) - span) if newest and span else ""
+        return utc_text(datetime.fromisoformat(newest[0]) - span) if newest[0] else ""
     except OverflowError:
         return ""
 
@@ -196,8 +223,8 @@ def _last_runs(
     else:
         held = " AND ".join(f"h.{name} IS ?" for name in names)
         newest = (
-            f"SELECT DISTINCT h.timestamp, h.run_key, h.run_pk FROM run_targets h WHERE {held} AND h.on_boards "
-            f"ORDER BY h.timestamp DESC, h.run_key DESC LIMIT {most}"
+            f"SELECT DISTINCT h.timestamp, h.run_key, h.run_pk FROM run_targets h "
+            f"WHERE {held} AND h.on_boards AND h.trial_count ORDER BY h.timestamp DESC, h.run_key DESC LIMIT {most}"
         )
         joined = f"({newest}) n CROSS JOIN runs r ON r.id = n.run_pk CROSS JOIN trials t ON t.run_pk = r.id"
         before, order = list(group), "n.timestamp DESC, n.run_key DESC"
@@ -252,6 +279,7 @@ def _together(runs: Iterable[RunOfGroup]) -> dict[Test, Tally]:
 
 
 def _merge(tallies: dict[Test, Tally], run: RunOfGroup) -> None:
+    """Add a run; runs are added newest first, so that the scores of the newest runs come first."""
     for test, tally in run.tests.items():
         if (mine := tallies.get(test)) is None:
             mine = tallies[test] = Tally()
@@ -310,7 +338,7 @@ def _p_value(measure: str, pairs: list[_Pair]) -> float:
         return permutation_p(cast("list[tuple[list[float], list[float]]]", pairs))
     tables = _tables(pairs)
     likely = normal_p(tables)
-    return likely if likely > LOOKED_AT else exact_p(tables)
+    return likely if likely > LIKELY else exact_p(tables)
 
 
 def _row(measure: str, splits: Sequence[_Split], newest_first: Sequence[RunOfGroup]) -> Row:
@@ -344,10 +372,20 @@ def _sign(measure: str) -> int:
     return -1 if measure == "errors" else 1
 
 
-def _smallest(rows: Sequence[Row]) -> float | None:
-    """The median half width of the intervals: about how large a fall of a group would have been seen."""
-    widths = sorted((row["interval"][1] - row["interval"][0]) / 2 for row in rows if row["interval"])
-    return widths[len(widths) // 2] if widths else None
+def _detectable_fall(rows: Sequence[Row]) -> float | None:
+    """How far the rate of a group with a middling interval has to fall to be shown in four of five cases.
+
+    Of the normal approximation, as if nothing else fell: the p-value has to pass SIGNIFICANT shared by all that was
+    looked at and by its splits. None where only a fall of more than everything would do.
+    """
+    intervals = [row["interval"] for row in rows if row["interval"] and row["measure"] != "score"]
+    if not intervals:
+        return None
+    halves = sorted((high - low) / 2 for low, high in intervals)
+    level = SIGNIFICANT / (len(rows) * len(SPLITS))
+    distance = -NormalDist().inv_cdf(level / 2) + NormalDist().inv_cdf(0.8)
+    fall = halves[len(halves) // 2] / Z * distance
+    return fall if fall <= 1 else None
 
 
 def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -4,11 +4,13 @@ An execution is a trial that counts: passed, failed or errored, in a run that en
 errored is no verdict: it says nothing of the tested thing.
 """
 
+import math
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from indexer.derive import mean as exact_mean
 from indexer.queries.select import Row
 from indexer.statistics import Effect, Interval, Table, rates, scores, wilson
 
@@ -60,8 +62,17 @@ class Tally:
 
 def mean(values: Sequence[float]) -> float | None:
     """None without values, and when their sum is beyond all numbers."""
-    total = sum(values)
-    return total / len(values) if values and abs(total) < float("inf") else None
+    return exact_mean(list(values))
+
+
+def finite(value: float | None) -> float | None:
+    """A number that JSON can hold."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def whole(value: float | None) -> int | None:
+    """A sum of counts, which SQLite adds as floats since integers may overflow."""
+    return None if value is None else int(value)
 
 
 def quality(tally: Tally) -> Row:

@@ -3,12 +3,11 @@
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from datetime import tzinfo
 from itertools import islice
 
 from indexer.queries.filters import DECLARED, Filters, select
 from indexer.queries.pages import require_limit
-from indexer.queries.question import Parameter, Question
+from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
 
 _SHOWN = 3
@@ -29,14 +28,14 @@ _ALL = "trials t CROSS JOIN runs r ON r.id = t.run_pk"
 _SOME = "runs r CROSS JOIN trials t ON t.run_pk = r.id"
 
 
-def failures(database: sqlite3.Connection, filters: Filters, zone: tzinfo, *, limit: int = 50) -> list[Row]:
+def failures(database: sqlite3.Connection, filters: Filters, reader: Reader, *, limit: int = 50) -> list[Row]:
     """How often which test failed with which error for which target, the most frequent first. Raises QueryError.
 
     `status` is `errored`, or `failed` where there was a verdict; `error_type` is None where nothing is told of it;
     `runs` are the ids of the newest three.
     """
     require_limit(limit)
-    selection = select(database, filters, zone)
+    selection = select(database, filters, reader.zone)
     where, values = selection.of_trials()
     joined = _SOME if selection.groups or selection.commit else _ALL
     if joined == _ALL:

@@ -7,14 +7,16 @@ dataset and test select trials, the others select their runs.
 A value that exists exactly is taken literally, else `*` and `?` are wildcards and stand for the values they match.
 """
 
+import json
 import re
 import shlex
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from difflib import get_close_matches
 from fnmatch import translate
-from itertools import chain
+from itertools import chain, islice
 from typing import Annotated, Any, Literal, TypedDict, get_type_hints
 
 from indexer.errors import QueryError, UnknownTestError
@@ -28,7 +30,9 @@ Values = str | Sequence[str]
 Moment = str | date | datetime
 """A date, a time, `today`, `yesterday`, or a span before now such as `7d` or `1mo`."""
 
-_SHOWN = 10
+_SHOWN, _NEAREST, _LOOKED_THROUGH = 10, 3, 10_000
+_MOST_WRITTEN = 100
+"""Values of a filter that are written out in SQL; more are handed over as JSON."""
 _MONTHS = re.compile(r"(\d{1,4})\s*mo")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 OPERATORS = {"since": ">=", "until": "<"}
@@ -144,9 +148,9 @@ class Selection:
                 where.append(condition)
                 parameters += more
                 if DECLARED[name].table == "run_targets" and DECLARED[name].leads and group:  # leads to the runs
-                    held = ", ".join("?" * len(group))
-                    where.append(f"r.id IN (SELECT run_pk FROM run_targets WHERE {DECLARED[name].column} IN ({held}))")
-                    parameters += group
+                    is_one, more = _is_one_of(group)
+                    where.append(f"r.id IN (SELECT run_pk FROM run_targets WHERE {DECLARED[name].column} {is_one})")
+                    parameters += more
         self._add_facts_of_runs(where, parameters)
         return "".join(f" AND {condition}" for condition in where), parameters
 
@@ -185,7 +189,27 @@ def texts(filters: Filters, name: str) -> list[str]:
     values = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else given
     if values is not None and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
         raise QueryError(f"{name}: {given!r} is neither a text nor several")
+    for value in values or ():
+        require_text(name, value)
+    if DECLARED[name].every and len(values or ()) > _MOST_WRITTEN:
+        raise QueryError(f"{name}: at most {_MOST_WRITTEN} values have to be there together, not {len(values or ())}")
     return sorted(set(values or ()))
+
+
+def number(name: str, text: str) -> float:
+    """Raises QueryError for a text that is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        raise QueryError(f"{name}: {text!r} is no number") from None
+
+
+def require_text(name: str, value: str) -> None:
+    """Raises QueryError for halves of characters, which no database holds."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise QueryError(f"{name}: {value!r} is no valid Unicode") from None
 
 
 def given(filters: Filters) -> dict[str, Any]:
@@ -220,7 +244,7 @@ def moment(value: Moment, name: str, zone: tzinfo = UTC) -> str:
     """A time as UTC text. Raises QueryError that names the filter."""
     try:
         return utc_text(_time(value, datetime.now(zone)))
-    except (ValueError, OverflowError, TypeError):
+    except (ValueError, OverflowError, TypeError, AttributeError):
         raise QueryError(
             f"{name}: {value!r} is no date (2026-11-22), time, today, yesterday or span (7d, 1mo)"
         ) from None
@@ -239,7 +263,7 @@ def _time(value: Moment, now: datetime) -> datetime:
     if months := _MONTHS.fullmatch(text):
         return _months_before(now, int(months[1]))
     if not _DATE.match(text):
-        return now - timedelta(seconds=span_seconds(text))
+        return now.astimezone(UTC) - timedelta(seconds=span_seconds(text))  # also over a change of the clocks
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=now.tzinfo)
 
@@ -332,7 +356,10 @@ def named_test(database: sqlite3.Connection, name: str, suite: str | None = None
     if len(found) == 1:
         return found[0]
     if not found:
-        raise UnknownTestError(f"no test is called {name!r}" + (f" in the suite {suite!r}" if suite else ""))
+        known_names = list(islice(known_values(database, "test"), _LOOKED_THROUGH)) if suite is None else []
+        nearest = ", ".join(map(shlex.quote, get_close_matches(name, known_names, _NEAREST, 0.5)))
+        inside = f" in the suite {suite!r}" if suite else ""
+        raise UnknownTestError(f"no test is called {name!r}{inside}" + (f"; nearest: {nearest}" if nearest else ""))
     shown = ", ".join(shlex.quote(f"{known or ''}/{test}") for known, test in found[:_SHOWN])
     raise UnknownTestError(f"{name!r} is not one test: {shown}{', …' if len(found) > _SHOWN else ''}")
 
@@ -342,16 +369,36 @@ def _is_any(declared: Filter, values: Sequence[Any], *, of_trials: bool = False)
     if not values:
         return "0", []
     if declared.table == "trials":
-        pairs = " OR ".join(["x.test_id = ? AND x.suite IS ?"] * len(values))
-        parameters = [value for suite, test in values for value in (test, suite)]
+        row = "t" if of_trials else "x"
+        condition, parameters = _is_any_test(row, values)
         if of_trials:
-            return f"({pairs.replace('x.', 't.')})", parameters
-        return f"EXISTS (SELECT 1 FROM trials x WHERE x.run_pk = r.id AND ({pairs}))", parameters
-    is_one = "= ?" if len(values) == 1 else f"IN ({', '.join('?' * len(values))})"
+            return condition, parameters
+        return f"EXISTS (SELECT 1 FROM trials x WHERE x.run_pk = r.id AND {condition})", parameters
+    is_one, parameters = _is_one_of(values)
     if of_trials and declared.of_trials:
-        return f"t.{declared.of_trials} {is_one}", list(values)
+        return f"t.{declared.of_trials} {is_one}", parameters
     if declared.table == "runs":
-        return f"r.{declared.column} {is_one}", list(values)
-    return f"EXISTS (SELECT 1 FROM {declared.table} x WHERE x.run_pk = r.id AND x.{declared.column} {is_one})", list(
-        values
-    )
+        return f"r.{declared.column} {is_one}", parameters
+    held = f"SELECT 1 FROM {declared.table} x WHERE x.run_pk = r.id AND x.{declared.column} {is_one}"
+    return f"EXISTS ({held})", parameters
+
+
+def _is_any_test(row: str, tests: Sequence[_Test]) -> tuple[str, list[Any]]:
+    if len(tests) <= _MOST_WRITTEN:
+        pairs = " OR ".join([f"{row}.test_id = ? AND {row}.suite IS ?"] * len(tests))
+        return f"({pairs})", [value for suite, test in tests for value in (test, suite)]
+    is_one, parameters = _is_one_of(list(dict.fromkeys(test for _, test in tests)))
+    same = f"j.value ->> 1 = {row}.test_id AND j.value ->> 0 IS {row}.suite"
+    return f"({row}.test_id {is_one} AND EXISTS (SELECT 1 FROM json_each(?) j WHERE {same}))", [
+        *parameters,
+        json.dumps(list(tests)),
+    ]
+
+
+def _is_one_of(values: Sequence[Any]) -> tuple[str, list[Any]]:
+    """What follows a column that equals one of these; SQLite takes only so many written out."""
+    if len(values) == 1:
+        return "= ?", list(values)
+    if len(values) <= _MOST_WRITTEN:
+        return f"IN ({', '.join('?' * len(values))})", list(values)
+    return "IN (SELECT value FROM json_each(?))", [json.dumps(list(values))]

@@ -1,15 +1,20 @@
 """Tests whose verdicts disagree under equal conditions, the worst first: what the view `flaky_tests` says, filtered."""
 
 import sqlite3
-from datetime import tzinfo
 
 from indexer.queries.filters import DECLARED, Filters, select
 from indexer.queries.pages import require_limit
-from indexer.queries.question import Parameter, Question
+from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
 
 FEWEST, LEAST = 5, 0.1
 """A test is flaky from so many verdicts under repeated conditions and this disagreement on."""
+
+EQUAL = (
+    "t.task_checksum, t.reasoning_effort, t.agent_version, r.code_sha, "
+    "iif(t.agent_version IS NULL OR r.code_sha IS NULL, r.id, 0)"
+)
+"""What is equal of executions under equal conditions; where version or code is unknown, the run."""
 
 _FLAKY = f"""
 SELECT suite, test_id, target, sum(n) AS verdicts, sum(k) AS passed,
@@ -18,8 +23,7 @@ FROM (
   SELECT t.suite, t.test_id, t.target, count(*) AS n, sum(t.status = 'passed') AS k, max(t.timestamp) AS last_run
   FROM runs r CROSS JOIN trials t ON t.run_pk = r.id
   WHERE r.on_boards AND t.status IN ('passed', 'failed'){{}}
-  GROUP BY t.test_id, t.suite, t.target, t.task_checksum, t.reasoning_effort, t.agent_version, r.code_sha,
-           iif(t.agent_version IS NULL OR r.code_sha IS NULL, r.id, 0)
+  GROUP BY t.test_id, t.suite, t.target, {EQUAL}
   HAVING count(*) > 1
 )
 GROUP BY test_id, suite, target
@@ -28,13 +32,13 @@ ORDER BY disagreement DESC, verdicts DESC, test_id, suite, target LIMIT ?
 """
 
 
-def flaky(database: sqlite3.Connection, filters: Filters, zone: tzinfo, *, limit: int = 50) -> list[Row]:
+def flaky(database: sqlite3.Connection, filters: Filters, reader: Reader, *, limit: int = 50) -> list[Row]:
     """`suite`, `test_id`, `target`, `verdicts` and `passed` under repeated conditions, `disagreement`, `last_run`.
 
     `disagreement` is the chance that two executions under equal conditions differ. Raises QueryError.
     """
     require_limit(limit)
-    where, values = select(database, filters, zone).of_trials()
+    where, values = select(database, filters, reader.zone).of_trials()
     return dicts(database, _FLAKY.format(where), *values, limit)
 
 

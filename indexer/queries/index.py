@@ -60,16 +60,17 @@ class Index(Reading):
         with self._reading() as database:
             return runs.details(database, names.resolve(database, name, self.stale_after))
 
-    def trials(self, key: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
-        """A page of a run's trials with `scores`; `cursor` is the name of the last one seen. Raises UnknownRunError."""
+    def trials(self, run: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
+        """A page of the trials of a run, by any RUN name, with `scores`. Raises UnknownRunError."""
         with self._reading() as database:
-            return trials.page(database, key, status, limit, cursor)
+            pk = names.resolve(database, run, self.stale_after)
+            return trials.page(database, pk, status, limit, cursor)
 
-    def each_trial(self, key: str, *, status: str | None = None) -> Iterator[TrialRow]:
+    def each_trial(self, run: str, *, status: str | None = None) -> Iterator[TrialRow]:
         """Every trial of a run, page by page."""
         cursor: str | None = None
         while True:
-            page = self.trials(key, status=status, limit=1000, cursor=cursor)
+            page = self.trials(run, status=status, limit=1000, cursor=cursor)
             yield from page
             if (cursor := page.next_cursor) is None:
                 return
@@ -117,15 +118,20 @@ class Index(Reading):
 
     def ask(self, question: str, **arguments: Any) -> Any:
         """The answer to a declared question, from its parameters and filters by name. Raises QueryError."""
+        from indexer.queries.question import Reader
         from indexer.queries.questions import QUESTIONS
 
+        if question not in QUESTIONS:
+            raise QueryError(f"unknown question: {question}; there are {', '.join(QUESTIONS)}")
         asked = QUESTIONS[question]
         wanted = {name: arguments.pop(name) for name in list(arguments) if name not in asked.parameters}
         if unknown := sorted(wanted.keys() - set(asked.filters)):
             raise QueryError(f"unknown filter: {', '.join(unknown)}; {question} has {', '.join(asked.filters)}")
         given = {name: value for name, value in wanted.items() if value is not None}
+        for name, parameter in asked.parameters.items():
+            parameter.require(name, arguments.get(name, parameter.default))
         with self._reading() as database:
-            return asked.answer(database, given, self.zone, **arguments)
+            return asked.answer(database, given, Reader(self.zone, self.stale_after), **arguments)
 
     # for pages and commands
 
@@ -139,15 +145,17 @@ class Index(Reading):
         with self._reading() as database:
             return runs.trends(database, experiments, count)
 
-    def nearest(self, wanted: Filters) -> Iterator[tuple[str, str, list[str]]]:
+    def nearest(self, wanted: Filters) -> list[tuple[str, str, list[str]]]:
         """The filter values that nothing in the index has: filter, value, and the nearest names that there are."""
+        found: list[tuple[str, str, list[str]]] = []
         with self._reading() as database:
             for name in (name for name in wanted if DECLARED[name].several and not DECLARED[name].choices):
                 groups = {value: filters.meant(database, name, value) for value in filters.texts(wanted, name)}
                 for value, meant in groups.items():
                     if not meant or not filters.exists(database, name, meant):
                         known = list(islice(filters.known_values(database, name), _LOOKED_THROUGH))
-                        yield name, value, get_close_matches(value, known, _NEAREST, 0.5)
+                        found.append((name, value, get_close_matches(value, known, _NEAREST, 0.5)))
+        return found
 
     def token(self) -> str:
         """The token of now: `changes(token)` tells what comes after."""

@@ -7,24 +7,30 @@ import json
 import math
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache, reduce
 from typing import Any
 
 from indexer.errors import QueryError
-from indexer.queries.executions import COUNTED
+from indexer.queries.executions import COUNTED, finite, whole
 from indexer.queries.filters import DECLARED, OPERATORS, Filters, select
-from indexer.queries.question import Parameter, Question
+from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
 from indexer.statistics import pass_at_k, wilson
 
 LARGEST_K = 1000
-TIMES = {"day": "%Y-%m-%d", "week": "%G-W%V", "month": "%Y-%m"}
+TIMES = {
+    "day": "{0.year:04}-{0.month:02}-{0.day:02}",
+    "week": "{year:04}-W{week:02}",
+    "month": "{0.year:04}-{0.month:02}",
+}
 """How a date is written by each dimension of time; weeks are ISO weeks."""
+_TEST = "iif(t.suite IS NULL, iif(instr(t.test_id, '/'), '/', ''), t.suite || '/') || t.test_id"
 _COLUMNS = {
     "experiment": "r.experiment", "target": "t.target", "agent": "t.agent", "model": "t.model", "dataset": "t.suite",
-    "test": "coalesce(t.suite || '/', '') || t.test_id", "source": "r.source", "host": "r.host",
+    "test": _TEST, "source": "r.source", "host": "r.host",
 }  # fmt: skip
 DIMENSIONS = (*_COLUMNS, *TIMES)
 """What a board can be about, and `tag:KEY`."""
@@ -33,7 +39,8 @@ _OF_CONFIGURATIONS = """
 sum(t.passed) AS passed, sum(t.failed) AS failed, sum(t.errored) AS errored,
 sum(t.quality_score * t.scored) AS scores, sum(t.scored) AS scored, sum(t.cost_usd) AS cost_usd,
 sum(t.paid) AS paid,
-sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens,
+iif(count(t.input_tokens), total(t.input_tokens), NULL) AS input_tokens,
+iif(count(t.output_tokens), total(t.output_tokens), NULL) AS output_tokens,
 sum(t.duration_s * t.timed) AS seconds, sum(t.timed) AS timed, max(t.timestamp) AS last_run"""
 _OF_TRIALS = f"""
 max(t.timestamp) AS last_run, sum(t.status IN {COUNTED}) AS executions,
@@ -41,7 +48,8 @@ sum(t.status = 'passed') AS passed, sum(t.status = 'failed') AS failed, sum(t.st
 total(iif(t.status IN ('passed', 'failed'), t.score, NULL)) AS scores,
 sum(t.status IN ('passed', 'failed') AND t.score IS NOT NULL) AS scored, sum(t.cost_usd) AS cost_usd,
 sum(t.cost_usd IS NOT NULL AND t.status = 'passed') AS paid,
-sum(t.input_tokens) AS input_tokens, sum(t.output_tokens) AS output_tokens,
+iif(count(t.input_tokens), total(t.input_tokens), NULL) AS input_tokens,
+iif(count(t.output_tokens), total(t.output_tokens), NULL) AS output_tokens,
 total(t.duration_s) AS seconds, count(t.duration_s) AS timed"""
 _RUNS_OF_TRIALS = "count(DISTINCT t.run_pk) AS runs, 0 AS whole_runs,"
 _OF_TESTS = "count(DISTINCT run_pk) AS runs, 0 AS whole_runs, sum(executions > 0) AS tests, max(last_run) AS last_run, "
@@ -57,7 +65,7 @@ _BITS = {"target": 1, "agent": 2, "model": 4, "dataset": 8}
 def leaderboard(
     database: sqlite3.Connection,
     filters: Filters,
-    zone: tzinfo,
+    reader: Reader,
     *,
     by: str | None = None,
     across: str | None = None,
@@ -71,29 +79,29 @@ def leaderboard(
     """
     if not 1 <= k <= LARGEST_K:
         raise QueryError(f"k: {k} is not between 1 and {LARGEST_K}")
-    if across is not None and across == by:
-        raise QueryError(f"across: it is {across!r}, as by")
     by, across = (by or "experiment", across) if by or across else ("experiment", "target")
+    if across == by:
+        raise QueryError(f"across: it is {across!r}, as by")
     dimensions = [by] if across is None else [by, across]
-    board = _board(database, filters, zone, dimensions)
+    board = _board(database, filters, reader.zone, dimensions)
     groups = board.summed()
     plain = k == 1 and all(sums["executions"] == sums["tests"] for _, sums in groups)
     estimates = {} if plain else board.estimates(k)
     rows = []
     for group, sums in groups:
         estimate = sums["passed"] / sums["executions"] if plain else estimates.get(group)
-        rows.append(dict(zip(dimensions, group, strict=True)) | _row(sums) | {"pass_at_k": estimate})
+        rows.append(dict(zip(dimensions, group, strict=True)) | _row(sums) | {"pass_at_k": estimate, "k": k})
     rows.sort(key=lambda row: (-(row["quality_rate"] or 0.0), *(row[name] or "" for name in dimensions)))
     if across is not None or by in TIMES:  # the best of each first
         rows.sort(key=lambda row: row[by] or "", reverse=by in TIMES)
     if groups:
         tags = [name for name in dimensions if name.startswith("tag:")]
         if tags:  # a run with two values is in two groups, and counts once
-            board = _board(database, filters, zone, ["experiment"], tags)
+            board = _board(database, filters, reader.zone, ["experiment"], tags)
             groups = board.summed()
         sums = board.total(groups)
         estimate = sums["passed"] / sums["executions"] if plain else board.estimates(k, whole=True).get(())
-        rows.append({"total": True, **dict.fromkeys(dimensions)} | _row(sums) | {"pass_at_k": estimate})
+        rows.append({"total": True, **dict.fromkeys(dimensions)} | _row(sums) | {"pass_at_k": estimate, "k": k})
     return rows
 
 
@@ -222,7 +230,10 @@ def _named(zone: tzinfo, form: str) -> Callable[[str], str]:
         day, _, time = beginning.partition("T")
         hour, _, minute = time.partition(":")
         began = datetime.fromisoformat(day).replace(hour=int(hour or 0), minute=int(minute or 0), tzinfo=UTC)
-        return began.astimezone(zone).strftime(form)
+        with suppress(OverflowError):  # at the ends of all times
+            began = began.astimezone(zone)
+        year, week, _ = began.isocalendar()
+        return form.format(began, year=year, week=week)
 
     return text
 
@@ -249,18 +260,19 @@ def _row(sums: Row) -> Row:
         "quality_rate": sums["passed"] / verdicts if verdicts else None,
         "interval": wilson(sums["passed"], verdicts),
         "pass_rate": sums["passed"] / sums["executions"],
-        "score": _finite(sums["scores"] / sums["scored"]) if sums["scored"] else None,
-        "cost_usd": _finite(sums["cost_usd"]),
-        "cost_per_passed": _finite(sums["cost_usd"] / sums["paid"]) if sums["paid"] else None,
-        "input_tokens": sums["input_tokens"],
-        "output_tokens": sums["output_tokens"],
-        "duration_s": _finite(sums["seconds"] / sums["timed"]) if sums["timed"] else None,
+        "score": _over(sums["scores"], sums["scored"]),
+        "cost_usd": finite(sums["cost_usd"]),
+        "cost_per_passed": _over(sums["cost_usd"], sums["paid"]),
+        "input_tokens": whole(sums["input_tokens"]),
+        "output_tokens": whole(sums["output_tokens"]),
+        "duration_s": _over(sums["seconds"], sums["timed"]),
         "last_run": sums["last_run"],
     }
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _over(total: float | None, count: int | None) -> float | None:
+    """A mean; None where nothing is known, or the sum is beyond all numbers."""
+    return finite(total / count) if count and total is not None else None
 
 
 QUESTION = Question(

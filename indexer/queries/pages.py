@@ -51,14 +51,14 @@ def page_of_ids(
     column, descending = _sort(sort)
     require_limit(limit)
     bound = {**asked, "sort": sort}
-    position = _decode(cursor, bound, column) if cursor is not None else None
+    position = _position(cursor, bound, column) if cursor is not None else None
     ids: list[int] = []
     last: Position | None = None
     for queries in segments(selection, column, descending, position, limit + 1):
         for pk, value, key in _merged(database, queries, descending):
             if len(ids) == limit:
                 assert last is not None
-                return ids, _encode(last, bound)
+                return ids, encode(bound, last.value, last.key)
             ids.append(pk)
             last = Position(value, key)
     return ids, None
@@ -74,7 +74,7 @@ def matching(database: sqlite3.Connection, selection: Selection, keys: Sequence[
 
 def require_limit(limit: int) -> None:
     """Raises QueryError unless a page may hold this many rows."""
-    if not 1 <= limit <= LARGEST_PAGE:
+    if not isinstance(limit, int) or not 1 <= limit <= LARGEST_PAGE:
         raise QueryError(f"limit: a page holds 1 to {LARGEST_PAGE}, not {limit}")
 
 
@@ -146,25 +146,32 @@ def _sort(sort: str) -> tuple[str, bool]:
     return column, sort.startswith("-")
 
 
-def _encode(position: Position, bound: dict[str, Any]) -> str:
-    text = json.dumps([bound, position.value, position.key], ensure_ascii=False, separators=(",", ":"))
+def encode(bound: dict[str, Any], value: Any, key: str) -> str:
+    """A cursor after a sort value and a key, which goes on only with what it is bound to."""
+    text = json.dumps([bound, value, key], ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str, bound: dict[str, Any], column: str) -> Position:
+def decode(cursor: str, bound: dict[str, Any]) -> tuple[Any, str]:
+    """The sort value and key of a cursor. Raises QueryError for what is none, or is bound to something else."""
     try:
         raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        content = json.loads(raw)
-        cursor_bound, value, key = content
+        cursor_bound, value, key = json.loads(raw)
         f"{value}{key}".encode()  # raises for halves of characters
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, RecursionError, AttributeError):
         raise QueryError("cursor: it is not one of ours") from None
-    expected = str if column == "timestamp" else (int, float, type(None))
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if not isinstance(key, str) or not isinstance(value, expected) or isinstance(value, bool) or not finite:
+    if not isinstance(key, str):
         raise QueryError("cursor: it is not one of ours")
     if cursor_bound != bound:
         raise QueryError("cursor: it belongs to another sort or other filters")
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+    return value, key
+
+
+def _position(cursor: str, bound: dict[str, Any], column: str) -> Position:
+    value, key = decode(cursor, bound)
+    expected = str if column == "timestamp" else (int, float, type(None))
+    finite = not isinstance(value, float) or math.isfinite(value)
+    too_large = isinstance(value, int) and not -(2**63) <= value < 2**63
+    if not isinstance(value, expected) or isinstance(value, bool) or not finite or too_large:
         raise QueryError("cursor: it is not one of ours")
     return Position(value, key)

@@ -2,25 +2,47 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import tzinfo
 from typing import Any, Literal
+
+from indexer.errors import QueryError
+from indexer.queries.filters import require_text
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who asks: their time zone, and after how many seconds of silence they take no run to be live."""
+
+    zone: tzinfo
+    stale_after: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter beside the filters; without a default it has to be given.
+    """One parameter beside the filters; it has to be given if it is `required`.
 
     `side` is one side of a comparison: a RUN name, or filters.
     """
 
     help: str
-    kind: Literal["text", "number", "several", "side", "flag"] = "text"
+    kind: Literal["text", "number", "side", "flag"] = "text"
     default: Any = None
     required: bool = False
+
+    def require(self, name: str, value: Any) -> None:
+        """Raises QueryError for a value of another kind."""
+        if value is None and not self.required and self.kind != "side" and self.default is None:
+            return
+        kinds: dict[str, Any] = {"text": str, "number": int, "side": (str, Mapping), "flag": bool}
+        if not isinstance(value, kinds[self.kind]) or (self.kind == "number" and isinstance(value, bool)):
+            raise QueryError(f"{name}: {value!r} is no {self.kind}")
+        if isinstance(value, str):
+            require_text(name, value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A question to an index. `answer` takes the database, filters, a time zone and the parameters by name.
+    """A question to an index. `answer` takes the database, filters, who asks, and the parameters by name.
 
     `rows` says that it answers with a list of rows.
     """

@@ -75,6 +75,8 @@ class Reading:
                 database.execute("ROLLBACK")
         except sqlite3.DatabaseError as error:
             self._disconnect()
+            if not file.is_outside(error):
+                raise  # ours
             raise file.unreadable(self.path, error) from None
 
     def _current(self) -> sqlite3.Connection:

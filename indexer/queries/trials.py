@@ -3,8 +3,8 @@
 import sqlite3
 from typing import cast, get_args
 
-from indexer.errors import QueryError, UnknownRunError
-from indexer.queries.pages import require_limit
+from indexer.errors import QueryError
+from indexer.queries.pages import decode, encode, require_limit
 from indexer.queries.runs import TrialPage
 from indexer.queries.select import Row, dicts
 from indexer.queries.types import ScoreRow, TrialRow
@@ -14,20 +14,20 @@ from indexer.store.rows import TRIAL
 TRIAL_STATUSES: tuple[str, ...] = get_args(TrialStatus)
 
 
-def page(database: sqlite3.Connection, key: str, status: str | None, limit: int, cursor: str | None) -> TrialPage:
-    """A page of a run's trials; `cursor` is the name of the last one seen. Raises QueryError, UnknownRunError."""
+def page(database: sqlite3.Connection, pk: int, status: str | None, limit: int, cursor: str | None) -> TrialPage:
+    """A page of a run's trials in the order of their names. Raises QueryError."""
     require_limit(limit)
     if status is not None and status not in TRIAL_STATUSES:
         raise QueryError(f"status: {status!r} is none of {', '.join(TRIAL_STATUSES)}")
-    run = database.execute("SELECT id FROM runs WHERE key = ?", (key,)).fetchone()
-    if run is None:
-        raise UnknownRunError(f"there is no run with the key {key!r}")
+    bound = {"status": status}
+    last = decode(cursor, bound)[1] if cursor is not None else ""
     condition = "" if status is None else "AND status = ? "
     statement = f"SELECT id, {', '.join(TRIAL)} FROM trials WHERE run_pk = ? AND trial > ? {condition}"
-    parameters = (run[0], cursor or "", *([] if status is None else [status]), limit + 1)
+    parameters = (pk, last, *([] if status is None else [status]), limit + 1)
     rows = dicts(database, f"{statement}ORDER BY trial LIMIT ?", *parameters)
     add_scores(database, rows[:limit])
-    return TrialPage(cast("list[TrialRow]", rows[:limit]), rows[limit - 1]["trial"] if len(rows) > limit else None)
+    more = encode(bound, None, rows[limit - 1]["trial"]) if len(rows) > limit else None
+    return TrialPage(cast("list[TrialRow]", rows[:limit]), more)
 
 
 def add_scores(database: sqlite3.Connection, trials: list[Row]) -> None:

@@ -33,6 +33,14 @@ LONGEST_VALUE = 64 << 20
 """Bytes of a text or blob at most, so that no query makes one that fills the memory."""
 
 _MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
+_OUTSIDE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+}
+"""Errors of SQLite that have their cause outside this program."""
 _PATIENCE = 10.0  # seconds to wait for others who write or lock the file
 _COPILOT_TABLES = {"experiments", "variants", "pier_jobs"}
 
@@ -67,6 +75,11 @@ def is_damage(error: sqlite3.Error) -> bool:
     if code is None:
         return "decode" in str(error)  # text that is none
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_outside(error: sqlite3.DatabaseError) -> bool:
+    """Whether an error of SQLite has its cause outside this program: the disk, other programs, a damaged file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OUTSIDE or is_damage(error)
 
 
 def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:

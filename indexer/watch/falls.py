@@ -10,13 +10,13 @@ from indexer.queries.index import open_index
 _GROUP = ("target", "suite", "test_id", "measure")
 
 
-def falls(db: Path) -> dict[str, dict[str, Any]]:
-    """What fell, by group and since when: what identifies a fall. Empty while the index cannot be read."""
+def falls(db: Path) -> dict[str, dict[str, Any]] | None:
+    """What fell, by group and since when, which identifies a fall; None while the index cannot be read."""
     try:
         with open_index(db) as index:
             groups = index.drift(limit=1000)["groups"]
     except IndexerError:
-        return {}
+        return None
     return {_identity(row): row for row in groups}
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from indexer import interrupts
 from indexer.errors import IndexFileError, LockedError, SourceError
 from indexer.interrupts import Interrupted
-from indexer.passes.sync import bring_up_to_date, is_outside, look, note_looked
+from indexer.passes.sync import bring_up_to_date, look, note_looked
 from indexer.passes.walk import Report
 from indexer.protocols import Options
 from indexer.records import utc_now
@@ -127,6 +127,7 @@ class Watcher:
         now = time.monotonic()
         swept = now >= self._next_sweep
         if swept:
+            began = utc_now()
             self._next_sweep = now + SWEEP * random.uniform(0.9, 1.1)
             self._sweeps += 1
             for each in self._followers.values():
@@ -135,7 +136,7 @@ class Watcher:
         if work:
             self._look(work)
         if swept:
-            self._note_sweep()
+            self._note_sweep(began)
             self._tell_falls()
         if work or swept:
             self._follow(watches)
@@ -152,7 +153,7 @@ class Watcher:
         except LockedError:
             raise
         except (sqlite3.DatabaseError, IndexFileError, SourceError, OSError) as error:
-            if isinstance(error, sqlite3.DatabaseError) and not is_outside(error):
+            if isinstance(error, sqlite3.DatabaseError) and not file.is_outside(error):
                 raise
             self._stumble(error, work)
             return
@@ -232,10 +233,10 @@ class Watcher:
             self._log("refused", {"why": f"watching folders: {watches.refused}; sweeps find what changes"})
         self._refused = watches.refused
 
-    def _note_sweep(self) -> None:
-        """Tell `status` of the sweep that was just made."""
-        readable = [each.source for each in self._followers.values() if each.failing is None]
-        now = utc_now()
+    def _note_sweep(self, now: str) -> None:
+        """Tell `status` of the sweep that was begun then, and of the sources that equalled the index."""
+        quiet = (each for each in self._followers.values() if each.schedule.next() > time.monotonic())
+        readable = [each.source for each in quiet if each.failing is None]
         try:
             lock.note(self._db, {"swept": now, "refused": self._refused or None})
         except OSError as error:
@@ -246,10 +247,9 @@ class Watcher:
     def _tell_falls(self) -> None:
         """Log each fall that is shown and was not told before, after a sweep that found the index changed."""
         revision = self._index.ask("SELECT generation, last_rev FROM meta")
-        if revision == self._judged:
+        if revision == self._judged or (found := falls(self._db)) is None:
             return
         self._judged = revision
-        found = falls(self._db)
         told = lock.told(self._db)
         for facts in unknown(found, told):
             self._log("drift", facts)

@@ -18,7 +18,7 @@ from indexer import Index
 from indexer.errors import IndexerError, QueryError, StaleTokenError, UnknownRunError, UnknownTestError
 from indexer.freshness import freshness
 from indexer.queries.compare import side_of
-from indexer.queries.filters import DECLARED, Filters
+from indexer.queries.filters import DECLARED, Filters, number
 from indexer.queries.question import Question
 from indexer.queries.questions import QUESTIONS
 from indexer.queries.types import RunDetails
@@ -65,11 +65,8 @@ def with_filters(request: Request, names: Collection[str], numbers: Collection[s
 
 def _number(text: str, name: str) -> float:
     if name in DECLARED:
-        try:
-            return float(text)
-        except ValueError:
-            pass
-    elif re.fullmatch(r"-?[0-9]{1,9}", text):
+        return number(name, text)
+    if re.fullmatch(r"-?[0-9]{1,9}", text):
         return int(text)
     raise QueryError(f"{name}: {text!r} is no number")
 
@@ -104,7 +101,7 @@ def _run(index: Index, request: Request) -> Row:
 def _trials(index: Index, request: Request) -> Row:
     values = arguments(request, ("key", "status", "cursor"), ("limit",))
     (key,) = required(values, "key")
-    page = index.trials(key, **values)
+    page = index.trials(run_by_key(index, key)["key"], **values)
     return {"trials": page.trials, "next_cursor": page.next_cursor}
 
 

@@ -141,13 +141,13 @@ async def _wrong_document(error: str, status: int, request: Request, datasette: 
 
 
 def _view(answer: View, wrong: Wrong = _wrong_page) -> View:
-    """Lets in who may read, and tells errors that a user can cause."""
+    """Checks permissions and renders IndexerErrors."""
 
     async def view(request: Request, datasette: Datasette) -> Response:
         await permitted(datasette, request)
         try:
             if request.method not in READING:
-                raise QueryError("only GET is allowed")
+                return await wrong("only GET is allowed", 405, request, datasette)
             return await answer(request, datasette)
         except IndexerError as error:
             return await wrong(str(error), STATUS.get(type(error), 503), request, datasette)

@@ -240,9 +240,9 @@ def test_history(ended: tuple[Index, list[Verdict]]) -> None:
         mine = every[:10]
         assert [o["status"] for o in target["outcomes"]] == [v.status for v in mine]
         assert [o["run_id"] for o in target["outcomes"]] == [v.run_id for v in mine]
-        count = counts(mine)
+        count = counts(every)
         assert (target["passed"], target["verdicts"]) == (count["passed"], count["passed"] + count["failed"])
-        assert (target["errored"], target["executions"], target["more"]) == (count["errored"], 10, True)
+        assert (target["errored"], target["executions"], target["more"]) == (count["errored"], len(every), True)
         assert target["disagreement"] is None  # agent version and code are unknown, and no run repeats
         assert target["flaky"] is False
         assert [s["name"] for s in target["outcomes"][0]["scores"]] == ["contains"]
@@ -333,6 +333,56 @@ def test_repeats_are_all_counted(world: World) -> None:
         assert index.flaky(since="2026-02-01") == []
 
 
+def test_many_tests_of_one_pattern(world: World) -> None:
+    runs_of(world, 0, [row(f"t{number}", float(number % 3 > 0)) for number in range(1200)])
+    world.sync()
+    with open_index(world.db) as index:
+        assert len(index.runs(test="t*")) == 1
+        assert index.leaderboard(by="target", test="t*")[-1]["executions"] == 1200
+        assert index.leaderboard(by="target", test=[f"t{number}" for number in range(1100)])[-1]["executions"] == 1100
+        assert len(index.failures(limit=1000, test="t1*")) == len(
+            [n for n in range(1200) if str(n)[0] == "1" and n % 3 == 0]
+        )
+        with pytest.raises(QueryError, match="at most 100 values"):
+            index.runs(tag=[f"t{number}" for number in range(101)])
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda index: index.runs(test="\ud800"),
+        lambda index: index.runs(since=5),
+        lambda index: index.drift(window=40),
+        lambda index: index.flaky(limit="5"),
+        lambda index: index.flaky(limit=5.5),
+        lambda index: index.leaderboard(by=["model"]),
+        lambda index: index.compare(["a"], None),
+        lambda index: index.history(None),
+        lambda index: index.ask("nope"),
+        lambda index: index.run("\ud800"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_errors_of_the_query(ended: tuple[Index, list[Verdict]], ask: Any) -> None:
+    with pytest.raises(QueryError):
+        ask(ended[0])
+
+
+def test_numbers_beyond_all_others_cost_only_what_they_are_in(world: World) -> None:
+    huge = row("t1", cost_usd=1e308, token_usage={"input": 2**62, "output": 1})
+    for number in range(3):
+        runs_of(world, number, [huge, executions("t2", 3, 3)])
+    world.sync()
+    world.execute("UPDATE trials SET score = 1e308 WHERE test_id = 't1'")
+    world.execute("UPDATE runs SET timestamp = '0001-01-01T00:00:00.000Z' WHERE id = 1")
+    world.execute("UPDATE run_targets SET timestamp = '0001-01-01T00:00:00.000Z' WHERE run_pk = 1")
+    with open_index(world.db, zone=timezone(timedelta(hours=-6))) as index:
+        *_, total = index.leaderboard(by="day")
+        assert (total["executions"], total["cost_usd"]) == (21, None)
+        index.drift(every=True)
+        index.compare("latest~1", "latest")
+        index.leaderboard(by="test")
+
+
 def test_one_targets_fall_is_not_hidden_by_anothers_rise(world: World) -> None:
     runs_of(world, 0, [executions("t1", 9, 0, target="codex"), executions("t1", 0, 9, target="other")])
     runs_of(world, 1, [executions("t1", 0, 9, target="codex"), executions("t1", 9, 0, target="other")])
@@ -363,8 +413,15 @@ def test_drift_names_a_planted_fall_first_and_since_when(world: World) -> None:
         assert first["last_good"]["run_id"].endswith(names[began - 1])
         assert first["recent"]["quality_rate"] < 0.4 < first["before"]["quality_rate"]
         assert found["looked_at"] > 24
-        (change,) = [t["change"] for t in index.history("refund/t5")["targets"] if t["change"]]
-        assert change["since"]["run_id"] == first["since"]["run_id"]
+        for narrowed in (Filters(), Filters(since="2020-01-01")):  # by the index, and by a walk
+            (change,) = [
+                t["change"]
+                for t in index.ask("history", test="refund/t5", limit=3, **narrowed)["targets"]
+                if t["change"]
+            ]
+            assert change["since"] == first["since"]
+            assert change["p_value"] == pytest.approx(first["p_value"])
+            assert index.drift(every=True, **narrowed)["groups"] == index.drift(every=True)["groups"]
         assert index.drift(target="alpha")["groups"] == []
 
 

@@ -85,7 +85,7 @@ def _as_json(value: Any) -> Any:
         ("/api/run?key=nope", 404, "nope"),
         ("/api/run?key=latest", 404, "there is no run with the key 'latest'"),
         ("/api/trials?key=nope", 404, "nope"),
-        ("/api/trials?key=nope&status=great", 400, "status: 'great'"),
+        ("/api/trials?key=nope&status=great", 404, "nope"),
         ("/api/compare?a=latest", 400, "b: must be given"),
         ("/api/compare?a=latest&b=nope", 404, "nope"),
         ("/api/history?test=nope", 404, "no test is called"),
