@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,17 +28,29 @@ def test_the_command_reference_is_current() -> None:
 @pytest.mark.slow
 def test_the_quickstart_works(tmp_path: Path) -> None:
     copy = tmp_path / "indexer"
-    names = "scripts", "tests/fixtures", "indexer", "constraints.txt", "pyproject.toml", "README.md", "LICENSE"
+    names = (
+        "scripts",
+        "tests/fixtures",
+        "tests/__init__.py",
+        "tests/playground.py",
+        "indexer",
+        "constraints.txt",
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+    )
     for name in names:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         subprocess.run(["cp", "-r", ROOT / name, copy / name], check=True)
     # the environment that runs this test serves; making another one is what scripts/test itself shows to work
     (copy / "scripts/environment").write_text('set -euo pipefail; cd "$(dirname "${BASH_SOURCE[0]}")/.."\n')
     (copy / ".venv/bin").mkdir(parents=True)
-    (copy / ".venv/bin/indexer").symlink_to(Path(sys.executable).with_name("indexer"))
+    for command in ("indexer", "python"):
+        (copy / ".venv/bin" / command).symlink_to(Path(sys.executable).with_name(command))
     done = subprocess.run([copy / "scripts/quickstart"], capture_output=True, text=True, check=True)
     assert "team: 7 added, 0 changed, 0 removed" in done.stdout
     assert "with_skills::2026-11-21T05-35-22-721Z" in done.stdout
     for run_id in ("p-llm", "h-oracle", "20261120T081500Z_5e11aa"):
         assert run_id in done.stdout
-    assert done.stdout.count("completed") == 9
+    assert "nightly: 28 added, 0 changed, 0 removed" in done.stdout
+    assert re.search(r"beta/beta-2 +daily/parse-csv +passed .* nightly-2026-10-21", done.stdout)
