@@ -1,7 +1,7 @@
 """Values as people read them, on a terminal and on a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 Row = Mapping[str, Any]
@@ -60,6 +60,11 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
+def local(time: str | None, zone: tzinfo | None = None) -> str:
+    """A UTC text in a zone, else in this machine's, to the second; it can be typed for `--since`."""
+    return "" if time is None else datetime.fromisoformat(time).astimezone(zone).isoformat(timespec="seconds")
+
+
 def age(time: str | None) -> str:
     """How long ago a UTC text was."""
     return "" if time is None else f"{duration(seconds_since(time))} ago"
@@ -88,7 +93,7 @@ def passed(run: Row) -> str:
 
 def freshness(told: Row) -> str:
     """How old the index is and who keeps it current, as one line; `told` is what `freshness.freshness` gives."""
-    as_of = f"index as of {told['as_of']} ({age(told['as_of'])})" if told["as_of"] else "index of unknown age"
+    as_of = f"index as of {local(told['as_of'])} ({age(told['as_of'])})" if told["as_of"] else "index of unknown age"
     return f"{as_of}, kept current by {writer(told['writer'])}"
 
 

@@ -169,7 +169,7 @@ def _drift(found: Row, _stale_after: int) -> None:
     narrowed = [f"--dataset {shlex.quote(first['suite'])}"] if first.get("suite") and not first.get("test_id") else []
     narrowed += [f"--target {shlex.quote(first['target'])}"] if first["target"] else []
     narrowed += [f"--test {shlex.quote(_test(first))}"] if first.get("test_id") else []
-    since = first["since"]["timestamp"]
+    since = render.local(first["since"]["timestamp"])
     _note(
         f"{looked}. Both sides of the first: indexer compare --a until={since} --b since={since} {' '.join(narrowed)}"
     )

@@ -188,7 +188,7 @@ def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> No
         "status": render.status(run, stale_after),
         "error": run["error"],
         "attempt": run["attempt"] if (run["attempt"] or 1) > 1 else "",
-        "began": run["timestamp"],
+        "began": render.local(run["timestamp"]),
         "took": render.duration(run["duration_s"]),
         "passed": f"{render.passed(run)} {render.percent(run['pass_rate'])}",
         "score": render.score(run["avg_score"]),
@@ -200,7 +200,7 @@ def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> No
         "cost": render.dollars(run["cost_usd"]),
         "tags": ", ".join(run["tags"]),
         "copied from": ", ".join(run["derived_from"] or []),
-        "commit": " ".join(filter(None, (run["sha"], run["added_at"], run["author"]))),
+        "commit": " ".join(filter(None, (run["sha"], render.local(run["added_at"]), run["author"]))),
     }
     for name, value in facts.items():
         if value not in ("", None):
@@ -225,7 +225,7 @@ def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> No
     places = [[p["source"], p["path"], p["ref"], p["status"]] for p in run["places"]]
     console.table(["SOURCE", "PATH", "REF", "STATUS"], places)
     for commit in run["commits"]:
-        told = filter(None, (commit["committed_at"], commit["repo"], commit["subject"]))
+        told = filter(None, (render.local(commit["committed_at"]), commit["repo"], commit["subject"]))
         print(render.visible(f"named by {commit['url'] or commit['sha']}"))
         print(render.visible("  " + ", ".join(told)))
 

@@ -1,4 +1,4 @@
-"""What fell lately by more than noise, and since which run.
+"""What fell lately by more than chance, and since which run.
 
 Groups are each target, target x dataset and target x test, over all experiments. Of a group the last runs that ended
 are split where its newest 1, 2, 3, 5, 8, 13 and 21 begin. A split tells something with five verdicts (executions,
@@ -396,7 +396,7 @@ def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 QUESTION = Question(
     name="drift",
-    help="Show what fell lately by more than noise, and since which run: targets, their datasets and tests.",
+    help="Show what fell lately by more than chance, and since which run: targets, their datasets and tests.",
     example="indexer drift --by test --since 30d",
     answer=drift,
     parameters={
