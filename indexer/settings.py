@@ -5,121 +5,25 @@ repository around it when one of its refs holds results.
 """
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import pygit2
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentVariableError
 
 from indexer.errors import SettingsError, SourceError
-from indexer.project import DB, Project, expanded, read_toml
+from indexer.project import DB, Project, read_toml
 from indexer.protocols import Options
-from indexer.records import span_seconds
 from indexer.sources import Source
-from indexer.sources.agentevals import SCHEMA, AgentevalsSource
-from indexer.sources.clone import CloneSource
-from indexer.sources.commits import CommitSource
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource, open_repository
-from indexer.sources.refs import DEFAULT_REFS
+from indexer.sources.kinds import RepoSettings, SourceSettings, Span, Strict
 
 
-def _span(text: str) -> str:
-    span_seconds(text)
-    return text
-
-
-def _pause(text: str) -> str:
-    return text if text == "0" else _span(text)
-
-
-Span = Annotated[str, AfterValidator(_span)]
-Pause = Annotated[str, AfterValidator(_pause)]
-Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,]*$")]
-
-
-def _no_url(path: Path) -> Path:
-    if re.match(r"[\w+.-]+:/", str(path)):
-        raise ValueError('a folder on this machine is wanted; a repository elsewhere is of kind "git" with its url')
-    return path
-
-
-Place = Annotated[Path, AfterValidator(_no_url)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FolderSettings(_Strict):
-    """A project or one of its run folders on disk."""
-
-    name: Name
-    kind: Literal["folder"]
-    path: Place
-
-
-class GitSettings(_Strict):
-    """Refs of an existing clone, bare or not, or of a repository elsewhere, of which a clone is kept."""
-
-    name: Name
-    kind: Literal["git"]
-    path: Place | None = None
-    url: Annotated[str, Field(min_length=1, pattern=r"^[^-\s][^\n]*$")] | None = None
-    fetch_every: Pause = "30s"
-    refs: tuple[Annotated[str, Field(min_length=1)], ...] = Field(DEFAULT_REFS, min_length=1)
-    wip: bool = True
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "GitSettings":
-        if (self.path is None) == (self.url is None):
-            raise ValueError("name either path or url")
-        return self
-
-
-def _variable(name: str) -> str:
-    if not name.isidentifier():
-        raise ValueError("the name of an environment variable is wanted; a connection string itself is dsn")
-    return name
-
-
-class AgentevalsSettings(_Strict):
-    """The PostgreSQL database of agentevals: its connection string, or the environment variable that holds it."""
-
-    name: Name
-    kind: Literal["agentevals"]
-    dsn_env: Annotated[str, AfterValidator(_variable)] | None = None
-    dsn: SecretStr | None = None
-    database_schema: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_]\w{0,62}$")] = SCHEMA
-
-    @model_validator(mode="after")
-    def _one_place(self) -> "AgentevalsSettings":
-        if (self.dsn_env is None) == (self.dsn is None):
-            raise ValueError("name one of dsn_env and dsn")
-        return self
-
-
-SourceSettings = FolderSettings | GitSettings | AgentevalsSettings
-
-
-def _commit_page(text: str) -> str:
-    if not re.fullmatch(r"https?://[^\s@]*\{sha\}[^\s@]*", text):
-        raise ValueError("must start with http:// or https://, hold {sha} and no password")
-    return text
-
-
-class RepoSettings(_Strict):
-    """A code repository whose commits name runs."""
-
-    path: Place
-    web_url: Annotated[str, AfterValidator(_commit_page)] | None = None
-
-
-class Threshold(_Strict):
+class Threshold(Strict):
     """The score that counts as passed where a format gives no verdict of its own."""
 
     agentv: float = Field(0.8, ge=0, le=1)
@@ -183,8 +87,7 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
             raise SettingsError(f"{project.config}: {key}: two sources are called {name!r}")
     if not settings.source:
         raise SettingsError(f"{project.config}: source: name at least one [[source]]")
-    sources = [_source(project.root, each) for each in settings.source]
-    sources += [CommitSource(str(each.path), _place(project.root, each.path), each.web_url) for each in settings.repo]
+    sources = [each.source(project.root) for each in (*settings.source, *settings.repo)]
     _require_outside(project.db, sources)
     return settings, sources
 
@@ -243,31 +146,6 @@ def config_text(root: Path, sources: Sequence[Source], db: str = DB) -> str:
 def _toml(text: str) -> str:
     escaped = "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text)
     return f'"{escaped}"'
-
-
-def _source(root: Path, settings: SourceSettings) -> Source:
-    if isinstance(settings, AgentevalsSettings):
-        return _agentevals_source(settings)
-    if isinstance(settings, GitSettings) and settings.url is not None:
-        pause = None if settings.fetch_every == "0" else span_seconds(settings.fetch_every)
-        return CloneSource(settings.name, settings.url, settings.refs, settings.wip, pause)
-    assert settings.path is not None
-    place = _place(root, settings.path)
-    if isinstance(settings, GitSettings):
-        return GitSource(settings.name, place, settings.refs, settings.wip)
-    return FolderSource(settings.name, place)
-
-
-def _agentevals_source(settings: AgentevalsSettings) -> Source:
-    if settings.dsn is not None:
-        return AgentevalsSource(settings.name, settings.dsn.get_secret_value(), settings.database_schema)
-    variable = settings.dsn_env or ""
-    missing = f"the environment variable {variable} is not set"
-    return AgentevalsSource(settings.name, os.environ.get(variable) or None, settings.database_schema, missing)
-
-
-def _place(root: Path, path: Path) -> Path:
-    return Path(os.path.normpath(root / expanded(path)))
 
 
 def _read(project: Project) -> Settings:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
-from indexer.changes import Change, Found, Known
+from indexer.changes import Change, Found, Known, Stamp
 from indexer.protocols import Folder
 
 DEEPEST = 32
@@ -69,6 +69,32 @@ class Source(Protocol):
 
     def find(self, ref: str | None, path: str) -> Found | None:
         """The run folder at a path as it is now; None if there is none."""
+
+
+class FileSource(Source, Protocol):
+    """A source that wakes by files: what a watcher asks of it."""
+
+    searched: dict[str, Stamp]
+    """The folders, no runs themselves, in which the last passes looked for runs, as they were then."""
+
+    def parts(self) -> Collection[str]:
+        """The folders that runs lie in; the source's own is empty."""
+
+    def about(self, path: str) -> str | None:
+        """Where to look when something happened at a path; None for nowhere. Raises SourceError."""
+
+    def paths_at(self, real: str) -> Collection[str]:
+        """What a path on this machine is called inside the source, once for each way that leads there."""
+
+    def real_path(self, path: str) -> str:
+        """Where a folder of the source lies on this machine."""
+
+
+class RefSource(Source, Protocol):
+    """A source that wakes by refs: what a watcher asks of it."""
+
+    def refs_folders(self) -> list[str]:
+        """The folders in which something happens when a ref moves, the repository's own first."""
 
 
 def walkable(name: str) -> bool:

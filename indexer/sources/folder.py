@@ -15,7 +15,7 @@ from indexer.errors import SourceError
 from indexer.formats import ANCHORS, recognise
 from indexer.project import PARTS
 from indexer.protocols import Unreadable
-from indexer.sources import DEEPEST, Source, walkable
+from indexer.sources import DEEPEST, FileSource, walkable
 from indexer.sources.disk import DiskFolder, Look, joined, stamp_of, why
 
 _MARKS = (".agentv", ".git", "indexer.toml")
@@ -25,7 +25,7 @@ _LINKS = 100
 """Links in one folder that are named one by one when they are not followed."""
 
 
-class FolderSource(Source):
+class FolderSource(FileSource):
     """The runs in a project (its `jobs/`, `results/` and `.agentv/results/`), or in one such folder."""
 
     kind = "folder"

@@ -45,7 +45,7 @@ from indexer.formats import is_unique, recognise, run_of_overlay
 from indexer.formats.masking import error_line
 from indexer.protocols import Unreadable
 from indexer.records import utc_now
-from indexer.sources import DEEPEST, Source, walkable
+from indexer.sources import DEEPEST, RefSource, walkable
 from indexer.sources.history import AddedFolders, signed
 from indexer.sources.objects import GitFolder, Objects, Tree, common_folder
 from indexer.sources.partial import LackingObjects, promisor
@@ -74,7 +74,7 @@ class _Overlaid:
     path: str
 
 
-class GitSource(Source):
+class GitSource(RefSource):
     """The runs in some refs of one repository.
 
     `refs` are names (`agentv/results/v1` stands for the branch and its remote-tracking branches), full

@@ -9,10 +9,8 @@ from typing import Protocol, cast
 from indexer.changes import Stamp, is_within
 from indexer.errors import SourceError
 from indexer.formats import run_of_overlay
-from indexer.sources import Source
+from indexer.sources import FileSource, RefSource, Source
 from indexer.sources.disk import stamp_of
-from indexer.sources.folder import FolderSource
-from indexer.sources.git import GitSource
 from indexer.watch.scheduler import Schedule
 from indexer.watch.stored import Ask, Stored
 
@@ -74,7 +72,7 @@ class RefFollower(_Base):
     """Refs of a repository, by events where they lie and by a poll."""
 
     def folders(self) -> tuple[list[str], list[str]]:
-        folders = cast("GitSource", self.source).refs_folders()
+        folders = cast("RefSource", self.source).refs_folders()
         self.root = folders[0].rstrip("/") if folders else self.root
         return folders, []
 
@@ -111,7 +109,7 @@ class FileFollower(_Base):
 
     def __init__(self, source: Source, ask: Ask):
         super().__init__(source, ask)
-        self._files = cast("FolderSource", source)
+        self._files = cast("FileSource", source)
         self._stored = Stored(ask, source.name)
         self._live: set[str] = set()
 
