@@ -23,8 +23,9 @@ from indexer.queries import filters
 filters.DECLARED["host"] = filters.Filter(help="Runs on this machine.", table="runs", column="host")
 from indexer.queries import questions
 from indexer.queries.question import Parameter, Question
-def toys(database, wanted, zone, *, size=1):
-    where, values = filters.select(database, wanted, zone).of_trials()
+from indexer.queries.selection import select
+def toys(database, wanted, reader, *, size=1):
+    where, values = select(database, wanted, reader.zone).of_trials()
     query = f"SELECT count(DISTINCT r.id) FROM runs r JOIN trials t ON t.run_pk = r.id WHERE 1{where}"
     return [{"toys": size, "runs": database.execute(query, values).fetchone()[0]}]
 questions.QUESTIONS["toys"] = Question(

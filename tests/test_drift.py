@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from indexer.queries.drift import RunOfGroup, judged
 from indexer.queries.executions import Tally
+from indexer.queries.falls import RunOfGroup, judged
 
 TARGETS, TESTS = ("alpha", "beta", "gamma"), 16
 ERRORS = 0.08

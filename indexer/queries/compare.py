@@ -12,10 +12,11 @@ from typing import Any, cast
 
 from indexer.errors import QueryError, UnknownRunError
 from indexer.queries.executions import COUNTED, Tally, effect, finite, mean, quality, tallied, varies, whole
-from indexer.queries.filters import DECLARED, Filters, number, select
+from indexer.queries.filters import DECLARED, Filters, number
 from indexer.queries.names import resolve
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
+from indexer.queries.selection import select
 from indexer.statistics import SIGNIFICANT, Effect, q_values
 
 _RUN = ("run_id", "key", "experiment", "target", "status", "timestamp", "updated_at")

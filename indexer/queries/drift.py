@@ -1,76 +1,32 @@
 """What fell lately by more than chance, and since which run.
 
-Groups are each target, target x dataset and target x test, over all experiments. Of a group the last runs that ended
-are split where its newest 1, 2, 3, 5, 8, 13 and 21 begin. A split tells something with five verdicts (executions,
-scores) on each side over tests that both sides have; it counts as p = 1 where the newer side is not worse. The group's
-p-value is the smallest p of its splits times their number, its q-value is over all groups, levels and measures that
-were looked at together, and only q < 0.05 is called a fall.
-
-An exact p takes long where there are many tests, so it is computed only where the normal one is below LIKELY; what
-is above can never be a fall.
+Groups are each target, target x dataset and target x test, over all experiments or what filters let through. Of a group
+the last runs that ended are looked at; `falls` says how they are judged.
 """
 
 import re
 import sqlite3
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from statistics import NormalDist
-from typing import Any, cast
+from typing import Any
 
 from indexer.errors import QueryError
-from indexer.queries.executions import COUNTED, MEASURES, Tally, Test, varies
-from indexer.queries.filters import DECLARED, Filters, Selection, select
+from indexer.queries.executions import COUNTED, Tally
+from indexer.queries.falls import RunOfGroup, detectable_fall, fallen, judged
+from indexer.queries.filters import DECLARED, Filters
 from indexer.queries.pages import require_limit
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, distinct
+from indexer.queries.selection import Selection, select
 from indexer.records import span_seconds, utc_text
-from indexer.statistics import (
-    LIKELY,
-    SIGNIFICANT,
-    Table,
-    Z,
-    exact_p,
-    normal_p,
-    permutation_p,
-    q_values,
-    risk_difference,
-    scores,
-)
+from indexer.statistics import SIGNIFICANT
 
-SPLITS = (1, 2, 3, 5, 8, 13, 21)
-"""How many of a group's newest runs are compared with those before."""
-FEWEST = 5
-"""Verdicts that each side of a split needs over shared tests."""
 LEVELS = {"target": (), "dataset": ("suite",), "test": ("suite", "test_id")}
 """By level: what names a group beside its target."""
 WINDOW = "40"
 _COLUMNS = "r.key, r.run_id, r.timestamp, r.sha, r.code_sha, t.suite, t.test_id, t.status, t.score"
-
-
-@dataclass(slots=True)
-class RunOfGroup:
-    """One run of a group: what identifies it, and its executions by test."""
-
-    facts: Row
-    tests: dict[Test, Tally] = field(default_factory=dict)
-
-
-_Side = tuple[int, int] | list[float]
-"""What one side of a boundary has of a test: (passed or errored, of how many), or scores."""
-_Pair = tuple[_Side, _Side]
-"""Before the boundary, and since."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Split:
-    """The newest `newer` runs against those before, by one measure, over the tests that both sides have."""
-
-    newer: int
-    p_value: float
-    pairs: list[_Pair]
 
 
 def drift(
@@ -100,18 +56,10 @@ def drift(
     shown = [row for row in found if every or row["q_value"] < SIGNIFICANT]
     return {
         "looked_at": len(found),
-        "detectable_fall": _detectable_fall(found),
+        "detectable_fall": detectable_fall(found),
         "groups": shown if every else shown[:limit],
         "more": not every and len(shown) > limit,
     }
-
-
-def judged(groups: Iterable[tuple[Row, Sequence[RunOfGroup]]]) -> list[Row]:
-    """A row for each measure of each group that can be looked at, the surest fall first; runs are newest first."""
-    found = [row for group, newest_first in groups for row in _fallen(group, newest_first)]
-    for row, q in zip(found, q_values([row["p_value"] for row in found]), strict=True):
-        row["q_value"] = q
-    return sorted(found, key=_order)
 
 
 def change_point(
@@ -126,7 +74,7 @@ def change_point(
         runs = list(narrowed.get(group, {}).values())
     else:
         runs = _last_runs(database, ("target", "suite", "test_id"), group, int(WINDOW), "")
-    found = [row for row in _fallen({}, runs) if row["measure"] == "quality_rate"]
+    found = [row for row in fallen({}, runs) if row["measure"] == "quality_rate"]
     return found[0] if found and found[0]["p_value"] < SIGNIFICANT else None
 
 
@@ -246,152 +194,6 @@ def _last_runs(
 
 def _run(key: str, run_id: str, timestamp: str, sha: str | None, code_sha: str | None) -> RunOfGroup:
     return RunOfGroup({"run_id": run_id, "key": key, "timestamp": timestamp, "sha": sha, "code_sha": code_sha})
-
-
-def _fallen(group: Row, newest_first: Sequence[RunOfGroup]) -> Iterator[Row]:
-    """A row for each measure that can be looked at in a group."""
-    whole = _together(newest_first)
-    looked = _measures(whole.values())
-    splits: dict[str, list[_Split]] = {measure: [] for measure in looked}
-    recent: dict[Test, Tally] = {}
-    begun = 0
-    for newer in SPLITS if looked else ():
-        if newer >= len(newest_first):
-            break
-        for run in newest_first[begun:newer]:
-            _merge(recent, run)
-        begun = newer
-        for measure in looked:
-            sides = _sides(measure, whole, recent)
-            counts = [sum(_count(pair[side]) for pair in sides) for side in (0, 1)]
-            if min(counts) >= FEWEST:
-                splits[measure].append(_Split(newer, _p_value(measure, sides), sides))
-    for measure, found in splits.items():
-        if found:
-            yield group | _row(measure, found, newest_first)
-
-
-def _together(runs: Iterable[RunOfGroup]) -> dict[Test, Tally]:
-    found: dict[Test, Tally] = {}
-    for run in runs:
-        _merge(found, run)
-    return found
-
-
-def _merge(tallies: dict[Test, Tally], run: RunOfGroup) -> None:
-    """Add a run; runs are added newest first, so that the scores of the newest runs come first."""
-    for test, tally in run.tests.items():
-        if (mine := tallies.get(test)) is None:
-            mine = tallies[test] = Tally()
-        mine.merge(tally)
-
-
-def _measures(tallies: Collection[Tally]) -> list[str]:
-    """What varies in a group; what never does is not looked at."""
-    passed, failed = sum(tally.passed for tally in tallies), sum(tally.failed for tally in tallies)
-    errored = sum(tally.errored for tally in tallies)
-    scores = {score for tally in tallies for score in tally.scores}
-    varying = {
-        "quality_rate": passed and failed,
-        "errors": errored and passed + failed,
-        "score": len(scores) > 1 and varies(scores),
-    }
-    return [measure for measure in MEASURES if varying[measure]]
-
-
-def _sides(measure: str, whole: Mapping[Test, Tally], recent: Mapping[Test, Tally]) -> list[_Pair]:
-    """By test that both sides of a boundary have: what was before and what is recent, as (hits, count) or scores."""
-    pairs: list[_Pair] = []
-    for test, now in recent.items():
-        every = whole[test]
-        if measure == "score":
-            pair: _Pair = (every.scores[len(now.scores) :], now.scores[:])
-        elif measure == "errors":
-            n = now.executions
-            pair = ((every.errored - now.errored, every.executions - n), (now.errored, n))
-        else:
-            n = now.verdicts
-            pair = ((every.passed - now.passed, every.verdicts - n), (now.passed, n))
-        if _count(pair[0]) and _count(pair[1]):
-            pairs.append(pair)
-    return pairs
-
-
-def _count(side: _Side) -> int:
-    return side[1] if isinstance(side, tuple) else len(side)
-
-
-def _total(side: _Side) -> float:
-    return side[0] if isinstance(side, tuple) else sum(side)
-
-
-def _tables(pairs: Iterable[_Pair]) -> list[Table]:
-    return [Table(*before, *recent) for before, recent in cast("list[tuple[tuple[int, int], tuple[int, int]]]", pairs)]
-
-
-def _p_value(measure: str, pairs: list[_Pair]) -> float:
-    """1 where the newer side is not worse."""
-    counts = [(_total(a), _count(a), _total(b), _count(b)) for a, b in pairs]
-    if sum((b * m - a * n) / (m + n) for a, m, b, n in counts) * _sign(measure) >= 0:
-        return 1.0
-    if measure == "score":
-        return permutation_p(cast("list[tuple[list[float], list[float]]]", pairs))
-    tables = _tables(pairs)
-    likely = normal_p(tables)
-    return likely if likely > LIKELY else exact_p(tables)
-
-
-def _row(measure: str, splits: Sequence[_Split], newest_first: Sequence[RunOfGroup]) -> Row:
-    best = min(splits, key=lambda split: (split.p_value, split.newer))
-    if measure == "score":
-        found = scores(cast("list[tuple[list[float], list[float]]]", best.pairs))
-        difference, interval = found.difference or 0.0, found.interval
-    else:
-        difference, interval = risk_difference(_tables(best.pairs))
-    return {
-        "measure": measure,
-        "before": _level(measure, [before for before, _ in best.pairs]),
-        "recent": _level(measure, [recent for _, recent in best.pairs]),
-        "difference": difference,
-        "interval": interval,
-        "p_value": min(1.0, best.p_value * len(splits)),
-        "q_value": None,
-        "since": newest_first[best.newer - 1].facts,
-        "last_good": newest_first[best.newer].facts,
-    }
-
-
-def _level(measure: str, sides: Sequence[_Side]) -> Row:
-    """One side of a boundary: what was counted, and the rate or mean."""
-    counted = sum(map(_count, sides))
-    return {"executions": counted, measure: sum(map(_total, sides)) / counted}
-
-
-def _sign(measure: str) -> int:
-    """The direction in which a measure gets better."""
-    return -1 if measure == "errors" else 1
-
-
-def _detectable_fall(rows: Sequence[Row]) -> float | None:
-    """How far the rate of a group with a middling interval has to fall to be shown in four of five cases.
-
-    Of the normal approximation, as if nothing else fell: the p-value has to pass SIGNIFICANT shared by all that was
-    looked at and by its splits. None where only a fall of more than everything would do.
-    """
-    intervals = [row["interval"] for row in rows if row["interval"] and row["measure"] != "score"]
-    if not intervals:
-        return None
-    halves = sorted((high - low) / 2 for low, high in intervals)
-    level = SIGNIFICANT / (len(rows) * len(SPLITS))
-    distance = -NormalDist().inv_cdf(level / 2) + NormalDist().inv_cdf(0.8)
-    fall = halves[len(halves) // 2] / Z * distance
-    return fall if fall <= 1 else None
-
-
-def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """The surest first, then the deepest fall."""
-    names = (str(row.get(name) or "") for name in ("target", "suite", "test_id", "measure"))
-    return row["q_value"], row["p_value"], row["difference"] * _sign(row["measure"]), *names
 
 
 QUESTION = Question(

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import islice
 
-from indexer.queries.filters import DECLARED, Filters, select
+from indexer.queries.filters import DECLARED, Filters
 from indexer.queries.pages import require_limit
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
+from indexer.queries.selection import select
 
 _SHOWN = 3
 _GROUP = ("t.status", "t.error_type", "t.suite", "t.test_id", "t.target")

@@ -2,10 +2,11 @@
 
 import sqlite3
 
-from indexer.queries.filters import DECLARED, Filters, select
+from indexer.queries.filters import DECLARED, Filters
 from indexer.queries.pages import require_limit
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
+from indexer.queries.selection import select
 
 FEWEST, LEAST = 5, 0.1
 """A test is flaky from so many verdicts under repeated conditions and this disagreement on."""

@@ -5,12 +5,14 @@ from typing import Any
 
 from indexer.queries.drift import change_point
 from indexer.queries.executions import COUNTED, Tally, quality
-from indexer.queries.filters import DECLARED, Filters, Selection, named_test, select
+from indexer.queries.filters import DECLARED, Filters
 from indexer.queries.flaky import EQUAL, FEWEST, LEAST
 from indexer.queries.pages import require_limit
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
+from indexer.queries.selection import Selection, select
 from indexer.queries.trials import add_scores
+from indexer.queries.values import named_test
 from indexer.statistics import disagreement
 
 _OUTCOME = (

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from indexer.errors import QueryError
-from indexer.queries import changes, filters, names, runs, trials
+from indexer.queries import changes, filters, names, runs, trials, values
 from indexer.queries.changes import Changes
 from indexer.queries.filters import DECLARED, Filters, FiltersOfTest
 from indexer.queries.names import STALE_AFTER
@@ -150,10 +150,10 @@ class Index(Reading):
         found: list[tuple[str, str, list[str]]] = []
         with self._reading() as database:
             for name in (name for name in wanted if DECLARED[name].several and not DECLARED[name].choices):
-                groups = {value: filters.meant(database, name, value) for value in filters.texts(wanted, name)}
+                groups = {value: values.meant(database, name, value) for value in filters.texts(wanted, name)}
                 for value, meant in groups.items():
-                    if not meant or not filters.exists(database, name, meant):
-                        known = list(islice(filters.known_values(database, name), _LOOKED_THROUGH))
+                    if not meant or not values.exists(database, name, meant):
+                        known = list(islice(values.known_values(database, name), _LOOKED_THROUGH))
                         found.append((name, value, get_close_matches(value, known, _NEAREST, 0.5)))
         return found
 

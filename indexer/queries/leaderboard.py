@@ -15,9 +15,10 @@ from typing import Any
 
 from indexer.errors import QueryError
 from indexer.queries.executions import COUNTED, finite, whole
-from indexer.queries.filters import DECLARED, OPERATORS, Filters, select
+from indexer.queries.filters import DECLARED, Filters
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
+from indexer.queries.selection import OPERATORS, select
 from indexer.statistics import pass_at_k, wilson
 
 LARGEST_K = 1000

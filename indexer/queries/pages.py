@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.errors import QueryError
-from indexer.queries.filters import DECLARED, Selection
+from indexer.queries.filters import DECLARED
+from indexer.queries.selection import Selection
 
 SORTS = ("timestamp", "pass_rate", "avg_score", "cost_usd", "duration_s")
 LARGEST_PAGE = 1000

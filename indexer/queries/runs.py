@@ -10,6 +10,7 @@ from indexer.queries import filters
 from indexer.queries.filters import Filters
 from indexer.queries.pages import matching, page_of_ids
 from indexer.queries.select import dicts
+from indexer.queries.selection import select
 from indexer.queries.types import CommitRow, PlaceRow, RunDetails, RunRow, TargetRow, TrialRow
 from indexer.store.rows import RUN, TARGET
 
@@ -74,14 +75,14 @@ def page(
     database: sqlite3.Connection, wanted: Filters, zone: tzinfo, *, sort: str, limit: int, cursor: str | None
 ) -> Page:
     """A page of runs. Raises QueryError."""
-    selection = filters.select(database, wanted, zone)
+    selection = select(database, wanted, zone)
     ids, next_cursor = page_of_ids(database, selection, filters.given(wanted), sort, limit, cursor)
     return Page(by_ids(database, ids), next_cursor)
 
 
 def let_through(database: sqlite3.Connection, keys: Sequence[str], wanted: Filters, zone: tzinfo) -> list[RunRow]:
     """Those of the runs with these keys that the filters let through. Raises QueryError."""
-    return by_ids(database, matching(database, filters.select(database, wanted, zone), keys))
+    return by_ids(database, matching(database, select(database, wanted, zone), keys))
 
 
 def details(database: sqlite3.Connection, pk: int) -> RunDetails:

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from benchmarks.numbers import make_index
 from indexer import Index, open_index
 from indexer.errors import QueryError
-from indexer.queries.filters import Filters, select
+from indexer.queries.filters import Filters
 from indexer.queries.pages import SORTS, Position, segments
+from indexer.queries.selection import select
 
 SORTED = [direction + column for column in SORTS for direction in ("", "-")]
 FILTERS: list[dict[str, Any]] = [

@@ -1,0 +1,105 @@
+"""What the values of text filters stand for in an index: exact ones, patterns with `*` and `?`, names of tests."""
+
+import re
+import shlex
+import sqlite3
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from fnmatch import translate
+from itertools import islice
+from typing import Any
+
+from indexer.errors import QueryError, UnknownTestError
+from indexer.queries.filters import DECLARED
+from indexer.queries.select import distinct
+
+Test = tuple[str | None, str]
+"""(suite, test_id)."""
+_SHOWN, _NEAREST, _LOOKED_THROUGH = 10, 3, 10_000
+
+
+def known_values(database: sqlite3.Connection, name: str) -> Iterator[str]:
+    """Every value of a text filter that the index has, in order; a test with its suite, if it has one."""
+    declared = DECLARED[name]
+    if declared.choices:
+        yield from declared.choices
+    elif name == "test":
+        yield from ("/".join(filter(None, test)) for test in _tests(database))
+    elif declared.leads:
+        yield from filter(None, distinct(database, declared.column, f"FROM {declared.table} WHERE 1"))
+    else:
+        query = (
+            f"SELECT DISTINCT {declared.column} FROM {declared.table} WHERE {declared.column} IS NOT NULL ORDER BY 1"
+        )
+        yield from (value for (value,) in database.execute(query))
+
+
+def meant(database: sqlite3.Connection, name: str, value: str) -> list[Any]:
+    """What a value of a filter stands for. Raises QueryError for one that is none of the choices."""
+    declared = DECLARED[name]
+    if declared.choices and value not in declared.choices:
+        raise QueryError(f"{name}: {value!r} is none of {', '.join(declared.choices)}")
+    exact = _tests_called(database, value) if name == "test" else [value]
+    is_pattern = "*" in value or "?" in value
+    return exact if not is_pattern or exists(database, name, exact) else _matching(database, name, value)
+
+
+def exists(database: sqlite3.Connection, name: str, values: Sequence[Any]) -> bool:
+    """Whether the index has any of the values of a filter."""
+    declared = DECLARED[name]
+    if declared.table == "trials":
+        return bool(values)
+    query = f"SELECT 1 FROM {declared.table} WHERE {declared.column} = ? LIMIT 1"
+    return any(database.execute(query, (value,)).fetchone() for value in values)
+
+
+def _matching(database: sqlite3.Connection, name: str, pattern: str) -> list[Any]:
+    """The values that a pattern with `*` and `?` matches, letter by letter otherwise."""
+    plain = re.compile(translate(pattern.replace("[", "[[]")))
+    if name == "test":
+        return [
+            (suite, test)
+            for suite, test in _tests(database)
+            if plain.match(test) or plain.match("/".join(filter(None, (suite, test))))
+        ]
+    return [value for value in known_values(database, name) if plain.match(value)]
+
+
+def _tests(database: sqlite3.Connection) -> Iterator[Test]:
+    for test in distinct(database, "test_id", "FROM trials WHERE 1"):
+        if test is not None:
+            yield from ((suite, test) for suite in suites(database, test))
+
+
+def suites(database: sqlite3.Connection, test_id: str) -> list[str | None]:
+    """The suites that have a test of this name, None for none."""
+    return list(distinct(database, "suite", "FROM trials WHERE test_id = ?", test_id))
+
+
+def _tests_called(database: sqlite3.Connection, name: str) -> list[Test]:
+    """The tests that `test` or `suite/test` may stand for; `/test` is one without a suite."""
+    found: list[Test] = [(suite, name) for suite in suites(database, name)]
+    for at in (at for at, character in enumerate(name) if character == "/"):
+        rest = name[at + 1 :]
+        found += [(suite, rest) for suite in suites(database, rest) if (suite or "") == name[:at]]
+    return found
+
+
+def named_test(database: sqlite3.Connection, name: str, suite: str | None = None) -> Test:
+    """The one (suite, test_id) that a name stands for; with `suite` the test in it, in none if that is empty.
+
+    Raises UnknownTestError, with candidates that can be typed if there are several.
+    """
+    if suite is not None:
+        found: list[Test] = [(known, name) for known in suites(database, name) if (known or "") == suite]
+    else:
+        found = _tests_called(database, name)
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        known_names = list(islice(known_values(database, "test"), _LOOKED_THROUGH)) if suite is None else []
+        nearest = ", ".join(map(shlex.quote, get_close_matches(name, known_names, _NEAREST, 0.5)))
+        inside = f" in the suite {suite!r}" if suite else ""
+        raise UnknownTestError(f"no test is called {name!r}{inside}" + (f"; nearest: {nearest}" if nearest else ""))
+    shown = ", ".join(shlex.quote(f"{known or ''}/{test}") for known, test in found[:_SHOWN])
+    raise UnknownTestError(f"{name!r} is not one test: {shown}{', …' if len(found) > _SHOWN else ''}")
