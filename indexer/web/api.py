@@ -194,4 +194,12 @@ def tagged(body: bytes, status: int, request: Request, content_type: str, header
     return Response(body, status, headers, content_type)
 
 
+async def _unknown(request: Request, datasette: Datasette) -> Response:
+    await permitted(datasette, request)
+    return document(
+        {"error": f"no such address; there are {', '.join(f'/api/{name}' for name in _ANSWERS)}"}, 404, request
+    )
+
+
 ROUTES: list[tuple[str, View]] = [(rf"^/api/{name}$", _view(answer)) for name, answer in _ANSWERS.items()]
+ROUTES.append((r"^/api(/.*)?$", _unknown))

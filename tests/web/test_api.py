@@ -71,6 +71,8 @@ def _as_json(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("path", "status", "says"),
     [
+        ("/api/nope", 404, "no such address; there are /api/runs, "),
+        ("/api", 404, "no such address"),
         ("/api/runs?limit=x", 400, "limit: 'x' is no number"),
         ("/api/runs?limit=0", 400, "limit"),
         ("/api/runs?limit=%D9%A3", 400, "no number"),
