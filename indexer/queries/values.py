@@ -85,6 +85,12 @@ def _tests_called(database: sqlite3.Connection, name: str) -> list[Test]:
     return found
 
 
+def _tests_of_trials(database: sqlite3.Connection, name: str) -> list[Test]:
+    """The tests that trials of this name executed: lists of trials print those."""
+    query = "SELECT DISTINCT suite, test_id FROM trials WHERE trial = ? AND test_id IS NOT NULL"
+    return database.execute(query, (name,)).fetchall()
+
+
 def named_test(database: sqlite3.Connection, name: str, suite: str | None = None) -> Test:
     """The one (suite, test_id) that a name stands for; with `suite` the test in it, in none if that is empty.
 
@@ -93,7 +99,7 @@ def named_test(database: sqlite3.Connection, name: str, suite: str | None = None
     if suite is not None:
         found: list[Test] = [(known, name) for known in suites(database, name) if (known or "") == suite]
     else:
-        found = _tests_called(database, name)
+        found = _tests_called(database, name) or _tests_of_trials(database, name)
     if len(found) == 1:
         return found[0]
     if not found:

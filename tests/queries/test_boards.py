@@ -436,6 +436,7 @@ def test_names_of_tests(world: World) -> None:
             "a/b/t1": ("a/b", "t1"),
             "c/t3": (None, "c/t3"),
             "/x": (None, "x"),
+            "refund/only/mock-alpha/1": ("refund", "only"),  # as lists of trials print it
         }.items():
             found = index.history(name)
             assert (found["suite"], found["test_id"]) == expected
