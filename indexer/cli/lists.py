@@ -219,8 +219,12 @@ def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> No
     )  # fmt: skip
     if failing:
         print()
-        rows = [[t["trial"], t["status"], render.score(t["score"]), _reason(t)] for t in failing]
-        console.table(["NOT PASSED", "STATUS", "SCORE", "REASON"], rows, right=["SCORE"])
+        several = len({target["target"] for target in run["targets"]}) > 1
+        rows = [
+            [t["trial"], t["target"] if several else "", t["status"], render.score(t["score"]), _reason(t)]
+            for t in failing
+        ]
+        console.table(["NOT PASSED", "TARGET", "STATUS", "SCORE", "REASON"], rows, right=["SCORE"])
     print()
     places = [[p["source"], p["path"], p["ref"], p["status"]] for p in run["places"]]
     console.table(["SOURCE", "PATH", "REF", "STATUS"], places)
