@@ -33,7 +33,7 @@ def failures(database: sqlite3.Connection, filters: Filters, reader: Reader, *, 
     """How often which test failed with which error for which target, the most frequent first. Raises QueryError.
 
     `status` is `errored`, or `failed` where there was a verdict; `error_type` is None where nothing is told of it;
-    `runs` are the ids of the newest three.
+    `test` is its name with its suite; `runs` are the ids of the newest three of `run_count`.
     """
     require_limit(limit)
     selection = select(database, filters, reader.zone)
@@ -43,6 +43,7 @@ def failures(database: sqlite3.Connection, filters: Filters, reader: Reader, *, 
         where = where.replace("r.timestamp", "t.timestamp")
     rows = dicts(database, _FAILURES.format(joined, where), *values, limit)
     for row in rows:
+        row["test"] = "/".join(filter(None, (row["suite"], row["test_id"])))
         group = [row[column.partition(".")[2]] for column in _GROUP]
         with closing(database.execute(_NEWEST.format(where), (*group, *values))) as newest:
             row["runs"] = list(islice(unique(run_id for (run_id,) in newest), _SHOWN))
