@@ -62,6 +62,7 @@ class Index(Reading):
 
     def trials(self, run: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
         """A page of the trials of a run, by any RUN name, with `scores`. Raises UnknownRunError."""
+        trials.require_status(status)
         with self._reading() as database:
             pk = names.resolve(database, run, self.stale_after)
             return trials.page(database, pk, status, limit, cursor)

@@ -17,8 +17,6 @@ TRIAL_STATUSES: tuple[str, ...] = get_args(TrialStatus)
 def page(database: sqlite3.Connection, pk: int, status: str | None, limit: int, cursor: str | None) -> TrialPage:
     """A page of a run's trials in the order of their names. Raises QueryError."""
     require_limit(limit)
-    if status is not None and status not in TRIAL_STATUSES:
-        raise QueryError(f"status: {status!r} is none of {', '.join(TRIAL_STATUSES)}")
     bound = {"status": status}
     last = decode(cursor, bound)[1] if cursor is not None else ""
     condition = "" if status is None else "AND status = ? "
@@ -28,6 +26,12 @@ def page(database: sqlite3.Connection, pk: int, status: str | None, limit: int, 
     add_scores(database, rows[:limit])
     more = encode(bound, None, rows[limit - 1]["trial"]) if len(rows) > limit else None
     return TrialPage(cast("list[TrialRow]", rows[:limit]), more)
+
+
+def require_status(status: str | None) -> None:
+    """Raises QueryError for what is no status of a trial."""
+    if status is not None and status not in TRIAL_STATUSES:
+        raise QueryError(f"status: {status!r} is none of {', '.join(TRIAL_STATUSES)}")
 
 
 def add_scores(database: sqlite3.Connection, trials: list[Row]) -> None:
