@@ -183,6 +183,20 @@ def test_a_pipeline_can_fail_if_it_got_worse(project: Path) -> None:
     done(project, "compare", "latest~1", "latest", "--fail-if", "errors")
 
 
+def test_days_are_those_of_this_machine_also_across_a_change_of_the_clocks(project: Path) -> None:
+    for name in ("2026-07-05T03-30-00-000Z", "2026-07-05T04-30-00-000Z"):
+        for path, text in at(f".agentv/results/runs/july/{name}", bundle(experiment="july", name=name)).items():
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            (project / path).write_text(text)
+    done(project, "sync")
+    part = ("--experiment", "july", "--json")
+    days = done(project, "leaderboard", "--by", "day", *part, TZ="America/New_York")
+    rows = [json.loads(line) for line in days.splitlines()]
+    assert [(row["day"], row["runs"]) for row in rows] == [("2026-07-05", 1), ("2026-07-04", 1), (None, 2)]
+    since = done(project, "runs", "--since", "2026-07-05", *part, TZ="America/New_York")
+    assert [json.loads(line)["timestamp"] for line in since.splitlines()] == ["2026-07-05T04:30:00.000Z"]
+
+
 def test_what_may_have_stopped_is_called_so_by_every_command(project: Path) -> None:
     for name, text in at("jobs/j", job(finished=False)).items():
         (project / name).parent.mkdir(parents=True, exist_ok=True)

@@ -118,13 +118,14 @@ def told_unknown(index: Index, *filters: Filters) -> "Iterator[None]":
 
 def local_zone() -> tzinfo:
     """This machine's time zone, with its summer times where it tells them."""
-    named = os.environ.get("TZ", "").removeprefix(":") or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    asked = os.environ.get("TZ", "").removeprefix(":")
+    named = asked or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
     try:
-        return UTC if named in ("UTC", "Etc/UTC") else ZoneInfo(named)
-    except (ValueError, OSError, KeyError):  # no name of a zone
-        pass
-    try:
+        if named in ("UTC", "Etc/UTC"):
+            return UTC
+        if named:
+            return ZoneInfo(named)
         with open("/etc/localtime", "rb") as rules:
             return ZoneInfo.from_file(rules)
-    except (ValueError, OSError):
+    except (ValueError, OSError, KeyError):  # rules written out, or none
         return datetime.now().astimezone().tzinfo or UTC
