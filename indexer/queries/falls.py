@@ -11,7 +11,6 @@ above can never be a fall.
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 from typing import Any, cast
 
 from indexer.queries.executions import MEASURES, Tally, Test, varies
@@ -196,6 +195,8 @@ def detectable_fall(rows: Sequence[Row]) -> float | None:
     Of the normal approximation, as if nothing else fell: the p-value has to pass SIGNIFICANT shared by all that was
     looked at and by its splits. None where only a fall of more than everything would do.
     """
+    from statistics import NormalDist  # which takes as long to load as all else here
+
     intervals = [row["interval"] for row in rows if row["interval"] and row["measure"] != "score"]
     if not intervals:
         return None

@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, tzinfo
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
@@ -148,6 +147,8 @@ class Index(Reading):
 
     def nearest(self, wanted: Filters) -> list[tuple[str, str, list[str]]]:
         """The filter values that nothing in the index has: filter, value, and the nearest names that there are."""
+        from difflib import get_close_matches
+
         found: list[tuple[str, str, list[str]]] = []
         with self._reading() as database:
             for name in (name for name in wanted if DECLARED[name].several and not DECLARED[name].choices):

@@ -4,7 +4,6 @@ import re
 import shlex
 import sqlite3
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from fnmatch import translate
 from itertools import islice
 from typing import Any
@@ -103,6 +102,8 @@ def named_test(database: sqlite3.Connection, name: str, suite: str | None = None
     if len(found) == 1:
         return found[0]
     if not found:
+        from difflib import get_close_matches
+
         known_names = list(islice(known_values(database, "test"), _LOOKED_THROUGH)) if suite is None else []
         nearest = ", ".join(map(shlex.quote, get_close_matches(name, known_names, _NEAREST, 0.5)))
         inside = f" in the suite {suite!r}" if suite else ""
