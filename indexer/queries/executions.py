@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from indexer.derive import mean as exact_mean
+from indexer import derive
 from indexer.queries.select import Row
 from indexer.statistics import Effect, Interval, Table, rates, scores, wilson
 
-COUNTED = "('passed', 'failed', 'errored')"
+COUNTED = str(derive.COUNTED)
+"""As SQL, after IN."""
 
 Test = tuple[str | None, str | None]
 """(suite, test_id)."""
@@ -62,7 +63,7 @@ class Tally:
 
 def mean(values: Sequence[float]) -> float | None:
     """None without values, and when their sum is beyond all numbers."""
-    return exact_mean(list(values))
+    return derive.mean(list(values))
 
 
 def finite(value: float | None) -> float | None:
