@@ -131,6 +131,7 @@ def test_questions(project: Path) -> None:
         "1 test only in A: refund/t2",
     ):
         assert part in text
+    assert ["runs", "1", "1"] in [line.split() for line in text.splitlines()]
     only = json.loads(done(project, "compare", RUN_ID, "latest", "--json"))["only_a"]
     assert [test["test_id"] for test in only] == ["t2"]
     text = done(project, "compare", "--a", "experiment=with_*", "--b", "experiment=other", "--test", "t1")
@@ -143,6 +144,9 @@ def test_questions(project: Path) -> None:
     text = done(project, "history", "t1")
     for part in ("test refund/t1", "2/2", "100%", "██"):
         assert part in text
+    assert "are drawn" not in text
+    text = done(project, "history", "t1", "--limit", "1")
+    assert "counts are of all 2 executions, the newest 1 are drawn" in text
     (target,) = json.loads(done(project, "history", "t1", "--json"))["targets"]
     assert [outcome["run_id"] for outcome in target["outcomes"]] == [f"other::{OTHER}", RUN_ID]
     assert "no execution" in done(project, "history", "t1", "--since", "1h")

@@ -9,7 +9,7 @@ from indexer.cli import console
 from indexer.queries.leaderboard import TIMES
 
 Row = Mapping[str, Any]
-_SPARKLINE = 40  # verdicts
+_SPARKLINE = 40  # executions
 _MOST_ACROSS = 8  # columns of a matrix
 _RATE = ("QUALITY", "95 %", "PASSED")
 
@@ -91,7 +91,7 @@ def _side(run: Row, stale_after: int) -> Row:
         "side": named,
         "target": run.get("target"),
         "status": render.status(run, stale_after) if "status" in run else "",
-        "runs": run["runs"] if run["runs"] != 1 else "",
+        "runs": run["runs"],
         "passed": f"{run['passed']}/{run['verdicts']} {render.percent(run['quality_rate'])}",
         "95 %": render.interval(run["interval"]),
         "score": render.score(run["score"]),
@@ -136,8 +136,9 @@ def _history(found: Row, _stale_after: int) -> None:
             points, since = f"{-100 * change['difference']:.0f}", change["since"]["run_id"]
             fell = f"fell by {points} points since {since} (p = {_p(change['p_value'])})"
             _note(f"{name} {fell}; the last good one: {change['last_good']['run_id']}")
-        if target["more"]:
-            _note(f"{name}: only the newest {target['executions']} executions; --limit shows more")
+        drawn = len(target["outcomes"][:_SPARKLINE])
+        if drawn < target["executions"]:
+            _note(f"{name}: counts are of all {target['executions']:,} executions, the newest {drawn} are drawn")
 
 
 def _drift(found: Row, _stale_after: int) -> None:
