@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from indexer.protocols import Folder, Format
+from indexer.protocols import Readable
 
 _NOT_PLAIN = re.compile(r"[^A-Za-z0-9]")
 
@@ -36,7 +36,7 @@ class Tip(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A run folder that is new or differs from what is indexed.
+    """A run that is new or differs from what is indexed.
 
     `stamps` are of its files on disk and of the folders searched for them, empty in git. Names of folders end
     with `/`, that of the run's own is empty; what lies outside of it starts with `//`.
@@ -45,8 +45,7 @@ class Found:
     ref: str | None
     path: str
     fingerprint: str
-    folder: Folder
-    format: Format
+    run: Readable
     stamps: Mapping[str, Stamp]
 
 
@@ -146,7 +145,7 @@ class Naming:
 Change = Found | Same | Gone | Swept | Missing | Trouble | History | Advance | Naming
 
 
-class Known(Protocol):
+class Indexed(Protocol):
     """What the index holds of one source, asked while the source is walked."""
 
     def tips(self) -> Mapping[str, Tip]:

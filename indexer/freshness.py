@@ -1,18 +1,17 @@
 """How old an index is, and whether its sources look newer: what people see who read without a watcher."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from indexer.project import PARTS
 from indexer.queries.index import Index
-from indexer.queries.types import SourceRow
 from indexer.store import lock
 
 Row = dict[str, Any]
-_MOST = 1000  # entries of a repository's refs that are looked at
+_MOST = 1000  # files below one sign that are looked at
 
 
 def freshness(index: Index) -> Row:
@@ -27,46 +26,29 @@ def newer_sources(index: Index) -> list[str]:
 
     Nothing deeper is looked at, so an index without such sources may be old too.
     """
-    return [source["name"] for source in index.sources() if _looks_newer(source, index.path)]
+    with index.snapshot():
+        signs = {row["name"]: json.loads(row["signs"]) for row in index.select("SELECT name, signs FROM sources")}
+        looked = {source["name"]: source["looked_at"] for source in index.sources()}
+    return [name for name, when in looked.items() if when and _is_newer(signs[name], when, index.path.parent)]
 
 
-def _looks_newer(source: SourceRow, db: Path) -> bool:
-    if source["looked_at"] is None:
-        return False
-    looked = datetime.fromisoformat(source["looked_at"])
-    places = _refs(Path(source["place"])) if source["kind"] == "git" else _roots(Path(source["place"]), db)
-    return any(time > looked for place in places if (time := _changed(place)) is not None)
+def _is_newer(signs: Iterable[str], looked_at: str, results: Path) -> bool:
+    """Whether anything changed after a time; readers of an index change the folder that it lies in themselves."""
+    looked = datetime.fromisoformat(looked_at)
+    paths = (path for sign in signs for path in _below(sign) if path != results)
+    return any(time > looked for path in paths if (time := _changed(path)) is not None)
 
 
-def _roots(place: Path, db: Path) -> Iterator[Path]:
-    """The folders that runs lie in; readers of an index change the one that it lies in itself."""
-    yield from (each for part in PARTS if (each := place / part) != db.parent)
-    if place != db.parent and not any((place / part).exists() for part in PARTS):
-        yield place
-
-
-def _refs(place: Path) -> Iterator[Path]:
-    folder = _common_folder(place)
-    yield folder / "packed-refs"
+def _below(sign: str) -> Iterator[Path]:
+    if not sign.endswith("/"):
+        yield Path(sign)
+        return
     left = _MOST
-    for inside, _, names in os.walk(folder / "refs"):
-        for name in names[:left]:
-            yield Path(inside) / name
+    for inside, _, names in os.walk(sign):
+        yield from (Path(inside, name) for name in names[:left])
         left -= len(names)
         if left <= 0:
             return
-
-
-def _common_folder(place: Path) -> Path:
-    """Where a repository's refs are: in a linked work tree those of its main repository."""
-    folder = place / ".git"
-    if folder.is_dir():
-        return folder
-    try:
-        folder = place / folder.read_text().removeprefix("gitdir:").strip()
-        return folder / (folder / "commondir").read_text().strip()
-    except (OSError, ValueError):
-        return place
 
 
 def _changed(path: Path) -> datetime | None:

@@ -14,8 +14,6 @@ from indexer.records import span_seconds
 
 CONFIG = "indexer.toml"
 DB = "results/index.db"
-PARTS = ("jobs", "results", ".agentv/results")
-"""Where a project keeps runs: Pier and Harbor, copilot-experiments, AgentV."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What sources, formats and the index know of each other, and no more."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -126,10 +127,29 @@ def alone(folder: Folder) -> list[str]:
     return []
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conventions:
+    """Where a tool leaves its runs, and what it calls them elsewhere."""
+
+    folders: tuple[str, ...] = ()
+    """Where a project keeps them, as paths from its root."""
+    published: tuple[str, ...] = ()
+    """Folders that a results repository keeps them in, as paths from its root."""
+    refs: tuple[str, ...] = ()
+    """Refs that they are published in, as in the settings."""
+    drafts: tuple[str, ...] = ()
+    """Refs of runs in progress: each holds all published runs, and one that its last part is the plain name of."""
+    overlays: tuple[str, ...] = ()
+    """Names of folders below which overlays lie."""
+    trailers: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
+    """Trailers of commit messages that name a run; what makes its key, or a name of it, of their value."""
+
+
 class Format(Protocol):
     """One tool's layout of run folders, in all its generations."""
 
     NAME: str
+    CONVENTIONS: Conventions
     ANCHORS: frozenset[str]
     """Names of files that come with every run, by which git history finds when a run's folder came."""
 
@@ -159,3 +179,45 @@ class Format(Protocol):
 
     def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         """The run in a recognised folder; None if it is none after all. Raises Unreadable."""
+
+
+AnyFolder = TypeVar("AnyFolder", bound=Folder)
+
+
+class Readable(Protocol):
+    """A run that a source found, to be read."""
+
+    def read(self, options: Options, earlier: Earlier) -> Run | None:
+        """The run; None if it is none after all. Raises Unreadable."""
+
+    def key_from_names(self) -> str | None:
+        """Its identity where it cannot be read; None if only its content tells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder(Generic[AnyFolder]):
+    """A folder that a format recognised: a Readable."""
+
+    format: Format
+    folder: AnyFolder
+
+    def read(self, options: Options, earlier: Earlier) -> Run | None:
+        return self.format.read(self.folder, options, earlier)
+
+    def key_from_names(self) -> str | None:
+        try:
+            return self.format.key_from_names(self.folder)
+        except Unreadable:
+            return None
+
+    def inputs(self) -> list[str]:
+        """The files that its rows depend on, as paths inside the folder."""
+        return self.format.inputs(self.folder)
+
+    def inner_runs(self) -> list[str]:
+        """Names of folders directly inside that are runs of their own, sorted."""
+        return self.format.inner_runs(self.folder)
+
+    def overlay(self) -> str | None:
+        """Where in the same source the files lie that override its own; None if nowhere."""
+        return self.format.overlay(self.folder.path)

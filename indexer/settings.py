@@ -5,7 +5,7 @@ repository around it when one of its refs holds results.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,12 +15,14 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as EnvironmentVariableError
 
 from indexer.errors import SettingsError, SourceError
+from indexer.formats import FOLDERS
 from indexer.project import DB, Project, read_toml
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
-from indexer.sources.git import GitSource, open_repository
+from indexer.sources.git import GitSource
 from indexer.sources.kinds import RepoSettings, SourceSettings, Span, Strict
+from indexer.sources.repository import open_repository
 
 
 class Threshold(Strict):
@@ -74,7 +76,7 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
         sources = find_sources(project.root)
         if not sources:
             raise SettingsError(
-                f"no runs found in {project.root}: no jobs/, results/ or .agentv/results/, and "
+                f"no runs found in {project.root}: no {_or(f'{folder}/' for folder in FOLDERS)}, and "
                 f"{_why_not_git(project.root)}; go to a project, or name sources in indexer.toml"
             )
         _require_outside(project.db, sources)
@@ -90,6 +92,11 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
     sources = [each.source(project.root) for each in (*settings.source, *settings.repo)]
     _require_outside(project.db, sources)
     return settings, sources
+
+
+def _or(texts: Iterable[str]) -> str:
+    *first, last = texts
+    return f"{', '.join(first)} or {last}"
 
 
 def _require_outside(db: Path, sources: Sequence[Source]) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from indexer.formats.agentevals import RESULTS, RUN
+from indexer.protocols import Nothing, Options
+from indexer.records import Run
+from indexer.sources.agentevals.records import RunRows
 from tests.worlds import lacking
 
 TABLES = """
@@ -166,13 +168,13 @@ SUMMARY: dict[str, Any] = {
 }  # fmt: skip
 
 
-PATH = "evals/23b29240-0000-4000-8000-000000000001"
+RUN_ID = "23b29240-0000-4000-8000-000000000001"
 
 
 def documents() -> dict[str, bytes]:
-    """A run with the results of two items, as the source hands it over, by path."""
+    """A run with the results of two items, as it is taken of the tables: `run` and `results`."""
     run = {
-        "run_id": PATH.rpartition("/")[2], "status": "succeeded", "attempt": 1, "eval_set_id": "k8s", "trace_count": 2,
+        "run_id": RUN_ID, "status": "succeeded", "attempt": 1, "eval_set_id": "k8s", "trace_count": 2,
         "created_at": "2026-01-05T09:00:00.250Z", "started_at": "2026-01-05T09:00:01.000Z",
         "finished_at": "2026-01-05T09:00:09.000Z",
         "summary": {"trace_count": 2, "agents": ["k8s_agent"]} | SUMMARY["performance_metrics"],
@@ -185,9 +187,16 @@ def documents() -> dict[str, bytes]:
             ("item-2", "judge", "errored", None, "a line"))
     ]  # fmt: skip
     return {
-        f"{PATH}/{RUN}": json.dumps(run).encode(),
-        f"{PATH}/{RESULTS}": json.dumps({"error": "a line", "results": results}).encode(),
+        "run": json.dumps(run).encode(),
+        "results": json.dumps({"error": "a line", "results": results}).encode(),
     }
+
+
+def read(documents: Mapping[str, bytes]) -> Run | None:
+    """The run in such documents. Raises Unreadable."""
+    results = json.loads(documents["results"])
+    rows = RunRows(RUN_ID, documents["run"].decode("utf-8", "replace"), results["error"], results["results"], "{}")
+    return rows.read(Options(), Nothing())
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 from indexer.formats import recognise
 from indexer.protocols import Nothing, Options, Unreadable
-from indexer.sources.disk import DiskFolder, Look
+from indexer.sources.disk import root_folder
 from indexer.store import file, rows
 from tests import agentevals
 from tests.formats.memory import MemoryFolder
@@ -145,13 +145,13 @@ def real_runs(fixtures: Path = OWN) -> list[RealRun]:
     found: list[RealRun] = []
     for root in sorted(path for path in fixtures.iterdir() if path.is_dir()):
         for folder in sorted(path for path in root.rglob("*") if path.is_dir()):
-            disk = DiskFolder(Look(str(root)), "").find(folder.relative_to(root).as_posix())
-            form = recognise(disk) if disk else None
-            if disk is None or form is None:
+            disk = root_folder(str(root)).find(folder.relative_to(root).as_posix())
+            run = recognise(disk) if disk else None
+            if disk is None or run is None:
                 continue
             files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size < 1 << 20]
             tree = {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
-            inputs = [f"{disk.path}/{name}" for name in form.inputs(disk) if f"{disk.path}/{name}" in tree]
+            inputs = [f"{disk.path}/{name}" for name in run.inputs() if f"{disk.path}/{name}" in tree]
             found.append((disk.path, tree, inputs))
     return found
 
@@ -164,18 +164,16 @@ def read_mutated(number: int, count: int, fixtures: Path = OWN) -> dict[str, int
         file.run_script(database, script)
     runs = real_runs(fixtures)
     if fixtures == OWN:
-        runs.append((agentevals.PATH, agentevals.documents(), list(agentevals.documents())))
+        runs.append(("", agentevals.documents(), ["run"]))
     told = {"read": 0, "unreadable": 0}
     for _ in range(count):
         path, tree, inputs = random.choice(runs)
         victim = random.choice(inputs)
         tree = tree | {victim: mutated(random, tree[victim])}
-        folder = MemoryFolder(tree, path)
-        form = recognise(folder)
-        assert form is not None
+        found = recognise(MemoryFolder(tree, path))
         try:
             with no_hang():
-                run = form.read(folder, Options(), Nothing())
+                run = found.read(Options(), Nothing()) if found else agentevals.read(tree)
         except Unreadable as error:
             told["unreadable"] += 1
             assert error.message

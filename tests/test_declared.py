@@ -67,8 +67,8 @@ with open_index(sys.argv[1]) as index:
 """
     command = [sys.executable, "-c", TOY + python, str(toy.db)]
     assert json.loads(subprocess.check_output(command)) == [[{"toys": 2, "runs": 1}], ["e1"]]
-    docs = TOY + "import sys; from indexer.cli import main; from typer.cli import app\n"
-    docs += "sys.argv = ['typer', 'indexer.cli.main', 'utils', 'docs', '--name', 'indexer']; app()"
+    docs = TOY + "import sys; from typer.cli import app\n"
+    docs += "sys.argv = ['typer', 'indexer.cli.commands', 'utils', 'docs', '--name', 'indexer']; app()"
     page = subprocess.check_output([sys.executable, "-c", docs], text=True)
     assert "## `indexer toys`" in page
     assert page.count("--host") > 5

@@ -13,7 +13,7 @@ def test_the_command_reference_is_current() -> None:
         sys.executable,
         "-m",
         "typer",
-        "indexer.cli.main",
+        "indexer.cli.commands",
         "utils",
         "docs",
         "--name",

@@ -12,7 +12,7 @@ import pygit2
 import pytest
 
 from indexer.errors import IndexFileError, LockedError
-from indexer.sources import history
+from indexer.sources import gitcommand
 from indexer.store import file, lock
 from tests.bundles import at, bundle, row
 from tests.jobs import job, trial
@@ -136,7 +136,7 @@ def test_a_git_that_hangs_is_ended_and_told(world: World, monkeypatch: pytest.Mo
     hanging.write_text(f"#!/bin/sh\necho $$ >> {tmp_path}/started\nexec sleep 1000\n")
     hanging.chmod(0o755)
     monkeypatch.setenv("PATH", f"{hanging.parent}:{os.environ['PATH']}")
-    monkeypatch.setattr(history, "IDLE_LIMIT", 2.0)
+    monkeypatch.setattr(gitcommand, "SILENCE", 2.0)
     world.sync()
     assert world.column("SELECT count(*) FROM runs") == [1]
     assert world.column("SELECT kind FROM problems") == ["history"]

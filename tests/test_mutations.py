@@ -40,11 +40,11 @@ def test_memory_for_a_mutated_file_is_bounded(number: int) -> None:
         victim = random.choice(inputs)
         tree = tree | {victim: mutated(random, tree[victim]) * random.choice([1, 50])}
         folder = MemoryFolder(tree, path)
-        form = recognise(folder)
-        assert form is not None
+        run = recognise(folder)
+        assert run is not None
         tracemalloc.start()
         try:
-            form.read(folder, Options(), Nothing())
+            run.read(Options(), Nothing())
         except Unreadable:
             pass
         finally:

@@ -31,15 +31,15 @@ URL = f"https://user:{CANARY}pw@example.org/x"
 # of every text in every JSON file of a run: those that are kept
 KEPT = {
     "agentevals": """
-        agentevals-results.json: error
-        agentevals-results.json: results.*.error_text
-        agentevals-results.json: results.*.eval_set_item_id
-        agentevals-results.json: results.*.evaluator_name
-        agentevals-results.json: results.*.evaluator_type
-        agentevals-run.json: eval_set_id
-        agentevals-run.json: run_id
-        agentevals-run.json: summary.agents.*
-        agentevals-run.json: summary.models.*
+        results: error
+        results: results.*.error_text
+        results: results.*.eval_set_item_id
+        results: results.*.evaluator_name
+        results: results.*.evaluator_type
+        run: eval_set_id
+        run: run_id
+        run: summary.agents.*
+        run: summary.models.*
         """,
     "agentv": """
         benchmark.json: metadata.experiment
@@ -121,10 +121,10 @@ def kept_fields(path: str, tree: dict[str, bytes], text: str) -> set[str]:
         for number, document in enumerate(told):
             for where in texts(document):
                 changed = [*told[:number], replaced(document, where, text), *told[number + 1 :]]
-                folder = MemoryFolder(tree | {name: "\n".join(map(json.dumps, changed))}, path)
-                form = recognise(folder)
+                planted = tree | {name: "\n".join(map(json.dumps, changed)).encode()}
+                found = recognise(MemoryFolder(planted, path)) if path else None
                 try:
-                    run = form.read(folder, Options(), Nothing()) if form else None
+                    run = found.read(Options(), Nothing()) if found else agentevals.read(planted) if not path else None
                 except Unreadable as error:
                     assert CANARY not in error.message
                     continue
@@ -137,8 +137,7 @@ def kept_fields(path: str, tree: dict[str, bytes], text: str) -> set[str]:
 def runs(tool: str) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Real runs of a tool, and one with errors."""
     for path, tree, _ in real_runs():
-        form = recognise(MemoryFolder(tree, path))
-        if form is not None and tool == form.NAME:
+        if (run := recognise(MemoryFolder(tree, path))) is not None and tool == run.format.NAME:
             yield path, tree
     failed: dict[str, Mapping[str, str | bytes]] = {
         "agentevals": agentevals.documents(),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -39,6 +40,22 @@ Run = Annotated[
     str,
     typer.Argument(metavar="RUN", help="A run id, key, prefix, path, latest, latest:EXPERIMENT, live, tag:NAME; ~N."),
 ]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"indexer {version('indexer')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of the program itself; a command of its own makes one command no program."""
+
 
 _TYPES = {"text": str, "commit": str, "time": str, "number": float}
 

@@ -122,15 +122,15 @@ def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] 
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn
 
-    from indexer.changes import Found, Known
+    from indexer.changes import Found, Indexed
     from indexer.sources import Source
 
     told = TextColumn("{task.description}  {task.completed:,.0f} runs  {task.fields[rate]} runs/s")
     with Progress(SpinnerColumn(), told, console=Console(file=stream), transient=True) as shown:
 
-        def changes(source: Source, known: Known) -> Iterator[Change]:
+        def changes(source: Source, indexed: Indexed) -> Iterator[Change]:
             task = shown.add_task(visible(source.name), total=None, rate="-")
-            for change in source.changes(known):
+            for change in source.changes(indexed):
                 yield change
                 if isinstance(change, Found):
                     speed = shown.tasks[task].speed

@@ -2,18 +2,20 @@
 
 import os
 import sys
+from importlib import import_module
 
 from indexer import render
 from indexer.cli.app import app
 from indexer.errors import IndexerError, QueryError, SettingsError
 from indexer.interrupts import Interrupted
 
-# in the order in which --help lists their commands
-from indexer.cli import indexing, lists, questions, feed  # noqa: F401  isort:skip
+_OF_LISTS = {"runs", "show", "status"}
+"""Commands that need no module but `lists`: loading the others takes longer than listing runs does."""
 
 
 def main() -> None:
     """Run the command; an error that a user can cause is one line on standard error."""
+    import_module("indexer.cli.lists" if _OF_LISTS.intersection(sys.argv[1:2]) else "indexer.cli.commands")
     try:
         app()
     except IndexerError as error:

@@ -2,23 +2,38 @@
 
 A format is pure: no disk, no git, no clock, no database. It sees a run through `Folder`, which git trees
 and directories both offer, so every format can be read from every place. A run folder is recognised by
-its anchor file and never by its depth, so layouts of different ages live side by side in one tree.
+its anchor file and never by its depth, so layouts of different ages live side by side in one tree. Where
+tools leave their runs, and what names them elsewhere, is in their `Conventions`.
 """
 
-from indexer.formats import agentevals, agentv, copilot, pier
-from indexer.protocols import Folder, Format
+from indexer.formats import agentv, copilot, pier
+from indexer.protocols import AnyFolder, Format, RunFolder
 
 READER = 4
 """What the formats make of the same bytes; a change of it makes every index be rebuilt."""
 
-
-FORMATS: tuple[Format, ...] = (agentv, pier, copilot, agentevals)
+FORMATS: tuple[Format, ...] = (agentv, pier, copilot)
 ANCHORS = {anchor: form for form in FORMATS for anchor in form.ANCHORS}
 
+FOLDERS = tuple(
+    sorted({path for form in FORMATS for path in form.CONVENTIONS.folders}, key=lambda path: (path[0] == ".", path))
+)
+"""Where a project keeps runs, as paths from its root, hidden folders last."""
+PUBLISHED = tuple(sorted({path for form in FORMATS for path in form.CONVENTIONS.published}))
+"""Where a results repository keeps runs, as paths from its root."""
+REFS = tuple(ref for form in FORMATS for ref in form.CONVENTIONS.refs)
+"""Refs that runs are published in."""
+DRAFTS = tuple(ref for form in FORMATS for ref in form.CONVENTIONS.drafts)
+"""Refs of runs in progress."""
+OVERLAYS = frozenset(name for form in FORMATS for name in form.CONVENTIONS.overlays)
+"""Names of folders below which overlays lie."""
+TRAILERS = {name: run for form in FORMATS for name, run in form.CONVENTIONS.trailers.items()}
+"""Trailers that name a run of one tool, and what makes its key of their value."""
 
-def recognise(folder: Folder) -> Format | None:
-    """The format whose run this folder is; None if it is no run."""
-    return next((form for form in FORMATS if form.recognises(folder)), None)
+
+def recognise(folder: AnyFolder) -> RunFolder[AnyFolder] | None:
+    """The run that a folder is; None if it is none."""
+    return next((RunFolder(form, folder) for form in FORMATS if form.recognises(folder)), None)
 
 
 def run_of_overlay(path: str) -> str | None:

@@ -19,7 +19,7 @@ from indexer.formats.agentv_documents import Aggregate, Dimensions, Metadata, Ro
 from indexer.formats.agentv_trials import LIMIT, Executions, combined_from, metrics_files
 from indexer.formats.documents import read_document, read_or_note
 from indexer.formats.masking import masked_tag
-from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, unreadable
+from indexer.protocols import Conventions, Earlier, Folder, Options, Unreadable, alone, unreadable
 from indexer.records import Reported, Run, RunState, Tags, seconds_between, utc
 
 NAME = "agentv"
@@ -34,6 +34,15 @@ _MIB = 2**20
 _ROWS_LIMIT, _TAGS_LIMIT = 64 * _MIB, _MIB
 _TIME_NAME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d)-(\d{3})Z")
 
+CONVENTIONS = Conventions(
+    folders=(".agentv/results",),
+    published=("runs",),
+    refs=("agentv/results/*", "refs/agentv/runs/*"),
+    drafts=("agentv/wip/*", "agentv/inflight/*"),
+    overlays=("metadata",),
+    # its studio writes `remote::<run id>` for a run that it knows from elsewhere
+    trailers={"AgentV-Run": lambda name: f"agentv:{name.removeprefix('remote::')}"},
+)
 inner_runs = alone
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Words, read_document, read_or_note
 from indexer.formats.masking import error_line, error_type, secrets_in
-from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, common, nowhere, unreadable
+from indexer.protocols import Conventions, Earlier, Folder, Options, Unreadable, alone, common, nowhere, unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, seconds_between, utc
 
 NAME = "copilot-experiments"
@@ -83,6 +83,7 @@ class RunDocument(Document):
     variants: list[VariantRuns | None]
 
 
+CONVENTIONS = Conventions(folders=("results",))
 inner_runs = alone
 is_unique = common
 overlay = run_of_overlay = nowhere

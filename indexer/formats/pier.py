@@ -19,7 +19,7 @@ from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
 from indexer.formats.pier_documents import JobConfig, JobResult, Lock, Manifest, Stats
 from indexer.formats.pier_trials import CONFIG_LIMIT, TrialReader
-from indexer.protocols import Earlier, Folder, Options, Unreadable, common, nowhere, unreadable, untold
+from indexer.protocols import Conventions, Earlier, Folder, Options, Unreadable, common, nowhere, unreadable, untold
 from indexer.records import Run, RunState, Trial, TrialStatus, joined, seconds_between, utc
 
 NAME = "pier"
@@ -35,6 +35,7 @@ _DEFAULT_NAME = re.compile(r"\d{4}-\d\d-\d\d__\d\d-\d\d-\d\d")
 _PLACES = frozenset({"jobs", "runs", "results", ".agentv"})
 _QUARTER = 900  # seconds
 
+CONVENTIONS = Conventions(folders=("jobs",))
 overlay = run_of_overlay = nowhere
 key_from_names, is_unique = untold, common
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from indexer import interrupts
-from indexer.changes import Advance, Change, Found, Gone, History, Known, Missing, Naming, Same, Swept, Trouble
+from indexer.changes import Advance, Change, Found, Gone, History, Indexed, Missing, Naming, Same, Swept, Trouble
 from indexer.errors import SourceError
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run
@@ -23,7 +23,7 @@ from indexer.store.writer import Pass
 RACY_NS = 20_000_000
 """A file that changed this short before it was read may change again unseen, in nanoseconds."""
 
-Progress = Callable[[Source, Known], Iterator[Change]]
+Progress = Callable[[Source, Indexed], Iterator[Change]]
 """Yields the changes of a source and shows how far the pass is."""
 Work = Mapping[str, Collection[str] | None]
 """By source: the paths to look at, None for everything."""
@@ -116,10 +116,10 @@ class _Walk:
             self._opened.add(source.name)
             state.opened(source)
             if plan.work is None:
-                changes = plan.progress(source, state) if plan.progress else source.changes(state)
+                changes = plan.progress(source, state.indexed) if plan.progress else source.changes(state.indexed)
                 unsettled = list(_settle_racy(source, state, plan.options, _take_in(changes, state, plan.options)))
             else:
-                changes = source.changes(state, plan.paths(source.name))
+                changes = source.changes(state.indexed, plan.paths(source.name))
                 unsettled = []
                 for path, names in _take_in(changes, state, plan.options):
                     state.unsettle(path, names)
@@ -128,7 +128,7 @@ class _Walk:
         except SourceError as error:
             if plan.strict:
                 raise SourceError(f"source {source.name}: {error}; the index is as it was") from None
-            self._pass.fail(source.name, str(error))
+            state.fail(str(error))
             self._errors[source.name] = str(error)
 
     def _reread(self, name: str, path: str, ref: str | None) -> Run | None:
@@ -138,7 +138,7 @@ class _Walk:
                 self._by_name[name].open()
                 self._opened.add(name)
             found = self._by_name[name].find(ref, path) if name in self._opened else None
-            run = found.format.read(found.folder, self._plan.options, Nothing()) if found else None
+            run = found.run.read(self._plan.options, Nothing()) if found else None
         except (Unreadable, SourceError):
             return None
         return None if run is None or run.partial else run
@@ -199,7 +199,7 @@ def _index(found: Found, state: SourceState, options: Options) -> list[str]:
         return []
     began = time.time_ns()
     try:
-        run = found.format.read(found.folder, options, state.earlier(found))
+        run = found.run.read(options, state.earlier(found))
     except Unreadable as error:
         state.unreadable(found, error)
         return []

@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal, Protocol
 
-from indexer.changes import Change, Found, Known, Stamp
+from indexer.changes import Change, Found, Indexed, Stamp
+from indexer.formats import FOLDERS
 from indexer.protocols import Folder
 
 DEEPEST = 32
 """Folders below this depth are not looked into."""
+_DOT_FOLDERS = frozenset(name for path in FOLDERS for name in path.split("/") if name.startswith("."))
 
 
 class Source(Protocol):
@@ -23,6 +25,8 @@ class Source(Protocol):
     place: str
     web_url: str | None = None
     """The page of a commit, where commits are what it tells."""
+    holds_runs: bool = True
+    """Whether runs lie in it; commits only name some."""
     rank: int = 0
     """Of two copies of a run that are alike otherwise, that of the source with the greater rank is shown."""
     wakes: Literal["files", "refs", "rows"] = "files"
@@ -58,7 +62,11 @@ class Source(Protocol):
     def nothing_found(self) -> str | None:
         """For people, of a source without runs: what was looked for, and what is there instead."""
 
-    def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
+    def signs(self) -> Collection[str]:
+        """Files and folders on this machine that change when it does; with `/` at its end a folder with all below."""
+        return ()
+
+    def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
         """What differs from the index; lazy, so that each change is indexed before the next is looked for.
 
         `paths` are those to look at, where a source can tell them apart.
@@ -99,4 +107,4 @@ class RefSource(Source, Protocol):
 
 def walkable(name: str) -> bool:
     """Whether runs may lie below a folder of this name."""
-    return not name.startswith(".") or name == ".agentv"
+    return not name.startswith(".") or name in _DOT_FOLDERS

@@ -15,14 +15,15 @@ from pathlib import Path
 import pygit2
 
 from indexer.errors import SourceError
-from indexer.formats import READER
+from indexer.formats import READER, REFS
 from indexer.formats.masking import error_line, masked
 from indexer.protocols import Unreadable
 from indexer.records import utc_now
-from indexer.sources.git import GitSource
+from indexer.sources.git import GitSource, lacking_blobs
 from indexer.sources.gitcommand import FETCH, run_git
 from indexer.sources.partial import LackingObjects, cache_folder
-from indexer.sources.refs import DEFAULT_REFS, HEAD, matches
+from indexer.sources.refs import HEAD, matches
+from indexer.sources.repository import Repository
 
 _INCOMING = "refs/incoming/"
 
@@ -34,12 +35,12 @@ class CloneSource(GitSource):
         self,
         name: str,
         url: str,
-        refs: Sequence[str] = DEFAULT_REFS,
+        refs: Sequence[str] = REFS,
         wip: bool = True,
         pause: float | None = None,
     ):
         # sources that follow other refs of one repository leave each other's alone
-        identity = "\0".join((url, *([] if tuple(refs) == DEFAULT_REFS and wip else [*refs, str(wip)])))
+        identity = "\0".join((url, *([] if tuple(refs) == REFS and wip else [*refs, str(wip)])))
         folder = cache_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.git"
         super().__init__(name, folder, refs, wip)
         self.place = masked(url.partition("?")[0])
@@ -51,7 +52,7 @@ class CloneSource(GitSource):
             raise SourceError(f"{self.place} has not been fetched yet")
         super().open()
 
-    def _lacking_objects(self) -> LackingObjects | None:
+    def _lacking_objects(self, git: pygit2.Repository) -> LackingObjects | None:
         return None  # what rows are read from is in the clone itself
 
     def fetch(self) -> bool:
@@ -79,9 +80,8 @@ class CloneSource(GitSource):
         self._remove_refs(ref for ref in repository.references if ref.startswith(_INCOMING))
         self._ask([f"+{ref}:{place}" for ref, place in incoming.items()])
         arrived = {ref: str(repository.references[place].target) for ref, place in incoming.items()}
-        reader = CloneSource(self.name, self._url, self._refs, self._wip)  # another thread may be reading with this one
-        reader.open()
-        blobs = {blob for ref in incoming for blob in reader.lacking(known.get(ref), arrived[ref])}
+        reading = Repository(repository)
+        blobs = {blob for ref in incoming for blob in lacking_blobs(reading, known.get(ref), arrived[ref])}
         self._ask([blob.hex() for blob in sorted(blobs)])
         self._remove_refs(ref for ref in mine if ref not in wanted)
         self._git(["update-ref", "--stdin"], [f"update {ref} {commit}" for ref, commit in arrived.items()])

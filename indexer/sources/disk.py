@@ -11,17 +11,16 @@ from collections.abc import Collection
 from functools import cached_property
 
 from indexer.changes import Stamp, is_within
+from indexer.errors import SourceError
 from indexer.protocols import Unreadable
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-
-
 _LINKS_IN_A_PATH = 2
 """Folders that link to each other would be walked in every order."""
 
 
-class Look:
-    """One look at the tree of a source: each path is asked for once, so that its parts fit together.
+class Snapshot:
+    """The tree of a source as it was found: each path is asked for once, so that its parts fit together.
 
     `tops` are the paths at which walks begin; of two that lead to one place, it is the first. `found` has the real path
     and status by the path inside the source, None where nothing is. `links` has the real paths of folders that links
@@ -34,13 +33,13 @@ class Look:
         self.refused: dict[str, str] = {}
         self._tops = tops
 
-    def again(self, path: str) -> "Look":
-        """A look that begins anew below `path`, which it has found."""
-        look = object.__new__(Look)
+    def again(self, path: str) -> "Snapshot":
+        """Another one that begins anew below `path`, which this one has found."""
+        snapshot = object.__new__(Snapshot)
         above = [path[:at] for at, character in enumerate(path) if character == "/"]
-        look.found = {each: self.found[each] for each in ("", *above, path)}
-        look.links, look.refused, look._tops = self.links, self.refused, self._tops
-        return look
+        snapshot.found = {each: self.found[each] for each in ("", *above, path)}
+        snapshot.links, snapshot.refused, snapshot._tops = self.links, self.refused, self._tops
+        return snapshot
 
     def status(self, path: str) -> tuple[str, os.stat_result] | None:
         """What lies at a path; of a link that is followed, what it leads to. Raises Unreadable."""
@@ -95,23 +94,23 @@ class Look:
 
 
 class DiskFolder:
-    """A directory as a Folder, as a look found it. `path` is the one inside its source."""
+    """A directory as a Folder, as a snapshot has it. `path` is the one inside its source."""
 
-    def __init__(self, look: Look, path: str):
-        self.look, self.path = look, path
+    def __init__(self, snapshot: Snapshot, path: str):
+        self.snapshot, self.path = snapshot, path
         self.ref: str | None = None
 
     @property
     def real(self) -> str:
         """Its real path on this machine."""
-        found = self.look.found[self.path]
+        found = self.snapshot.found[self.path]
         assert found is not None
         return found[0]
 
     @property
     def status(self) -> os.stat_result:
-        """What the look found of the folder itself."""
-        found = self.look.found[self.path]
+        """What was found of the folder itself."""
+        found = self.snapshot.found[self.path]
         assert found is not None
         return found[1]
 
@@ -125,10 +124,10 @@ class DiskFolder:
         found = self._locate(path)
         if found is None or not stat.S_ISDIR(found[1].st_mode):
             return None
-        return DiskFolder(self.look, joined(self.path, path))
+        return DiskFolder(self.snapshot, joined(self.path, path))
 
     def elsewhere(self, path: str) -> "DiskFolder | None":
-        return DiskFolder(self.look, "").find(path)
+        return DiskFolder(self.snapshot, "").find(path)
 
     def size(self, path: str) -> int | None:
         found = self._locate(path)
@@ -146,7 +145,7 @@ class DiskFolder:
                 raise Unreadable(path, "vanished", "it went while the folder was read")
             return None
         if not stat.S_ISREG(found[1].st_mode):
-            refused = self.look.refused.get(joined(self.path, path))
+            refused = self.snapshot.refused.get(joined(self.path, path))
             raise Unreadable(path, "link" if refused else "not-a-file", refused or "not a regular file")
         try:
             handle = os.open(found[0], _OPEN)
@@ -161,7 +160,7 @@ class DiskFolder:
 
     def _locate(self, path: str) -> tuple[str, os.stat_result] | None:
         try:
-            return self.look.status(joined(self.path, path))
+            return self.snapshot.status(joined(self.path, path))
         except Unreadable as error:
             raise Unreadable(path, error.kind, error.message) from None
 
@@ -170,7 +169,7 @@ class DiskFolder:
         """Names of the files and of the folders inside. Raises Unreadable."""
         files: set[str] = set()
         folders: set[str] = set()
-        found = self.look.status(self.path)
+        found = self.snapshot.status(self.path)
         if found is None:
             return files, folders
         try:
@@ -178,7 +177,7 @@ class DiskFolder:
                 for entry in entries:
                     name = _text(entry.name)
                     if entry.is_symlink():
-                        linked = self.look.status(joined(self.path, name))
+                        linked = self.snapshot.status(joined(self.path, name))
                         if linked is not None:
                             (folders if stat.S_ISDIR(linked[1].st_mode) else files).add(name)
                     else:
@@ -188,6 +187,14 @@ class DiskFolder:
         except OSError as error:
             raise Unreadable(self.path, "denied", why(error)) from None
         return files, folders
+
+
+def root_folder(place: str, tops: Collection[str] = ("",)) -> DiskFolder:
+    """The folder of a source in a new snapshot. Raises SourceError."""
+    try:
+        return DiskFolder(Snapshot(os.path.realpath(place), tops), "")
+    except OSError as error:
+        raise SourceError(f"{place} cannot be opened: {why(error)}") from None
 
 
 def _is_file(status: os.stat_result) -> bool:

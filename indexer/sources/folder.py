@@ -10,23 +10,20 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from indexer.changes import ABSENT, Change, Found, Gone, Known, Same, Stamp, Swept, Trouble, is_within
+from indexer.changes import ABSENT, Change, Found, Gone, Indexed, Same, Stamp, Swept, Trouble, is_within
 from indexer.errors import SourceError
 from indexer.formats import ANCHORS, recognise
-from indexer.project import PARTS
-from indexer.protocols import Unreadable
-from indexer.sources import DEEPEST, FileSource, walkable
-from indexer.sources.disk import DiskFolder, Look, joined, stamp_of, why
-
-_MARKS = (".agentv", ".git", "indexer.toml")
-"""What makes a folder a project, of which only those parts are looked into."""
+from indexer.protocols import RunFolder, Unreadable
+from indexer.sources import DEEPEST, FileSource, projects, walkable
+from indexer.sources.disk import DiskFolder, joined, root_folder, stamp_of, why
+from indexer.sources.links import Links, is_passed_over, is_walked
 
 _LINKS = 100
 """Links in one folder that are named one by one when they are not followed."""
 
 
 class FolderSource(FileSource):
-    """The runs in a project (its `jobs/`, `results/` and `.agentv/results/`), or in one such folder."""
+    """The runs in a project, where tools keep them, or in one such folder."""
 
     kind = "folder"
 
@@ -35,8 +32,7 @@ class FolderSource(FileSource):
         self.place = str(path)
         self.searched: dict[str, Stamp] = {}
         """The folders, no runs themselves, in which the last passes looked for runs, as they were then."""
-        self.links: dict[str, str] = {}
-        """The real paths of folders that the last passes found behind links."""
+        self._links = Links(self.place)
         self._identity: tuple[int, int] | None = None
         self._walked: tuple[str, ...] = ()
 
@@ -55,25 +51,12 @@ class FolderSource(FileSource):
         status = os.stat(self.place)
         return status.st_dev, status.st_ino
 
+    def signs(self) -> list[str]:
+        return [f"{self.place}/{part}".rstrip("/") for part in self.parts()]
+
     def has_runs(self) -> bool:
         """Whether it has a folder in which tools keep runs."""
-        return bool(self._parts_there()) or self._is_checkout()
-
-    def _parts_there(self) -> list[str]:
-        """The parts of a project that are there; `results/` may be only where an index lies."""
-        there = [part for part in PARTS if os.path.isdir(f"{self.place}/{part}")]
-        return [part for part in there if part != "results" or _has_folders(f"{self.place}/{part}")]
-
-    def _is_checkout(self) -> bool:
-        """Whether it is a checkout of a results repository, in which runs lie directly or under `runs/`."""
-        if not os.path.lexists(f"{self.place}/.git"):
-            return False
-        try:
-            root = self._root(("",))
-            names = [name for name in root.folders() if walkable(name)]
-            return "runs" in names or any(recognise(child) for name in names if (child := root.find(name)))
-        except (Unreadable, SourceError):
-            return False
+        return bool(projects.parts_there(Path(self.place))) or projects.is_checkout(Path(self.place))
 
     def nothing_found(self) -> str:
         there = [part for part in self.parts() if os.path.isdir(f"{self.place}/{part}")]
@@ -83,14 +66,14 @@ class FolderSource(FileSource):
         folders = sum(is_within(path, part) or not part for path in self.searched for part in there)
         return f"no runs: looked into {looked} in {self.place}; none of {folders:,} folders holds a run of a known tool"
 
-    def changes(self, known: Known, paths: Collection[str] | None = None) -> Iterator[Change]:
+    def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
         parts = self.parts()
         if paths is None or parts != self._walked:
             self.searched.clear()
-            self.links.clear()
+            self._links.clear()
             self._walked = parts
             for part in parts:
-                yield from self._walk_at(part, known)
+                yield from self._walk_at(part, indexed)
             self._require_place()
             yield Swept(None)
             return
@@ -98,7 +81,7 @@ class FolderSource(FileSource):
         for path in sorted({about for path in paths if (about := self.about(path)) is not None}, key=lambda p: f"{p}/"):
             if last is None or not is_within(path, last):  # else it was looked at with the folder above
                 last = path
-                yield from self._walk_at(path, known)
+                yield from self._walk_at(path, indexed)
 
     def about(self, path: str) -> str | None:
         """Where to look when something happened at a path: the run that it belongs to, or the folder; None for nowhere.
@@ -110,7 +93,7 @@ class FolderSource(FileSource):
         if part is None:
             return next((part for part in parts if part.startswith(f"{path}/")), None)
         inside = path[len(part) :].strip("/").split("/") if path != part else []
-        root, here = self._root(parts), part
+        root, here = self._root(), part
         try:
             for name in inside:
                 if not walkable(name):
@@ -138,121 +121,60 @@ class FolderSource(FileSource):
 
     def folder_at(self, ref: str | None, path: str) -> DiskFolder | None:
         try:
-            return self._root(self.parts()).find(path) if path else None
+            return self._root().find(path) if path else None
         except Unreadable:
             return None
 
     def find(self, ref: str | None, path: str) -> Found | None:
         folder = self.folder_at(ref, path)
         try:
-            return _found(folder) if folder is not None else None
+            run = recognise(folder) if folder is not None else None
+            return _found(run) if run is not None else None
         except Unreadable:
             return None
 
-    def _root(self, tops: Collection[str]) -> DiskFolder:
-        try:
-            return DiskFolder(Look(os.path.realpath(self.place), tops), "")
-        except OSError as error:
-            raise SourceError(f"{self.place} cannot be opened: {why(error)}") from None
+    def _root(self) -> DiskFolder:
+        return root_folder(self.place, self.parts())
 
-    def _walk_at(self, path: str, known: Known) -> Iterator[Change]:
-        root = self._root(self.parts())
+    def _walk_at(self, path: str, indexed: Indexed) -> Iterator[Change]:
+        root = self._root()
         try:
-            folder = None if self._is_passed_over(root, path) else root.find(path)
+            folder = None if is_passed_over(root, path, self.parts()) else root.find(path)
         except Unreadable as error:
             yield Trouble(None, path, error.kind, error.message)
             return
-        if folder is None and (refused := root.look.refusal(path)):
+        if folder is None and (refused := root.snapshot.refusal(path)):
             yield Trouble(None, path, "link", refused)
             return
         if folder is not None:
-            yield from self._walk(folder, known)
+            yield from self._walk(folder, indexed)
             return
         self._require_place()
-        for known_ in (self.searched, self.links):
-            for gone in [each for each in known_ if is_within(each, path)]:
-                del known_[gone]
+        self._links.forget(path)
+        for gone in [each for each in self.searched if is_within(each, path)]:
+            del self.searched[gone]
         yield Gone(None, path)
 
     def parts(self) -> tuple[str, ...]:
         """The parts of a project; the place itself where it is one of them, or a checkout of a results repository."""
-        place = Path(self.place)
-        if any(os.path.lexists(place / mark) for mark in _MARKS):
-            return ("",) if not self._parts_there() and self._is_checkout() else PARTS
-        if place.name in PARTS or not any(os.path.lexists(place / part) for part in PARTS):
-            return ("",)
-        return PARTS
-
-    def _note_links(self, folder: DiskFolder) -> None:
-        """Remember the links that lead to a folder that is walked, and those inside a run."""
-        for path, real in folder.look.links.items():
-            if is_within(folder.path, path) or (is_within(path, folder.path) and recognise(folder) is not None):
-                self.links[path] = real
-
-    def _is_passed_over(self, root: DiskFolder, path: str) -> bool:
-        """Whether a walk of all would not come to a path: a link on the way leads to what it walks anyway."""
-        for at in (at for at, character in enumerate(f"{path}/") if character == "/"):
-            linked = root.find(path[:at])
-            if linked is None:
-                return False
-            if path[:at] in root.look.links:
-                above = root.find(path[:at].rpartition("/")[0]) if "/" in path[:at] else root
-                if above is not None:
-                    above.folders()  # finds the links beside
-                if path[:at] not in self.parts() and self._is_walked(linked):
-                    return True
-        return False
-
-    def _is_walked(self, linked: DiskFolder) -> bool:
-        """Whether a walk comes to what a link leads to by another way, through no run and no dot folder."""
-        parts, real = self.parts(), linked.real
-        above = linked.path.rpartition("/")[0]
-        for path, to in linked.look.links.items():
-            is_beside = path.rpartition("/")[0] == above
-            if is_beside and is_within(real, to) and (real != to or path < linked.path):
-                return True
-        root = self._root(parts)
-        for part in parts:
-            try:
-                top = root.find(part) if part else root
-                if top is None or not is_within(real, top.real):
-                    continue
-                way = [top]
-                names = real[len(top.real) + 1 :].split("/") if real != top.real else []
-                for name in names:
-                    child = way[-1].find(name) if walkable(name) else None
-                    if child is None or (way[-1].path and recognise(way[-1]) is not None):
-                        break
-                    way.append(child)
-                else:
-                    return True
-            except Unreadable:
-                continue
-        return False
+        return projects.parts(Path(self.place))
 
     def real_path(self, path: str) -> str:
-        """Where a folder of the source lies on this machine, links followed."""
-        above = [path[:at] for at, character in enumerate(f"{path}/") if character == "/"]
-        behind = next((each for each in reversed(above) if each in self.links), None)
-        if behind is None:
-            return f"{os.path.realpath(self.place)}/{path}".rstrip("/")
-        return f"{self.links[behind]}{path[len(behind) :]}"
+        return self._links.real_path(path)
 
     def paths_at(self, real: str) -> list[str]:
-        """What a real path is called inside the source: once for each way that leads there."""
-        ways = [("", os.path.realpath(self.place)), *self.links.items()]
-        inside = [(way, os.fsencode(real[len(place) + 1 :])) for way, place in ways if is_within(real, place)]
-        return [joined(way, rest.decode("utf-8", "backslashreplace")) for way, rest in inside]
+        return self._links.paths_at(real)
 
-    def _walk(self, folder: DiskFolder, known: Known) -> Iterator[Change]:
-        stamps = known.stamps(folder.path) if folder.path else {}
-        self._note_links(folder)
-        if stamps and not known.inside(folder.path) and _all_same(folder, stamps):
+    def _walk(self, folder: DiskFolder, indexed: Indexed) -> Iterator[Change]:
+        stamps = indexed.stamps(folder.path) if folder.path else {}
+        self._links.note(folder)
+        if stamps and not indexed.inside(folder.path) and _all_same(folder, stamps):
             yield Same(None, folder.path)
             return
         try:
-            found = _found(folder) if folder.path else None
-            below = found.format.inner_runs(folder) if found else sorted(filter(walkable, folder.folders()))
+            run = recognise(folder) if folder.path else None
+            found = _found(run) if run else None
+            below = run.inner_runs() if run else sorted(filter(walkable, folder.folders()))
         except Unreadable as error:
             yield Trouble(None, folder.path, error.kind, error.message)
             return
@@ -270,28 +192,28 @@ class FolderSource(FileSource):
         for name in below:
             path = joined(folder.path, name)
             try:
-                child = DiskFolder(folder.look.again(folder.path), folder.path).find(name)
+                child = DiskFolder(folder.snapshot.again(folder.path), folder.path).find(name)
             except Unreadable as error:
                 yield Trouble(None, path, error.kind, error.message)
                 continue
-            if child is not None and not (path in child.look.links and self._is_walked(child)):
-                yield from self._walk(child, known)
-            elif child is not None and known.stamps(path):
+            if child is not None and not (path in child.snapshot.links and is_walked(self.place, child, self.parts())):
+                yield from self._walk(child, indexed)
+            elif child is not None and indexed.stamps(path):
                 yield Gone(None, path)
 
 
 def _refused(folder: DiskFolder) -> Iterator[Trouble]:
     """The links directly inside that are not followed."""
-    paths = sorted(path for name in folder.files() if (path := joined(folder.path, name)) in folder.look.refused)
+    paths = sorted(path for name in folder.files() if (path := joined(folder.path, name)) in folder.snapshot.refused)
     for path in paths[:_LINKS]:
-        yield Trouble(None, path, "link", folder.look.refused[path])
+        yield Trouble(None, path, "link", folder.snapshot.refused[path])
     if len(paths) > _LINKS:
         yield Trouble(None, folder.path, "link", f"{len(paths) - _LINKS:,} more links in it are not followed")
 
 
 def _all_same(folder: DiskFolder, stamps: Mapping[str, Stamp]) -> bool:
     """Whether every stamp of a run is as it was."""
-    (root, _), (real, _) = folder.look.found[""] or ("", None), folder.look.found[folder.path] or ("", None)
+    (root, _), (real, _) = folder.snapshot.found[""] or ("", None), folder.snapshot.found[folder.path] or ("", None)
     for name, stamp in stamps.items():
         try:
             status = os.stat(f"{root}/{name[2:]}" if name.startswith("//") else f"{real}/{name}")
@@ -304,28 +226,18 @@ def _all_same(folder: DiskFolder, stamps: Mapping[str, Stamp]) -> bool:
     return True
 
 
-def _has_folders(path: str) -> bool:
-    try:
-        with os.scandir(path) as entries:
-            return any(entry.is_dir(follow_symlinks=False) for entry in entries)
-    except OSError:
-        return False
-
-
-def _found(folder: DiskFolder) -> Found | None:
-    form = recognise(folder)
-    if form is None:
-        return None
-    stamps = {name: stamp for name in form.inputs(folder) if (stamp := folder.stamp(name))}
-    overlay = form.overlay(folder.path)
+def _found(run: RunFolder[DiskFolder]) -> Found:
+    folder = run.folder
+    stamps = {name: stamp for name in run.inputs() if (stamp := folder.stamp(name))}
+    overlay = run.overlay()
     over = folder.elsewhere(overlay) if overlay else None
     if over is not None:
         stamps |= {f"//{overlay}/{name}": stamp for name in over.files() if (stamp := over.stamp(name))}
     elif overlay:
         stamps[f"//{overlay}/"] = ABSENT
     inside = [folder.path, *([over.path] if over else [])]
-    for path, found in folder.look.found.items():  # the folders that were searched
+    for path, found in folder.snapshot.found.items():  # the folders that were searched
         if found and stat.S_ISDIR(found[1].st_mode) and any(is_within(path, top) for top in inside):
             name = f"{path}/"[len(folder.path) + 1 :] if is_within(path, folder.path) else f"//{path}/"
             stamps[name] = stamp_of(found[1])
-    return Found(None, folder.path, "stamps", folder, form, stamps)  # the stamps are its fingerprint
+    return Found(None, folder.path, "stamps", run, stamps)  # the stamps are its fingerprint

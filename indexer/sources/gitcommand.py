@@ -1,24 +1,34 @@
-"""Running git to talk to a remote.
+"""Running git: to talk to a remote (`run_git`), and to read what is here (`Listing`).
 
 A remote may hang for as long as it likes, and git has helpers (ssh, git-remote-https) that nobody tells when this
 program is killed. So git runs in a process group of its own, with a companion that reads from a pipe whose other end
 only this program holds: when the pipe ends, for whatever reason, the companion kills the group.
+
+What is here is read with plumbing and without anybody's configuration, so that every user finds the same.
 """
 
 import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+
+import pygit2
 
 from indexer import interrupts
 from indexer.errors import SourceError
+from indexer.formats.masking import error_line
 
 TIMEOUT = 300.0
 """Seconds that a git command may take to talk to a remote."""
+SILENCE = 300.0
+"""Seconds without output after which a git command that reads what is here counts as hanging."""
 
 _GLANCE = 0.5  # seconds between two looks whether a signal asked to stop
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02  # seconds
+_CHUNK = 1 << 20
 
 FETCH = (
     "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--filter=blob:none", "--stdin",
@@ -44,6 +54,13 @@ _LOCAL = {
 """Variables that would lead git into another repository (`git rev-parse --local-env-vars`)."""
 
 
+# libgit2 has looked whose repository it is
+_PLAIN = [
+    "-c", "safe.directory=*", "-c", "trailer.separators=:", "-c", "core.commentChar=#",
+    "-c", "core.deltaBaseCacheLimit=48m",  # half of git's own; less makes listings slower
+]  # fmt: skip
+
+
 def run_git(
     arguments: Sequence[str],
     folder: Path,
@@ -63,7 +80,7 @@ def run_git(
                 stdin=reading,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**_environment(), **(environment or {})},
+                env={**_environment(remote=True), **(environment or {})},
                 start_new_session=True,  # no terminal that ssh could ask on
                 text=True,
                 errors="surrogateescape",
@@ -95,7 +112,93 @@ def _ended(process: "subprocess.Popen[str]", command: str) -> tuple[str, str]:
     raise SourceError(f"git {command} took more than {TIMEOUT:.0f} s")
 
 
-def _environment() -> Mapping[str, str]:
-    """The user's own, with the credential helpers; nobody is asked for a password."""
+class Listing:
+    """Git commands that read a repository here, each the output of the one before; the first may read `lines`.
+
+    They start at once, on a processor of their own, and write to a file that nobody has to empty. `task` says in
+    messages what git is to do. To be closed. Raises OSError when git cannot be started.
+    """
+
+    def __init__(
+        self,
+        repository: pygit2.Repository,
+        *commands: Sequence[str | bytes],
+        task: str,
+        lines: Collection[str] = (),
+    ):
+        self._task = task
+        with ExitStack() as stack:
+            source, self._output, self._complaints = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+            source.writelines(f"{line}\n".encode() for line in lines)
+            source.seek(0)
+            self._processes: list[subprocess.Popen[bytes]] = []
+            for number, command in enumerate(commands, 1):
+                process = subprocess.Popen(
+                    ["git", f"--git-dir={repository.path}", *_PLAIN, *command],
+                    stdin=self._processes[-1].stdout if self._processes else source,
+                    stdout=subprocess.PIPE if number < len(commands) else self._output,
+                    stderr=self._complaints,
+                    env=_environment(remote=False),
+                )
+                stack.callback(_end, process)
+                self._processes.append(process)
+            self._running = stack.pop_all()
+
+    def close(self) -> None:
+        self._running.close()
+
+    def chunks(self) -> Iterator[bytes]:
+        """What git writes, as it comes. Raises SourceError when it fails or hangs, and Interrupted."""
+        offset, idle, pause = 0, 0.0, _SHORTEST_PAUSE
+        while True:
+            ended = all(process.poll() is not None for process in self._processes)
+            if chunk := os.pread(self._output.fileno(), _CHUNK, offset):
+                offset, idle, pause = offset + len(chunk), 0.0, _SHORTEST_PAUSE
+                yield chunk
+            elif ended:
+                break
+            elif idle > SILENCE:
+                raise SourceError(f"git cannot {self._task}: it did not answer for {SILENCE:.0f} s")
+            else:
+                interrupts.check()
+                time.sleep(pause)
+                idle += pause
+                pause = min(2 * pause, _LONGEST_PAUSE)
+        if any(process.returncode for process in self._processes):
+            self._complaints.seek(0)
+            said = self._complaints.read(10_000).decode("utf-8", "replace").strip()
+            why = error_line(said.splitlines()[-1]) if said else "it was ended"
+            raise SourceError(f"git cannot {self._task}: {why}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.kill()
+    process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _environment(*, remote: bool) -> dict[str, str]:
+    """The user's own without what leads into another repository; nobody is asked for a password.
+
+    To talk to a `remote` the user's configuration and credential helpers count. Else nothing but the repository does:
+    no configuration, no replaced objects, and nothing is fetched.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in _LOCAL}
-    return kept | {"GIT_TERMINAL_PROMPT": "0", "SSH_ASKPASS_REQUIRE": "never", "LC_ALL": "C"}
+    told = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    if remote:
+        return kept | told | {"SSH_ASKPASS_REQUIRE": "never"}
+    kept = {name: value for name, value in kept.items() if not name.startswith("GIT_")}
+    return (
+        kept
+        | told
+        | {
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_NO_REPLACE_OBJECTS": "1",
+            "GIT_GRAFT_FILE": os.devnull,
+            "GIT_NO_LAZY_FETCH": "1",
+            "GIT_ALLOW_PROTOCOL": "none",
+            "GIT_OPTIONAL_LOCKS": "0",
+        }
+    )

@@ -8,52 +8,26 @@ later than its folder is looked up on its own afterwards, which real tools never
 
 `--diff-filter=A` would be shorter, but drops entries of merges (git 2.39).
 
-The git command is used because it diffs a tree of 20,000 runs a hundred times faster than libgit2 does;
-plumbing is, because no user's configuration changes its output. Rename detection would fetch blobs. Git
-works on a processor of its own while the runs are read: it writes to a file that nobody has to empty.
+The git command is used because it diffs a tree of 20,000 runs a hundred times faster than libgit2 does.
+Rename detection would fetch blobs. Git works on a processor of its own while the runs are read.
 """
 
-import os
 import re
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
-from typing import IO
+from contextlib import closing
 
 import pygit2
 
 from indexer.changes import Added
-from indexer.errors import SourceError
 from indexer.formats import ANCHORS
-from indexer.formats.masking import error_line, masked
-
-IDLE_LIMIT = 60.0
-"""Seconds without output after which a git command counts as hanging."""
+from indexer.formats.masking import masked
+from indexer.sources.gitcommand import Listing
 
 _DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "-z", "--no-renames", "--name-status"]
-_DELTA_CACHE = "core.deltaBaseCacheLimit=48m"  # half of git's own; less makes the listing slower
 # a commit, a path that no parent has, or any other path
 _RECORD = re.compile(rb"([0-9a-f]{40})\0|A+\0([^\0]+)\0|[^\0]{1,20}\0[^\0]+\0")
 _ANCHORS = {name.encode() for name in ANCHORS}
-_CHUNK = 1 << 20
 _PATHS = 500
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02  # seconds
-
-
-def git_environment() -> dict[str, str]:
-    """The environment for git: no prompts, no lazy fetches, no replaced objects, no hooks of the caller's git."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    return kept | {
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_GRAFT_FILE": os.devnull,
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_ALLOW_PROTOCOL": "none",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "LC_ALL": "C",
-    }
 
 
 class AddedFolders:
@@ -93,30 +67,11 @@ class AddedFolders:
         return Added(path, None if sha in self._boundary else sha, *signed(commit))
 
 
-class _Listing:
+class _Listing(Listing):
     """A running `git rev-list ARGUMENTS | git diff-tree`."""
 
     def __init__(self, repository: pygit2.Repository, arguments: Sequence[str | bytes]):
-        with ExitStack() as stack:
-            self._output = stack.enter_context(tempfile.TemporaryFile())
-            self._complaints = stack.enter_context(tempfile.TemporaryFile())
-
-            def start(
-                command: Sequence[str | bytes], stdin: IO[bytes] | None, stdout: IO[bytes] | int
-            ) -> subprocess.Popen[bytes]:
-                git = ["git", f"--git-dir={repository.path}", "-c", _DELTA_CACHE, *command]
-                process = subprocess.Popen(
-                    git, stdin=stdin, stdout=stdout, stderr=self._complaints, env=git_environment()
-                )
-                stack.callback(_end, process)
-                return process
-
-            revisions = start(["rev-list", *arguments], None, subprocess.PIPE)
-            self._processes = [start(_DIFF_TREE, revisions.stdout, self._output), revisions]
-            self._running = stack.pop_all()
-
-    def close(self) -> None:
-        self._running.close()
+        super().__init__(repository, ["rev-list", *arguments], _DIFF_TREE, task="read the history")
 
     def commits(self) -> Iterator[tuple[str, dict[str, bytes], set[bytes]]]:
         """For each commit that adds any: its id, the run folders whose anchors it adds, and all paths it adds."""
@@ -137,35 +92,13 @@ class _Listing:
     def _records(self) -> Iterator[tuple[bytes, bytes]]:
         """Commits and the paths they add, in the order of git."""
         rest = b""
-        for chunk in self._chunks():
+        for chunk in self.chunks():
             rest += chunk
             end = 0
             for match in _RECORD.finditer(rest):
                 end = match.end()
                 yield match[1], match[2]
             rest = rest[end:]
-
-    def _chunks(self) -> Iterator[bytes]:
-        """What git writes, as it comes. Raises SourceError when nothing comes for IDLE_LIMIT seconds."""
-        offset, idle, pause = 0, 0.0, _SHORTEST_PAUSE
-        while True:
-            ended = all(process.poll() is not None for process in self._processes)
-            if chunk := os.pread(self._output.fileno(), _CHUNK, offset):
-                offset, idle, pause = offset + len(chunk), 0.0, _SHORTEST_PAUSE
-                yield chunk
-            elif ended:
-                break
-            elif idle > IDLE_LIMIT:
-                raise SourceError(f"git did not answer for {IDLE_LIMIT:.0f} s while the history was read")
-            else:
-                time.sleep(pause)
-                idle += pause
-                pause = min(2 * pause, _LONGEST_PAUSE)
-        if any(process.returncode for process in self._processes):
-            self._complaints.seek(0)
-            said = self._complaints.read(10_000).decode("utf-8", "replace").strip()
-            why = error_line(said.splitlines()[-1]) if said else "it was ended"
-            raise SourceError(f"git cannot read the history: {why}")
 
 
 def _text(path: bytes) -> str:
@@ -178,13 +111,6 @@ def _outermost(folders: dict[str, bytes]) -> dict[str, bytes]:
     if len(folders) == 1:
         return folders
     return {f: raw for f, raw in folders.items() if not any(f[:at] in folders for at, c in enumerate(f) if c == "/")}
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def signed(commit: pygit2.Commit) -> tuple[int, str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from indexer.formats import REFS
 from indexer.project import expanded
 from indexer.records import span_seconds
 from indexer.sources import Source
@@ -18,7 +19,6 @@ from indexer.sources.clone import CloneSource
 from indexer.sources.commits import CommitSource
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
-from indexer.sources.refs import DEFAULT_REFS
 
 
 def _span(text: str) -> str:
@@ -70,7 +70,7 @@ class GitSettings(Strict):
     path: Place | None = None
     url: Annotated[str, Field(min_length=1, pattern=r"^[^-\s][^\n]*$")] | None = None
     fetch_every: Pause = "30s"
-    refs: tuple[Annotated[str, Field(min_length=1)], ...] = Field(DEFAULT_REFS, min_length=1)
+    refs: tuple[Annotated[str, Field(min_length=1)], ...] = Field(REFS, min_length=1)
     wip: bool = True
 
     @model_validator(mode="after")

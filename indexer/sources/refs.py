@@ -9,10 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import pygit2
 
+from indexer.formats import DRAFTS
 from indexer.sources.objects import common_folder
 
-DEFAULT_REFS = ("agentv/results/*", "refs/agentv/runs/*")
-WIP_REFS = ("agentv/wip/*", "agentv/inflight/*")
 HEAD = "HEAD"
 
 
@@ -38,7 +37,7 @@ def matches(pattern: str, ref: str) -> bool:
 
 def is_draft(ref: str) -> bool:
     """Whether a ref holds a run in progress."""
-    return any(matches(name, ref) for name in WIP_REFS)
+    return any(matches(name, ref) for name in DRAFTS)
 
 
 def followed(repository: pygit2.Repository, patterns: Sequence[str]) -> Iterator[str]:
@@ -75,3 +74,10 @@ def ref_names(repository: pygit2.Repository) -> set[str]:
 def short_name(ref: str) -> str:
     """A ref as the settings may name it."""
     return ref.removeprefix("refs/heads/")
+
+
+def refspec(pattern: str) -> str:
+    """What `git fetch origin` is told to bring the refs of a pattern here."""
+    if pattern.startswith("refs/"):
+        return f"+{pattern}:{pattern}"
+    return f"+refs/heads/{pattern}:refs/remotes/origin/{pattern}"

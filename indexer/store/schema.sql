@@ -202,7 +202,8 @@ CREATE TABLE sources (
   failing_since TEXT,                  -- since when it cannot be opened
   error         TEXT,                  -- why
   note          TEXT,                  -- without runs: what was looked for, and what is there instead
-  web_url       TEXT                   -- repo: the page of a commit, {sha} standing for its id
+  web_url       TEXT,                  -- repo: the page of a commit, {sha} standing for its id
+  signs         TEXT NOT NULL          -- JSON array: files and folders that change with it; with / at its end a folder with all below
 );
 
 CREATE TABLE problems (

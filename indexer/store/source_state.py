@@ -1,33 +1,22 @@
-"""What one source holds in the index: its places, refs, history and problems.
+"""Taking in what one source tells in a pass: its places, refs, history and problems."""
 
-It answers the source's questions while it is walked (`sources.Known`), and takes in what it tells.
-"""
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
-from indexer.changes import UNSETTLED, Found, History, Naming, Stamp, Tip, Trouble, plain_name
+from indexer.changes import UNSETTLED, Found, History, Naming, Tip, Trouble, plain_name
 from indexer.derive import status
 from indexer.protocols import DOUBTFUL, MALFORMED, Earlier, Nothing, Unreadable
-from indexer.records import Run, utc_now
+from indexer.records import Run
 from indexer.store import commits, rows
 from indexer.store.added import take_in
 from indexer.store.earlier import EarlierRows
+from indexer.store.indexed import IndexedSource
 from indexer.store.place_table import COLUMNS, PlaceTable, StoredPlace
 from indexer.store.places import Place
 from indexer.store.problems import OF_ROWS, OPTIONAL, Lasting, Problems
 from indexer.store.runs import Runs
+from indexer.store.source_row import OpenSource, SourceRow
 from indexer.store.transaction import Transaction
-
-
-class OpenSource(Protocol):
-    """A source that can be read: what of it goes into its own row."""
-
-    kind: str
-    place: str
-    web_url: str | None
-
-    def nothing_found(self) -> str | None: ...
 
 
 class SourceState:
@@ -38,53 +27,12 @@ class SourceState:
         self._database = transaction.database
         self._places = PlaceTable(transaction, runs, source)
         self.problems = Problems(transaction, source)
-        self._failing = False
+        self.indexed = IndexedSource(transaction, source, self._places, self.problems)
+        """What the source may ask of the index."""
+        self._row = SourceRow(transaction, source)
         self._commits_changed = False
-        self._several_refs = False
-        self._nothing_found: Callable[[], str | None] = lambda: None
-
-    # what the source asks
-
-    def tips(self) -> Mapping[str, Tip]:
-        rows_ = self._database.execute(
-            'SELECT ref, "commit", tree, history, wip FROM _refs WHERE source = ? ORDER BY ref', (self._source,)
-        )
-        tips = {ref: Tip(commit, tree, history, bool(wip)) for ref, commit, tree, history, wip in rows_}
-        self._several_refs = bool(tips)
-        return tips
-
-    def fingerprint(self, ref: str | None, path: str) -> str | None:
-        place = self._places.find(ref, path)
-        return place.fingerprint if place else None
-
-    def stamps(self, path: str) -> Mapping[str, Stamp]:
-        place = self._places.find(None, path)
-        if place is None:
-            return {}
-        return self._places.stamps(place.pk)
-
-    def fingerprints(self) -> Iterator[tuple[str, str]]:
-        query = "SELECT path, fingerprint FROM places WHERE source = ? AND ref IS NULL ORDER BY path"
-        return self._database.execute(query, (self._source,))
-
-    def unfinished(self) -> Sequence[str]:
-        query = "SELECT path FROM places WHERE source = ? AND ended = 0 AND ref IS NULL"
-        return [path for (path,) in self._database.execute(query, (self._source,))]
-
-    def inside(self, path: str) -> bool:
-        below = "SELECT 1 FROM places WHERE source = ? AND path > ? AND path < ? AND ref IS NULL"
-        place = self._database.execute(below, (self._source, f"{path}/", f"{path}0")).fetchone()
-        return place is not None or self.problems.covers(None, path)
-
-    def places_named(self, name: str) -> set[tuple[str, str]]:
-        self._transaction.flush()
-        query = (
-            "SELECT ref, path FROM places WHERE source = ?1 AND name = ?2 AND ref IS NOT NULL "
-            "UNION SELECT ref, path FROM _added WHERE source = ?1 AND name = ?2"
-        )
-        return set(self._database.execute(query, (self._source, name)))
-
-    # what the source tells
+        refs = "SELECT 1 FROM _refs WHERE source = ? LIMIT 1"
+        self._several_refs = self._database.execute(refs, (source,)).fetchone() is not None
 
     def put(self, found: Found, run: Run) -> None:
         """A run folder was read."""
@@ -118,7 +66,7 @@ class SourceState:
         if old is None:
             return Nothing()
         mine = self._runs.place_of(old.run_key) == (self._source, found.path, found.ref)
-        stamps = self.stamps(found.path) if found.ref is None else {}
+        stamps = self.indexed.stamps(found.path) if found.ref is None else {}
         changed = {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
         whole = not self.problems.lacks_rows(found.ref, found.path)
         return EarlierRows(self._database, old.run_pk if mine else None, changed if stamps else None, whole)
@@ -152,7 +100,7 @@ class SourceState:
     def unreadable(self, found: Found, error: Unreadable) -> None:
         """A run folder cannot be read: what was read of it before stays."""
         old = self._places.find(found.ref, found.path)
-        key = old.run_key if old else _key_from_names(found)
+        key = old.run_key if old else found.run.key_from_names()
         inside = error.path == found.path or error.path.startswith(f"{found.path}/")
         path = error.path if inside else f"{found.path}/{error.path}".rstrip("/")
         lasts: Lasting = 3 if self.problems.lacks_rows(found.ref, found.path) else 2
@@ -226,25 +174,11 @@ class SourceState:
 
     def opened(self, source: OpenSource) -> None:
         """The source can be read; what was indexed of another place under its name is forgotten."""
-        self._nothing_found = source.nothing_found
-        kind, place, web_url = source.kind, source.place, source.web_url
-        query = "SELECT kind, place, web_url FROM sources WHERE name = ?"
-        stored = self._database.execute(query, (self._source,)).fetchone()
-        if stored[:2] != (kind, place):
-            self.forget()
-        if stored != (kind, place, web_url):
-            update = "UPDATE sources SET kind = ?, place = ?, web_url = ? WHERE name = ?"
-            self._transaction.run(update, (kind, place, web_url, self._source))
+        self._row.opened(source, self.forget)
 
-    def failing(self, error: str) -> None:
-        """The source cannot be opened."""
-        self._failing = True
-        row = self._database.execute("SELECT error FROM sources WHERE name = ?", (self._source,)).fetchone()
-        if row != (error,):
-            self._transaction.run(
-                "UPDATE sources SET error = ?, failing_since = coalesce(failing_since, ?) WHERE name = ?",
-                (error, utc_now(), self._source),
-            )
+    def fail(self, error: str) -> None:
+        """The source cannot be opened: its rows stay."""
+        self._row.fail(error)
 
     def unsettle(self, path: str, names: Iterable[str]) -> None:
         """Files of a place may have changed while they were read: they have to be read again."""
@@ -263,25 +197,13 @@ class SourceState:
     def finish(self, paths: Collection[str] | None) -> None:
         """Bring the source's own row up to date, and close problems that were not told again below these paths.
 
-        None stands for the whole source, which then fails no more.
+        None stands for the whole source.
         """
-        if not self._failing:
+        if not self._row.failing:
             self.problems.finish(paths)
         counts = self._runs.counts[self._source]
-        query = "SELECT tip, runs, changed_at, failing_since, error, note, kind FROM sources WHERE name = ?"
-        *old, kind = self._database.execute(query, (self._source,)).fetchone()
-        refs = {} if kind == "repo" else self.tips()  # those of results: code has hundreds of branches
-        tip = ", ".join(f"{ref} {tip.commit}" for ref, tip in refs.items() if not tip.wip) or None
-        changed_at = utc_now() if self._places.changed or self._commits_changed or any(counts.values()) else old[2]
-        whole = paths is None and not self._failing
-        trouble = (None, None) if whole else old[3:5]
-        runs = old[1] + self._places.run_count
-        note = self._nothing_found() if whole and not runs else old[5] if not runs else None
-        new = (tip, runs, changed_at, *trouble, note)
-        if list(new) != old:
-            columns = ("tip", "runs", "changed_at", "failing_since", "error", "note")
-            update = f"UPDATE sources SET {', '.join(f'{column} = ?' for column in columns)} WHERE name = ?"
-            self._transaction.run(update, (*new, self._source))
+        changed = self._places.changed or self._commits_changed or any(counts.values())
+        self._row.finish(self.indexed.tips, self._places.run_count, changed=changed, whole=paths is None)
 
     # places
 
@@ -320,10 +242,3 @@ class SourceState:
             return []
         pk = self._runs.pk_of(run.key)
         return [] if pk is None else [other for other in self._runs.places_of(pk) if other[:3] != place[:3]]
-
-
-def _key_from_names(found: Found) -> str | None:
-    try:
-        return found.format.key_from_names(found.folder)
-    except Unreadable:
-        return None

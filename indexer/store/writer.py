@@ -20,10 +20,10 @@ from indexer.store.source_state import SourceState
 from indexer.store.transaction import Transaction
 
 _BATCH = 500
-_SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since", "error", "note", "web_url")
+_SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since", "error", "note", "web_url", "signs")
 
 
-class SourceRow(Protocol):
+class NamedSource(Protocol):
     """What a source is called, its kind, where it is, and where people find a commit of it."""
 
     @property
@@ -47,7 +47,7 @@ class Pass:
     def __init__(
         self,
         database: sqlite3.Connection,
-        sources: Sequence[SourceRow],
+        sources: Sequence[NamedSource],
         reread: Callable[[str, str, str | None], Run | None],
         *,
         fresh: bool = False,
@@ -91,13 +91,9 @@ class Pass:
         if self.changed:
             self._close()
 
-    def fail(self, name: str, error: str) -> None:
-        """A source cannot be opened: its rows stay."""
-        self.states[name].failing(error)
-
     def _add_sources(self) -> None:
         for source in self._sources.values():
-            insert = "INSERT INTO sources (name, kind, place, runs, web_url) VALUES (?, ?, ?, 0, ?)"
+            insert = "INSERT INTO sources (name, kind, place, runs, web_url, signs) VALUES (?, ?, ?, 0, ?, '[]')"
             self._transaction.run(insert, (source.name, source.kind, source.place, source.web_url))
 
     def _reorder_sources(self) -> None:
@@ -109,7 +105,7 @@ class Pass:
             SourceState(self._transaction, self._runs, name).forget()
         self._transaction.run("DELETE FROM sources")
         for source in self._sources.values():
-            new = (source.name, source.kind, source.place, None, 0, None, None, None, None, source.web_url)
+            new = (source.name, source.kind, source.place, None, 0, None, None, None, None, source.web_url, "[]")
             self._transaction.run(rows.insert("sources", _SOURCE), kept.get(source.name, new))
         # the order of sources ranks places
         self._database.execute(

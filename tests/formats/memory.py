@@ -2,7 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
-from indexer.protocols import Unreadable
+from indexer.formats import recognise
+from indexer.protocols import Format, Unreadable
 
 
 class MemoryFolder:
@@ -40,3 +41,9 @@ class MemoryFolder:
         if len(data) > limit:
             raise Unreadable(path, "too-large", "too large")
         return data
+
+
+def format_of(folder: MemoryFolder) -> Format | None:
+    """The format that recognises a folder; None if none does."""
+    run = recognise(folder)
+    return run.format if run else None

@@ -6,18 +6,18 @@ import pytest
 
 from indexer.derive import status as run_status
 from indexer.derive import totals
-from indexer.formats import agentv, recognise
+from indexer.formats import agentv
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run, Tags
 from tests.bundles import NAME, Files, at, bundle, row
-from tests.formats.memory import MemoryFolder
+from tests.formats.memory import MemoryFolder, format_of
 
 FOLDER = f"runs/with_skills/{NAME}"
 
 
 def read(files: Mapping[str, str | bytes], path: str = FOLDER, ref: str | None = "r", **options: Any) -> Run:
     folder = MemoryFolder({f"{path}/{name}": text for name, text in files.items()}, path, ref)
-    assert recognise(folder) is agentv
+    assert format_of(folder) is agentv
     run = agentv.read(folder, Options(**options), Nothing())
     assert run is not None
     return run
@@ -80,7 +80,7 @@ def test_without_any_time_a_run_cannot_be_read() -> None:
 
 def test_case_summaries_are_no_runs() -> None:
     tree = at(f"runs/{NAME}", bundle("v7"))
-    assert recognise(MemoryFolder(tree, f"runs/{NAME}/refund/t1")) is None
+    assert format_of(MemoryFolder(tree, f"runs/{NAME}/refund/t1")) is None
 
 
 def test_a_run_whose_rows_do_not_exist_yet_is_running() -> None:
@@ -110,7 +110,7 @@ def test_a_stub_of_a_run_named_by_hand_is_a_run_in_progress() -> None:
     run = read(stub, "smoke")
     assert (run_status(run), run.key) == ("running", "agentv:smoke@2026-01-05T09:00:01.000Z")
     inside = MemoryFolder(at("smoke", stub | {"sample-1/metrics.json": "{}"}), "smoke")
-    assert recognise(inside) is None  # the summary of a test
+    assert format_of(inside) is None  # the summary of a test
 
 
 def test_the_last_of_repeated_rows_wins_and_targets_and_variants_stay_apart() -> None:

@@ -6,16 +6,16 @@ import pytest
 
 from indexer.derive import status as run_status
 from indexer.derive import totals
-from indexer.formats import pier, recognise
+from indexer.formats import pier
 from indexer.protocols import Nothing, Options, Unreadable
 from indexer.records import Run, Trial
-from tests.formats.memory import MemoryFolder
+from tests.formats.memory import MemoryFolder, format_of
 from tests.jobs import JOB_ID, SECRET, job, result, trial
 
 
 def read(files: Mapping[str, str | bytes], path: str = "jobs/nightly", **options: Any) -> Run:
     folder = MemoryFolder({f"{path}/{name}": text for name, text in files.items()}, path)
-    assert recognise(folder) is pier
+    assert format_of(folder) is pier
     run = pier.read(folder, Options(**options), Nothing())
     assert run is not None
     return run
@@ -242,12 +242,12 @@ def test_a_torn_job_file_leaves_the_identity_that_trials_have(text: str | bytes)
 def test_what_is_no_job() -> None:
     young = {name: text for name, text in job({}).items() if name != "result.json"}
     folder = MemoryFolder({f"jobs/j/{name}": text for name, text in young.items()}, "jobs/j")
-    assert recognise(folder) is pier
+    assert format_of(folder) is pier
     assert pier.read(folder, Options(), Nothing()) is None
     files = {f"fizz__aaaaaaa/{name}": text for name, text in {"result.json": trial(), "config.json": "{}"}.items()}
     with pytest.raises(Unreadable, match="a trial without its job"):
         pier.read(MemoryFolder(files, "fizz__aaaaaaa"), Options(), Nothing())
-    assert recognise(MemoryFolder({"app/config.json": "{}", "app/main.py": ""}, "app")) is None
+    assert format_of(MemoryFolder({"app/config.json": "{}", "app/main.py": ""}, "app")) is None
 
 
 def step(reward: float | None = None, error: str | None = None) -> dict[str, Any]:
@@ -340,18 +340,18 @@ def test_jobs_come_without_some_of_their_files() -> None:
     }
     assert read(nameless).key == "pier:trials:t-1"
     tree = {f"jobs/j/{name}": text for name, text in trials.items()}
-    assert recognise(MemoryFolder(tree, "jobs/j")) is pier
-    assert recognise(MemoryFolder(tree | {"jobs/j/dataset/config.json": "{}"}, "jobs/j")) is pier
-    assert recognise(MemoryFolder(tree | {"jobs/j/fizz__aaaaaaa/artifacts__aaaaaaa/x": ""}, "jobs/j")) is pier
-    assert recognise(MemoryFolder(tree | {"jobs/j/other/20260101-100000/x": ""}, "jobs/j")) is None  # hides nothing
+    assert format_of(MemoryFolder(tree, "jobs/j")) is pier
+    assert format_of(MemoryFolder(tree | {"jobs/j/dataset/config.json": "{}"}, "jobs/j")) is pier
+    assert format_of(MemoryFolder(tree | {"jobs/j/fizz__aaaaaaa/artifacts__aaaaaaa/x": ""}, "jobs/j")) is pier
+    assert format_of(MemoryFolder(tree | {"jobs/j/other/20260101-100000/x": ""}, "jobs/j")) is None  # hides nothing
     plain = {f"jobs/j/plain/{name}": "{}" for name in ("config.json", "result.json", "agent/x")}
-    assert recognise(MemoryFolder(tree | plain, "jobs/j")) is None  # may be a job
-    assert recognise(MemoryFolder(tree | plain | {"jobs/j/plain/trial.log": ""}, "jobs/j")) is pier
+    assert format_of(MemoryFolder(tree | plain, "jobs/j")) is None  # may be a job
+    assert format_of(MemoryFolder(tree | plain | {"jobs/j/plain/trial.log": ""}, "jobs/j")) is pier
     stray = {name.replace("jobs/j/", "jobs/"): text for name, text in tree.items()}
-    assert recognise(MemoryFolder(stray, "jobs")) is None
+    assert format_of(MemoryFolder(stray, "jobs")) is None
     named = MemoryFolder({f"jobs/run__sonnet4/{name}": text for name, text in results.items()}, "jobs/run__sonnet4")
-    assert recognise(named) is pier  # a job that is called like a trial
-    assert recognise(MemoryFolder({"jobs/lone/result.json": result()}, "jobs/lone")) is pier
+    assert format_of(named) is pier  # a job that is called like a trial
+    assert format_of(MemoryFolder({"jobs/lone/result.json": result()}, "jobs/lone")) is pier
     foreign = MemoryFolder({"jobs/lone/result.json": '{"id": "x"}'}, "jobs/lone")
     assert pier.read(foreign, Options(), Nothing()) is None
 

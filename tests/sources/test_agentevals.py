@@ -184,12 +184,7 @@ def test_no_secret_of_a_spec_or_an_error_is_kept(evals: World, database: Databas
     assert evals.column("SELECT error FROM trials") == ["401 for https://***@h/x with ***"]
     assert evals.column("SELECT error FROM runs") == ["401 for https://***@h/x with ***"]
     assert "CANARY" not in evals.content()
-    folder = evals.sources[-1].folder_at(None, run)
-    assert folder is not None
-    assert sorted(folder.files()) == ["agentevals-results.json", "agentevals-run.json"]
-    content = b"".join(folder.read(name, 1 << 20) or b"" for name in folder.files())
-    assert b"CANARY" not in content
-    assert b"401 for" in content
+    assert evals.sources[-1].folder_at(None, run) is None  # rows lie in no folder
 
 
 # what may go wrong there
@@ -267,7 +262,7 @@ def test_a_connection_that_is_lost(evals: World, database: Database, monkeypatch
     database.execute("UPDATE run SET attempt = 2")
     source = evals.sources[-1]
     found = AgentevalsSource._found
-    monkeypatch.setattr("indexer.sources.agentevals._BATCH", 3)
+    monkeypatch.setattr("indexer.sources.agentevals.source._BATCH", 3)
 
     def cut(self: AgentevalsSource, *arguments: object) -> Iterator[object]:
         for number, each in enumerate(found(self, *arguments)):  # type: ignore[arg-type]

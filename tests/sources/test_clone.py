@@ -75,7 +75,7 @@ def test_only_the_files_that_rows_come_from_are_fetched_all_at_once(
         "rev-parse", "refs/heads/agentv/results/v1:runs/e/2026-01-01T09-00-00-000Z/transcript.md"
     )
     remote.open()
-    assert not remote._objects.has(bytes.fromhex(transcript))
+    assert not remote._repository.objects.has(bytes.fromhex(transcript))
     commands.clear()
     assert len(paths(world)) == 20
     assert set(commands) == {"ls-remote"}

@@ -84,13 +84,13 @@ def test_branches_grow_move_and_go(world: World, code: Repo, monkeypatch: pytest
     code.commit({}, ref=MAIN, message=message(6))
     assert [key for key, _ in named(world)] == [f"agentv:run-{number}" for number in (1, 4, 6)]
     asked = []
-    original = CommitSource._git
+    original = CommitSource._listing
 
     def watched(self: CommitSource, command: list[str], wanted: set[str], known: set[str]) -> object:
         asked.append((len(wanted), len(known)))
         return original(self, command, wanted, known)
 
-    monkeypatch.setattr(CommitSource, "_git", watched)
+    monkeypatch.setattr(CommitSource, "_listing", watched)
     world.sync()
     assert asked == []  # nothing moved
     code.commit({}, ref=MAIN, message=message(7))

@@ -253,9 +253,9 @@ def test_names_that_are_no_utf8(world: World) -> None:
     strange = os.fsencode(world.local / "runs") + b"/caf\xe9\n"
     os.rename(world.local / "runs/with_skills", strange)
     assert paths(world) == [f"runs/caf\\xe9\n/{NAME}"]
-    found = world.sources[1].find(None, f"runs/caf\\xe9\n/{NAME}")
+    found = world.sources[1].folder_at(None, f"runs/caf\\xe9\n/{NAME}")
     assert found is not None
-    assert found.folder.read("benchmark.json", 10_000) == bundle()["benchmark.json"].encode()
+    assert found.read("benchmark.json", 10_000) == bundle()["benchmark.json"].encode()
 
 
 def test_same_size_and_mtime_with_other_content_is_seen(world: World) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.sources import history
+from indexer.sources import gitcommand
 from indexer.sources.git import GitSource
 from tests.bundles import at, bundle, without
 from tests.repos import RESULTS, T0, git
@@ -148,7 +148,7 @@ def test_history_that_cannot_be_read_is_a_problem_and_is_tried_again(
         assert commits(world) == {A: None}
         assert world.column("SELECT message FROM problems") == ["git cannot read the history: fatal: no luck"]
         program.write_text("#!/bin/sh\nexec sleep 60\n")
-        patched.setattr(history, "IDLE_LIMIT", 0.05)
+        patched.setattr(gitcommand, "SILENCE", 0.05)
         world.sync()
         assert "did not answer" in world.column("SELECT message FROM problems")[0]
     assert commits(world) == {A: added}

@@ -1,28 +1,23 @@
-"""Runs of agentevals, as `sources.agentevals` takes them from its database: a document of the run, one of its results.
+"""Runs of agentevals from what was taken of its tables: an item of the eval set is a trial, a result a score.
 
-`agentevals-run.json` holds columns of the table `run` with some paths of its `spec` and `summary`,
-`agentevals-results.json` the run's error and rows of `result`. An item of the eval set is a trial, an evaluator's
-result a score. The summary tells agents, models and tokens for all items together: the names stand in each trial,
-tokens are split.
+The summary tells agents, models and tokens for all items together: the names stand in each trial, tokens are split.
 """
 
 import math
-import uuid
-from collections.abc import Iterable, Sequence
-from typing import Annotated
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from indexer.formats.documents import Count, Document, Number, Text, Time, Words, read_document
-from indexer.formats.masking import error_line, masked_name
-from indexer.protocols import Earlier, Folder, Options, Unreadable, alone, common, nowhere
+from indexer.formats.masking import error_line, masked_name, secrets_in
+from indexer.protocols import Earlier, Options, Unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between
 
-NAME = "agentevals"
-RUN, RESULTS = "agentevals-run.json", "agentevals-results.json"
-ANCHORS = frozenset({RUN})
-
-_RUN_LIMIT, _RESULTS_LIMIT = 8 << 20, 256 << 20  # bytes
+MOST_RESULTS = 1_000_000
+"""Results of one run; a run with more is not read."""
+_MOST_SECRETS = 1000  # each is looked for in each error
 _STATES: dict[str | None, RunState] = {
     "queued": "queued", "running": "running", "succeeded": "ended", "failed": "failed", "cancelled": "cancelled"
 }  # fmt: skip
@@ -66,72 +61,63 @@ class Result(Document):
     created_at: Time = None
 
 
-class Results(Document):
-    error: str | None = None
-    results: Annotated[list[Result | None], Field(max_length=1_000_000)] | None = None
+@dataclass(frozen=True, slots=True)
+class RunRows:
+    """What was taken of one run from the tables: a Readable.
+
+    `document` is the JSON of RUNS, `results` are rows by the names of RESULT, and `spec` is the JSON of what the run
+    was given, which only serves to mask its errors.
+    """
+
+    run_id: str
+    document: str
+    error: str | None
+    results: list[dict[str, Any]]
+    spec: str
+
+    def key_from_names(self) -> str:
+        return f"agentevals:{self.run_id}"
+
+    def read(self, options: Options, earlier: Earlier) -> Run | None:
+        if len(self.results) > MOST_RESULTS:
+            raise Unreadable("run", "too-large", f"it has more than the {MOST_RESULTS:,} results that are read")
+        run = read_document(RunDocument, "run", self.document.encode())
+        if run.created_at is None:
+            raise Unreadable("run", "no-time", "nothing tells when this run began")
+        secrets = _secrets_of(self.spec)
+        state = _STATES.get(run.status, "running")
+        summary = run.summary or Summary()
+        trials = _trials(run, summary, [_result(row, secrets) for row in self.results], options)
+        planned = summary.trace_count if summary.trace_count is not None else run.trace_count
+        return Run(
+            key=f"agentevals:{run.run_id}",
+            run_id=run.run_id,
+            format="agentevals",
+            layout="postgresql",
+            experiment=run.eval_set_id or "default",
+            state=state,
+            timestamp=run.created_at,
+            started_at=run.started_at,
+            finished_at=run.finished_at,
+            updated_at=max(filter(None, (run.finished_at, *(trial.finished_at for trial in trials))), default=None),
+            duration_s=seconds_between(run.started_at, run.finished_at),
+            planned_count=None if planned is None else max(planned, len(trials)),
+            running_count=None if state == "running" else 0,
+            size_bytes=len(self.document.encode()),
+            attempt=run.attempt,
+            error=error_line(self.error, secrets) if options.errors else None,
+            trials=trials,
+        )
 
 
-inner_runs = alone
-is_unique = common
-overlay = run_of_overlay = nowhere
-
-
-def recognises(folder: Folder) -> bool:
-    """A folder with the run's document."""
-    return RUN in folder.files()
-
-
-def inputs(folder: Folder) -> list[str]:
-    """Both documents, where they are."""
-    return [name for name in (RUN, RESULTS) if name in folder.files()]
-
-
-def run_folder(anchor: str) -> str | None:
-    """The run folder that an anchor file at this path stands for."""
-    return anchor.rpartition("/")[0]
-
-
-def key_from_names(folder: Folder) -> str | None:
-    """The identity of a run that cannot be read, by the name of its folder."""
+def _result(row: Mapping[str, Any], secrets: Collection[str] | None) -> Result:
+    """A row of `result`; a value that is none of its column's is dropped."""
+    row = {**row, "error_text": error_line(row["error_text"], secrets)}
     try:
-        return f"agentevals:{uuid.UUID(folder.path.rpartition('/')[2])}"
-    except ValueError:
-        return None
-
-
-def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
-    """The run in a folder. Raises Unreadable."""
-    data = folder.read(RUN, _RUN_LIMIT)
-    if data is None:
-        return None
-    run = read_document(RunDocument, RUN, data)
-    rows = folder.read(RESULTS, _RESULTS_LIMIT) or b"{}"
-    document = read_document(Results, RESULTS, rows)
-    if run.created_at is None:
-        raise Unreadable(RUN, "no-time", "nothing tells when this run began")
-    state = _STATES.get(run.status, "running")
-    summary = run.summary or Summary()
-    trials = _trials(run, summary, [result for result in document.results or [] if result], options)
-    planned = summary.trace_count if summary.trace_count is not None else run.trace_count
-    return Run(
-        key=f"agentevals:{run.run_id}",
-        run_id=run.run_id,
-        format=NAME,
-        layout="postgresql",
-        experiment=run.eval_set_id or "default",
-        state=state,
-        timestamp=run.created_at,
-        started_at=run.started_at,
-        finished_at=run.finished_at,
-        updated_at=max(filter(None, (run.finished_at, *(trial.finished_at for trial in trials))), default=None),
-        duration_s=seconds_between(run.started_at, run.finished_at),
-        planned_count=None if planned is None else max(planned, len(trials)),
-        running_count=None if state == "running" else 0,
-        size_bytes=len(data) + len(rows),
-        attempt=run.attempt,
-        error=error_line(document.error) if options.errors else None,
-        trials=trials,
-    )
+        return Result.model_validate(row)
+    except ValidationError as wrong:
+        names = {error["loc"][0] for error in wrong.errors(include_url=False, include_context=False)}
+        return Result.model_validate({name: value for name, value in row.items() if name not in names})
 
 
 def _trials(run: RunDocument, summary: Summary, results: Sequence[Result], options: Options) -> list[Trial]:
@@ -205,3 +191,12 @@ def _shares(together: int | None, items: int) -> list[int | None]:
         return [together] * items
     each, rest = divmod(together, items)
     return [each + (at < rest) for at in range(items)]
+
+
+def _secrets_of(spec: str) -> set[str] | None:
+    """What a run was given; None where that cannot be told."""
+    try:
+        secrets = set(secrets_in(spec.encode()))
+    except ValueError:
+        return None
+    return secrets if len(secrets) <= _MOST_SECRETS else None

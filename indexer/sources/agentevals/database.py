@@ -1,0 +1,205 @@
+"""The connection to a database of agentevals: one, kept, read-only, and cut when the server falls silent."""
+
+import logging
+import math
+import os
+import re
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from indexer.errors import SourceError
+from indexer.formats.masking import error_line
+
+if TYPE_CHECKING:
+    import psycopg
+
+SCHEMA = "agentevals"
+MIGRATIONS = range(1, 3)
+"""Versions of agentevals' tables that are known."""
+PATIENCE = 5.0
+"""Seconds to wait for a server to take a connection, or for another thread to be done with it."""
+LONGEST = 300.0
+"""Seconds that one statement may take."""
+
+_CONNECTION = {
+    "application_name": "indexer", "client_encoding": "utf8", "connect_timeout": int(PATIENCE), "keepalives_idle": 30,
+    "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
+}  # fmt: skip
+_SETTINGS = f"""
+SELECT set_config('search_path', quote_ident(%s), true), set_config('datestyle', 'ISO', true),
+       set_config('statement_timeout', '{LONGEST:.0f}s', true), set_config('lock_timeout', '2s', true),
+       set_config('idle_in_transaction_session_timeout', '600s', true), set_config('work_mem', '64MB', true)
+"""
+
+
+class Database:
+    """One schema of a PostgreSQL database. `dsn` is a connection string or URI; None if it is not known.
+
+    `missing` says in that case why. Neither is ever shown: `place` has host, port and database, for people.
+    """
+
+    def __init__(self, dsn: str | None, schema: str = SCHEMA, missing: str = ""):
+        self._dsn, self._schema, self._missing = dsn, schema, missing
+        self._secrets: list[str] = []
+        self._connection: psycopg.Connection[Any] | None = None
+        self._closing: weakref.finalize[Any, Any] | None = None
+        self._using = threading.RLock()
+        self._silence, self._deadline = PATIENCE, 0.0
+        self.place = self._describe()
+
+    def try_reaching(self) -> bool:
+        """Connect, or see that the server still answers; False while a look is under way, which knows better.
+
+        Raises SourceError.
+        """
+        if not self._using.acquire(blocking=False):
+            return False
+        try:
+            was_open = self._connection is not None
+            try:
+                self._require_known()
+            except SourceError:
+                if not was_open or self._connection is not None:
+                    raise
+                self._require_known()  # the server was restarted since
+        finally:
+            self._using.release()
+        return True
+
+    def _require_known(self) -> None:
+        """Raises SourceError unless the tables are there as this program knows them."""
+        with self.transaction() as cursor:
+            ((schema, usable),) = cursor.execute(
+                "SELECT count(*), coalesce(bool_and(has_schema_privilege(oid, 'usage')), true) "
+                "FROM pg_namespace WHERE nspname = %s",
+                (self._schema,),
+            )
+            if not schema:
+                raise SourceError(f"{self.place} cannot be read: there is no schema {self._schema}")
+            if not usable:
+                raise SourceError(f"{self.place} cannot be read: the role may not use the schema {self._schema}")
+            migrations = cursor.execute("SELECT version, dirty FROM schema_migrations").fetchall()
+        if len(migrations) != 1:
+            raise SourceError(f"{self.place} has no version of its tables; run agentevals migrate up")
+        version, dirty = migrations[0]
+        if dirty:
+            raise SourceError(f"{self.place} is dirty: its migration {version} failed or has not ended")
+        if version not in MIGRATIONS:
+            known = f"{MIGRATIONS[0]} to {MIGRATIONS[-1]}"
+            raise SourceError(f"{self.place} has tables of version {version}; this program knows {known}")
+
+    @contextmanager
+    def transaction(self, silence: float = PATIENCE) -> "Iterator[psycopg.Cursor[Any]]":
+        """A cursor in a read-only transaction, in which names stand for what is in the schema. Raises SourceError.
+
+        The connection is cut when nothing is heard of the server for `silence` seconds.
+        """
+        if not self._using.acquire(timeout=2 * PATIENCE):
+            raise SourceError(f"{self.place} does not answer")
+        ended = threading.Event()
+        try:
+            self._silence = silence
+            self.heard()
+            threading.Thread(target=self._end_silence, args=(ended,), daemon=True).start()
+            with self._errors():
+                connection = self._connected()
+                with connection.transaction(), connection.cursor() as cursor:
+                    cursor.execute(_SETTINGS, (self._schema,))
+                    yield cursor
+        finally:
+            ended.set()
+            self._using.release()
+
+    def busy(self) -> None:
+        """What is done with an answer takes the time that it takes: nobody waits for the server."""
+        self._deadline = math.inf
+
+    def heard(self) -> None:
+        """The server is well: wait as long again."""
+        self._deadline = time.monotonic() + self._silence
+
+    def _end_silence(self, ended: threading.Event) -> None:
+        """In a thread: cut the connection to a server which is there but does not answer."""
+        while not ended.wait(1.0):
+            connection = self._connection
+            if connection is not None and time.monotonic() > self._deadline:
+                with suppress(OSError, _driver().Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                    wire.shutdown(socket.SHUT_RDWR)
+                return
+
+    def _connected(self) -> "psycopg.Connection[Any]":
+        if self._dsn is None:
+            raise SourceError(self._missing)
+        psycopg = _driver()
+        if self._connection is not None and (self._connection.closed or self._connection.broken):
+            self._disconnect()
+        if self._connection is None:
+            connection = psycopg.connect(self._dsn, **_CONNECTION)
+            connection.read_only = True
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            self._connection = connection
+            self._closing = weakref.finalize(self, connection.close)
+        return self._connection
+
+    def _disconnect(self) -> None:
+        self._connection = None
+        if self._closing is not None:
+            self._closing()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """What PostgreSQL or its driver says, as a SourceError of one line without secrets."""
+        psycopg = _driver()
+        try:
+            yield
+        except (psycopg.Error, ValueError, NotImplementedError) as error:  # names and texts that are none, odd settings
+            if not isinstance(error, psycopg.ProgrammingError):
+                self._disconnect()
+            if isinstance(error, psycopg.errors.UndefinedTable):
+                why = "there are no tables of agentevals; run agentevals migrate up"
+            else:
+                why = error_line(str(error), self._secrets) or type(error).__name__
+            raise SourceError(f"{self.place} cannot be read: {why}") from None
+
+    def _describe(self) -> str:
+        """Host, port and database, for people; nothing of a connection string that was not understood."""
+        parts: dict[str, Any] = {}
+        if self._dsn is not None:
+            try:
+                psycopg = _driver()
+                parts = _understood(psycopg.conninfo.conninfo_to_dict(self._dsn))
+            except SourceError as error:
+                self._dsn, self._missing = None, str(error)
+            except (psycopg.Error, UnicodeError):
+                pass
+        if self._dsn is not None and not parts:
+            self._dsn = None
+            self._missing = (
+                "what it is connected by is no connection string of PostgreSQL; in a URI, special characters of a "
+                "password are written as %2F, %40 and so on"
+            )
+        self._secrets = [text for text in (self._dsn, parts.get("password")) if text]
+        where = parts.get("host", "") + (f":{parts['port']}" if "port" in parts else "")
+        schema = "" if self._schema == SCHEMA else f", schema {self._schema}"
+        return (f"postgresql://{where}/{parts.get('dbname', '')}" if parts else "a database") + schema
+
+
+def _understood(parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a connection string; none if one looks as if a password had got into it."""
+    plain = {"host": r"[^@:]*|[0-9a-fA-F:,]*", "port": r"[\d,]*", "dbname": r"[^@:/]*"}
+    return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else {}
+
+
+def _driver() -> ModuleType:
+    try:
+        import psycopg
+    except ImportError:
+        raise SourceError("psycopg is missing: pip install 'psycopg[binary]'") from None
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells whom it connects as
+    return psycopg

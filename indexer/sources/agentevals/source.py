@@ -1,0 +1,153 @@
+"""Runs in the PostgreSQL database of agentevals.
+
+No column there is written with every change, and `created_at` comes from the clocks of several hosts, so runs are told
+apart by fingerprints that the server makes (see `queries`). A whole look compares the fingerprints of all runs, sorted
+by id, with those of the index; a short one those of new, live and just-ended runs. Only runs that differ are read.
+
+Each look is one read-only transaction with one snapshot, on the source's only connection. Texts of errors are masked
+before they leave here.
+"""
+
+import itertools
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from indexer.changes import Change, Found, Gone, Indexed
+from indexer.errors import SourceError
+from indexer.sources import Source
+from indexer.sources.agentevals.database import LONGEST, PATIENCE, SCHEMA, Database
+from indexer.sources.agentevals.queries import ALL, NOW, ONE, RESULT, RESULTS, RUNS, SERVER, SOME
+from indexer.sources.agentevals.records import MOST_RESULTS, RunRows
+
+if TYPE_CHECKING:
+    import psycopg
+
+OVERLAP = 600
+"""Seconds before the last look in which a short one searches for runs that came or ended."""
+
+_BATCH = 200
+
+
+class AgentevalsSource(Source):
+    """The runs in one schema of a PostgreSQL database; see `Database`."""
+
+    kind = "agentevals"
+    wakes = "rows"
+    pause = 5.0
+    longest_pause = 60.0
+
+    def __init__(self, name: str, dsn: str | None, schema: str = SCHEMA, missing: str = ""):
+        self.name = name
+        self.kept = False
+        self._database = Database(dsn, schema, missing)
+        self._looked: str | None = None
+        self.place = self._database.place
+
+    def open(self) -> None:
+        if not self.kept:
+            self.fetch()
+        if self.error is not None:
+            raise SourceError(self.error)
+
+    def begin_watching(self) -> None:
+        with suppress(SourceError):
+            self.fetch()
+        self.kept = True
+
+    def fetch(self) -> bool:
+        """Connect, or see that the server still answers; whether it does. A failure is kept for `open`.
+
+        Raises SourceError.
+        """
+        try:
+            reached = self._database.try_reaching()
+        except SourceError as error:
+            self.error = str(error)
+            raise
+        if reached:
+            self.error = None
+        return reached
+
+    def nothing_found(self) -> str:
+        return f"no runs: {self.place} has none"
+
+    def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
+        """All that differs; with `paths`, be they none, only what new, live and just-ended runs show."""
+        with self._database.transaction(PATIENCE if paths is not None else LONGEST) as cursor:
+            ((now, since),) = cursor.execute(NOW, (self._looked, OVERLAP))
+            ((server,),) = cursor.execute(SERVER)
+            if paths is None or since is None:
+                yield from self._all(cursor, indexed, server)
+            else:
+                yield from self._some(cursor, indexed, server, since)
+        self._looked = now
+
+    def folder_at(self, ref: str | None, path: str) -> None:
+        return None  # what is in a database lies in no folder
+
+    def find(self, ref: str | None, path: str) -> Found | None:
+        try:
+            run = str(uuid.UUID(path))
+        except ValueError:
+            return None
+        with self._database.transaction() as cursor:
+            ((server,),) = cursor.execute(SERVER)
+            rows = cursor.execute(ONE, {"server": server, "run": run}).fetchall()
+            return next(self._found(cursor, rows), None)
+
+    # what differs
+
+    def _all(self, cursor: "psycopg.Cursor[Any]", indexed: Indexed, server: str) -> Iterator[Change]:
+        """Compare two lists, both sorted by id: of the database and of the index."""
+        stored = indexed.fingerprints()
+        waiting: list[tuple[str, str]] = []
+        path, fingerprint = next(stored, (None, ""))
+        with cursor.connection.cursor("indexer_runs") as rows:
+            rows.itersize = 5000
+            for run, new in rows.execute(ALL, {"server": server}):
+                while path is not None and path < run:
+                    yield Gone(None, path)
+                    path, fingerprint = next(stored, (None, ""))
+                if path != run or fingerprint != new:
+                    waiting.append((run, new))
+                if path == run:
+                    path, fingerprint = next(stored, (None, ""))
+                if len(waiting) == _BATCH:
+                    yield from self._found(cursor, waiting)
+                    waiting.clear()
+        while path is not None:
+            yield Gone(None, path)
+            path, fingerprint = next(stored, (None, ""))
+        yield from self._found(cursor, waiting)
+
+    def _some(self, cursor: "psycopg.Cursor[Any]", indexed: Indexed, server: str, since: Any) -> Iterator[Change]:
+        live = set(indexed.unfinished())
+        parameters = {"server": server, "live": sorted(live), "since": since}
+        rows = cursor.execute(SOME, parameters).fetchall()
+        yield from (Gone(None, path) for path in sorted(live - {run for run, _ in rows}))
+        changed = [(run, new) for run, new in rows if indexed.fingerprint(None, run) != new]
+        for at in range(0, len(changed), _BATCH):
+            yield from self._found(cursor, changed[at : at + _BATCH])
+
+    def _found(self, cursor: "psycopg.Cursor[Any]", runs: Sequence[tuple[str, str]]) -> Iterator[Found]:
+        """These runs, the results of one after the other."""
+        ids = sorted(run for run, _ in runs)
+        fingerprints = dict(runs)
+        documents = {run: rest for run, *rest in cursor.execute(RUNS, (ids,))}
+        with cursor.connection.cursor("indexer_results") as rows:
+            rows.itersize = 1000
+            results = itertools.groupby(rows.execute(RESULTS, (ids,)), lambda row: row[0])
+            of, group = next(results, (None, iter(())))
+            for run in ids:
+                document, error, spec = documents[run]
+                found = []
+                if of == run:
+                    found = [
+                        dict(zip(RESULT, row[1:], strict=True)) for row in itertools.islice(group, MOST_RESULTS + 1)
+                    ]
+                    of, group = next(results, (None, iter(())))
+                self._database.busy()
+                yield Found(None, run, fingerprints[run], RunRows(run, document, error, found, spec), {})
+                self._database.heard()

@@ -1,0 +1,162 @@
+"""The run folders in the trees of a repository: all of them, or those in which two trees differ.
+
+Trees are walked side by side, and only where their object ids differ. The fingerprint of a run is the object id of its
+folder, and that of its overlay's.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from indexer.changes import Found, Gone, Trouble
+from indexer.formats import OVERLAYS, recognise, run_of_overlay
+from indexer.protocols import RunFolder, Unreadable
+from indexer.sources import DEEPEST, walkable
+from indexer.sources.objects import GitFolder, Tree
+
+Step = Found | Gone | Trouble
+
+_GLANCE = 2000
+"""Folders in which a tree is searched for any run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlaid:
+    """The files that override those of the run at `path` differ."""
+
+    path: str
+
+
+def whole(root: GitFolder) -> Iterator[Step]:
+    """Everything below a root tree."""
+    return (step for step in _walk(None, root) if not isinstance(step, _Overlaid))
+
+
+def difference(old: GitFolder, new: GitFolder) -> Iterator[Step]:
+    """What differs between two root trees, runs whose overlay alone differs included. Raises Unreadable."""
+    found: set[str] = set()
+    overlaid: set[str] = set()
+    for step in _walk(old, new):
+        if isinstance(step, _Overlaid):
+            overlaid.add(step.path)
+            continue
+        if isinstance(step, Found):
+            found.add(step.path)
+        yield step
+    for path in sorted(overlaid - found):
+        folder = new.find(path)
+        run = run_at(folder) if folder is not None else None
+        if run is not None:
+            yield run
+
+
+def run_at(folder: GitFolder) -> Found | None:
+    """The run that a folder is; None if it is none. Raises Unreadable."""
+    run = recognise(folder)
+    return _found(run) if run is not None else None
+
+
+def needed_blobs(folder: GitFolder) -> Iterator[bytes]:
+    """The object ids of the files that the rows of a run folder depend on, its overlay included. Raises Unreadable."""
+    run = recognise(folder)
+    if run is None:
+        return
+    yield from (blob for path in run.inputs() if (blob := folder.blob_id(path)) is not None)
+    over = _overlay(run)
+    if over is not None:
+        yield from over.tree().files.values()
+
+
+def holds_run(root: GitFolder) -> bool:
+    """Whether a run is found at once in a tree."""
+    try:
+        return any(found is not None for found in islice(_glance(root), _GLANCE))
+    except Unreadable:
+        return False
+
+
+def _glance(root: GitFolder) -> Iterator[Found | None]:
+    """The folders of a tree, level by level; those that are a run as such."""
+    level = [root]
+    while level:
+        below = []
+        for each in level:
+            found = run_at(each) if each.path else None
+            yield found
+            if found is None and each.path.count("/") < DEEPEST:
+                below += [each.child(name, oid) for name, oid in each.tree().folders.items() if walkable(name)]
+        level = below
+
+
+def _found(run: RunFolder[GitFolder]) -> Found:
+    over = _overlay(run)
+    fingerprint = run.folder.oid.hex() + (f"+{over.oid.hex()}" if over else "")
+    return Found(run.folder.ref, run.folder.path, fingerprint, run, {})
+
+
+def _overlay(run: RunFolder[GitFolder]) -> GitFolder | None:
+    path = run.overlay()
+    return run.folder.elsewhere(path) if path else None
+
+
+def _walk(old: GitFolder | None, new: GitFolder) -> Iterator[Step | _Overlaid]:
+    """Run folders below `new` that differ from what `old` has in the same place, which is None for a whole walk."""
+    try:
+        after = new.tree()
+        run = recognise(new) if new.path else None
+        found = _found(run) if run is not None else None
+    except Unreadable as error:
+        if old is not None:
+            raise
+        yield Trouble(new.ref, new.path, error.kind, error.message)
+        return
+    if old is not None and old.path and (run is None) != (recognise(old) is None):
+        yield Gone(new.ref, new.path)
+        old = None
+    before = old.tree() if old else None
+    if run is not None and found is not None:
+        yield found
+        yield from _walk_inner(run, before, after)
+        return
+    if (overlaid := run_of_overlay(new.path)) is not None and (before is None or before.files != after.files):
+        yield _Overlaid(overlaid)
+    if new.path.count("/") >= DEEPEST:
+        new.objects.failed = True  # so that it is told by the next pass too
+        yield Trouble(new.ref, new.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
+        return
+    yield from _walk_below(old, new, before.folders if before else {}, after)
+
+
+def _walk_below(
+    old: GitFolder | None, new: GitFolder, kept: dict[str, bytes], after: Tree
+) -> Iterator[Step | _Overlaid]:
+    """The folders inside one that is no run; `kept` are those of the old one."""
+    for name in sorted(kept.keys() - after.folders.keys()):
+        if old is not None and walkable(name):
+            yield from _walk_removed(old.child(name, kept[name]))
+    for name, oid in sorted(after.folders.items()):
+        if kept.get(name) != oid and walkable(name):
+            below = old.child(name, kept[name]) if old and name in kept else None
+            yield from _walk(below, new.child(name, oid))
+
+
+def _walk_inner(run: RunFolder[GitFolder], before: Tree | None, after: Tree) -> Iterator[Step | _Overlaid]:
+    """Runs inside a run, which are few: each is told whenever the outer one differs."""
+    folder, inner = run.folder, run.inner_runs()
+    if before is not None:
+        yield from (Gone(folder.ref, f"{folder.path}/{name}") for name in sorted(before.folders) if name not in inner)
+    for name in inner:
+        yield from _walk(None, folder.child(name, after.folders[name]))
+
+
+def _walk_removed(old: GitFolder) -> Iterator[Gone | _Overlaid]:
+    yield Gone(old.ref, old.path)
+    if not OVERLAYS.isdisjoint(old.path.split("/")):
+        yield from _removed_overlays(old)
+
+
+def _removed_overlays(old: GitFolder) -> Iterator[_Overlaid]:
+    if (run := run_of_overlay(old.path)) is not None:
+        yield _Overlaid(run)
+    for name, oid in sorted(old.tree().folders.items() if old.path.count("/") < DEEPEST else ()):
+        yield from _removed_overlays(old.child(name, oid))
