@@ -29,9 +29,9 @@ DOUBTFUL = "doubtful"
 """The kind of a problem with a value that could be read and cannot be right."""
 
 
-def unreadable(torn: Mapping[str, str]) -> Unreadable:
+def unreadable(broken: Mapping[str, str]) -> Unreadable:
     """The error for a run of which these files, with the reasons, cannot be read."""
-    (path, message), *others = torn.items()
+    (path, message), *others = broken.items()
     return Unreadable(path, MALFORMED, message, dict(others))
 
 
@@ -85,7 +85,7 @@ class Earlier(Protocol):
     """What was read of a run folder before, so that a format reads only what changed since."""
 
     def exists(self) -> bool:
-        """Whether the whole run was read before, so that its rows can stay when a file of it is torn."""
+        """Whether the whole run was read before, so that its rows can stay when a file of it is broken."""
 
     def trial(self, name: str) -> Trial | None:
         """A trial as it was read last; None if it was not."""

@@ -113,7 +113,7 @@ class Run:
     derived_from: list[str] = field(default_factory=list)  # keys or ids of the runs that trials were copied from
     trials: list[Trial] = field(default_factory=list)
     # files that could not be read, and why, when the rest could: without these, rows are as they were, or missing
-    torn: Mapping[str, str] = field(default_factory=dict)
+    broken: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False  # whether rows are missing for that
     optional: Mapping[str, str] = field(default_factory=dict)  # likewise, but only what these alone tell is unknown
     doubts: Mapping[str, str] = field(default_factory=dict)  # files that could be read and hold what cannot be right

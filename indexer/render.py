@@ -91,10 +91,10 @@ def passed(run: Row) -> str:
     return f"{run['passed']}/{run['trial_count']}"
 
 
-def freshness(told: Row) -> str:
-    """How old the index is and who keeps it current, as one line; `told` is what `freshness.freshness` gives."""
-    as_of = f"index as of {local(told['as_of'])} ({age(told['as_of'])})" if told["as_of"] else "index of unknown age"
-    return f"{as_of}, kept current by {writer(told['writer'])}"
+def freshness(fresh: Row) -> str:
+    """How old the index is and who keeps it current, as one line; `fresh` is what `freshness.freshness` gives."""
+    as_of = f"index as of {local(fresh['as_of'])} ({age(fresh['as_of'])})" if fresh["as_of"] else "index of unknown age"
+    return f"{as_of}, kept current by {writer(fresh['writer'])}"
 
 
 def writer(holder: Row | None) -> str:

@@ -125,8 +125,8 @@ def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] 
     from indexer.changes import Found, Indexed
     from indexer.sources import Source
 
-    told = TextColumn("{task.description}  {task.completed:,.0f} runs  {task.fields[rate]} runs/s")
-    with Progress(SpinnerColumn(), told, console=Console(file=stream), transient=True) as shown:
+    columns = TextColumn("{task.description}  {task.completed:,.0f} runs  {task.fields[rate]} runs/s")
+    with Progress(SpinnerColumn(), columns, console=Console(file=stream), transient=True) as shown:
 
         def changes(source: Source, indexed: Indexed) -> Iterator[Change]:
             task = shown.add_task(visible(source.name), total=None, rate="-")

@@ -180,8 +180,9 @@ def _failing(index: Index, key: str) -> Iterator[TrialRow]:
         yield from index.each_trial(key, status=status)
 
 
-def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> None:
-    facts = {
+def _facts(run: RunDetails, stale_after: int) -> dict[str, object]:
+    """What is said of a run, by name; what is None or empty is not shown."""
+    return {
         "run": run["run_id"],
         "key": run["key"],
         "experiment": run["experiment"],
@@ -202,7 +203,10 @@ def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> No
         "copied from": ", ".join(run["derived_from"] or []),
         "commit": " ".join(filter(None, (run["sha"], render.local(run["added_at"]), run["author"]))),
     }
-    for name, value in facts.items():
+
+
+def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> None:
+    for name, value in _facts(run, stale_after).items():
         if value not in ("", None):
             print(f"{name:<11} {render.visible(value)}")
     print()
@@ -229,9 +233,9 @@ def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> No
     places = [[p["source"], p["path"], p["ref"], p["status"]] for p in run["places"]]
     console.table(["SOURCE", "PATH", "REF", "STATUS"], places)
     for commit in run["commits"]:
-        told = filter(None, (render.local(commit["committed_at"]), commit["repo"], commit["subject"]))
+        parts = filter(None, (render.local(commit["committed_at"]), commit["repo"], commit["subject"]))
         print(render.visible(f"named by {commit['url'] or commit['sha']}"))
-        print(render.visible("  " + ", ".join(told)))
+        print(render.visible("  " + ", ".join(parts)))
 
 
 def _reason(trial: TrialRow) -> str:

@@ -109,22 +109,20 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     rows_file = _rows_file(folder)
     if told is None and rows_file is None:
         return None
-    torn: dict[str, str] = {}
-    rows, earliest, rows_size = _read_rows(folder, rows_file, torn)
+    broken: dict[str, str] = {}
+    rows, earliest, rows_size = _read_rows(folder, rows_file, broken)
     aggregate = told or Aggregate()
     executions = Executions(folder, aggregate, rows, options)
-    optional = executions.torn
+    optional = executions.broken
     tags, tags_size = _read_tags(folder, optional)
     trials = executions.trials()
-    if torn and earlier.exists():
-        raise unreadable(torn | optional)
-
+    if broken and earlier.exists():
+        raise unreadable(broken | optional)
     metadata = aggregate.metadata or Metadata()
     time_in_name = _time_of(_name(folder.path))
     timestamp = time_in_name or metadata.timestamp or earliest
     if timestamp is None:
         raise Unreadable("", "no-time", "nothing tells when this run began: no time in its name, metadata or rows")
-
     run_id = _run_id(folder)
     state = _state(told, rows)
     ended = [trial.finished_at for trial in trials if trial.finished_at]
@@ -151,8 +149,8 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         reported=_reported(aggregate),
         derived_from=combined_from(aggregate),
         trials=trials,
-        torn=torn,
-        partial=bool(torn),
+        broken=broken,
+        partial=bool(broken),
         optional=optional,
     )
 
@@ -215,7 +213,7 @@ def _read_aggregate(folder: Folder) -> tuple[Aggregate | None, int]:
     return None, 0
 
 
-def _read_rows(folder: Folder, rows_file: str | None, torn: dict[str, str]) -> tuple[list[Row], str | None, int]:
+def _read_rows(folder: Folder, rows_file: str | None, broken: dict[str, str]) -> tuple[list[Row], str | None, int]:
     """Rows without their earlier versions, the earliest time of any, and the file's size in bytes.
 
     A line that cannot be read is noted.
@@ -231,19 +229,19 @@ def _read_rows(folder: Folder, rows_file: str | None, torn: dict[str, str]) -> t
         try:
             row = read_document(Row, rows_file, line)
         except Unreadable as error:
-            torn.setdefault(rows_file, f"line {number}: {error.message}")
+            broken.setdefault(rows_file, f"line {number}: {error.message}")
             continue
         if row.timestamp and (earliest is None or row.timestamp < earliest):
             earliest = row.timestamp
         dimensions = (row.projection_identity and row.projection_identity.dimensions) or Dimensions()
         variant = row.variant or dimensions.variant
         latest[row.suite, dimensions.eval_path, row.test_id, row.target, variant] = row
-    if torn and not latest:
-        raise unreadable(torn)
+    if broken and not latest:
+        raise unreadable(broken)
     return list(latest.values()), earliest, len(data)
 
 
-def _read_tags(folder: Folder, torn: dict[str, str]) -> tuple[Tags | None, int]:
+def _read_tags(folder: Folder, broken: dict[str, str]) -> tuple[Tags | None, int]:
     """The decision about tags, the overlay's before the run's own, and its size in bytes."""
     where = overlay(folder.path)
     over = folder.elsewhere(where) if where else None
@@ -251,7 +249,7 @@ def _read_tags(folder: Folder, torn: dict[str, str]) -> tuple[Tags | None, int]:
         size = place.size(TAGS) if place is not None else None
         if place is None or size is None:
             continue
-        document = read_or_note(place, TAGS, TagsDocument, _TAGS_LIMIT, torn)
+        document = read_or_note(place, TAGS, TagsDocument, _TAGS_LIMIT, broken)
         if document is None:
             return None, size
         return Tags(tags=[tag for tag in document.tags if tag], updated_at=document.updated_at), size

@@ -72,7 +72,7 @@ def _may_hold_tests(name: str, depth: int) -> bool:
 
 
 class Executions:
-    """Makes the trials of one run. Files that cannot be read are noted in `torn`."""
+    """Makes the trials of one run. Files that cannot be read are noted in `broken`."""
 
     def __init__(self, folder: Folder, aggregate: Aggregate, rows: Sequence[Row], options: Options):
         self._folder, self._aggregate, self._rows, self._options = folder, aggregate, rows, options
@@ -84,7 +84,7 @@ class Executions:
         self._rows_of_test = Counter((row.suite, row.test_id, row.target, _eval_path(row)) for row in rows)
         self._run_sources: tuple[bool, bool] | None = None
         self._listed: frozenset[str] | None = None
-        self.torn: dict[str, str] = {}
+        self.broken: dict[str, str] = {}
 
     def trials(self) -> list[Trial]:
         """One trial an execution, named suite/test/target/sample, with `#2`, `#3`… where rows differ only elsewhere."""
@@ -164,7 +164,7 @@ class Executions:
         if self._run_sources is None:
             timing = self._aggregate.timing
             if timing is None and "timing.json" in self._folder.files():
-                timing = read_or_note(self._folder, "timing.json", Timing, LIMIT, self.torn)
+                timing = read_or_note(self._folder, "timing.json", Timing, LIMIT, self.broken)
             self._run_sources = _sources(self._aggregate.metrics or Metrics(), timing)
         return self._run_sources
 
@@ -187,15 +187,15 @@ class Executions:
             self._listed = frozenset(metrics_files(self._folder))
         if path not in self._listed:
             return None  # nobody would notice that it changes
-        metrics = read_or_note(self._folder, path, Metrics, LIMIT, self.torn)
+        metrics = read_or_note(self._folder, path, Metrics, LIMIT, self.broken)
         # until 5.0 several targets wrote into one folder, the last of them over the others
         return None if metrics and metrics.target not in (None, row.target) else metrics
 
 
 def combined_from(aggregate: Aggregate) -> list[str]:
     """The ids of the runs whose executions a run of "combine" copies, sorted."""
-    told = (aggregate.metadata and aggregate.metadata.combined_from_run_ids) or aggregate.combined_from or []
-    return sorted({name for name in told if name})
+    combined = (aggregate.metadata and aggregate.metadata.combined_from_run_ids) or aggregate.combined_from or []
+    return sorted({name for name in combined if name})
 
 
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
@@ -238,9 +238,9 @@ def _measured(metrics: Metrics) -> dict[str, Any]:
     }
 
 
-def _merged(*told: dict[str, Any]) -> dict[str, Any]:
+def _merged(*figures: dict[str, Any]) -> dict[str, Any]:
     """Of several that tell the same things, the first that knows one."""
-    first, *others = told
+    first, *others = figures
     for other in others:
         for name, value in other.items():
             if first[name] is None:
@@ -274,9 +274,9 @@ def _attempt(sample: Sample, at: int) -> int:
 
 
 def _verdict(execution: Execution, threshold: float) -> TrialStatus:
-    told = _VERDICTS.get(execution.execution_status or "")
-    if told:
-        return told
+    verdict = _VERDICTS.get(execution.execution_status or "")
+    if verdict:
+        return verdict
     if execution.score is None:
         return "skipped"
     return "passed" if execution.score >= threshold else "failed"

@@ -122,7 +122,7 @@ def key_from_names(folder: Folder) -> str | None:
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     """The run in a folder. Raises Unreadable."""
     data = folder.read("run.json", _RUN_LIMIT)
-    torn: dict[str, str] = {}
+    broken: dict[str, str] = {}
     optional: dict[str, str] = {}
     parts = folder.path.split("/")
     if data is not None:
@@ -134,18 +134,17 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     else:
         run = RunDocument(variants=[])
         has_tasks = any(task for _, task, _ in _trial_places(folder))
-        trials = list(_live_trials(folder, options, torn, optional))
-        if torn and earlier.exists():
-            raise unreadable(torn | optional)
+        trials = list(_live_trials(folder, options, broken, optional))
+        if broken and earlier.exists():
+            raise unreadable(broken | optional)
         state = "running"
         size = sum(folder.size(name) or 0 for name in inputs(folder))
     slug = run.experiment_slug or (parts[-2] if len(parts) > 1 else "unnamed")
     run_id = run.run_id or parts[-1]
     started_at = run.started_at or _time_of(run_id)
-    if started_at is None and torn:
-        raise unreadable(torn)
     if started_at is None:
-        raise Unreadable("run.json", "no-time", "nothing tells when this run began")
+        why = Unreadable("run.json", "no-time", "nothing tells when this run began")
+        raise unreadable(broken) if broken else why
     for trial in trials:
         trial.test_id = trial.test_id or slug
         trial.trial = f"{trial.target or ''}/{trial.test_id}/{trial.attempt or 0:03}"
@@ -166,8 +165,8 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         size_bytes=size,
         code_sha=run.git_base,
         trials=_named_apart(trials),
-        torn=torn,
-        partial=bool(torn),
+        broken=broken,
+        partial=bool(broken),
         optional=optional,
     )
 
@@ -189,23 +188,23 @@ def _finished_trials(run: RunDocument, options: Options, secrets: list[str]) -> 
                     yield _trial(each.variant or Variant(), task.task_slug, trial, metrics, options, secrets)
 
 
-def _live_trials(folder: Folder, options: Options, torn: dict[str, str], optional: dict[str, str]) -> Iterator[Trial]:
+def _live_trials(folder: Folder, options: Options, broken: dict[str, str], optional: dict[str, str]) -> Iterator[Trial]:
     """The trials of a run without `run.json`, from the files that each writes as it ends.
 
-    What cannot be read is noted: in `torn` what tells of a trial at all, in `optional` what tells more of it.
+    What cannot be read is noted: in `broken` what tells of a trial at all, in `optional` what tells more of it.
     """
     for variant_name, task, place in _trial_places(folder):
         described = f"variants/{variant_name}/variant.json"
-        told = read_or_note(folder, described, Variant, _FILE_LIMIT, optional)
-        variant = told or Variant(name=variant_name)
+        variant_document = read_or_note(folder, described, Variant, _FILE_LIMIT, optional)
+        variant = variant_document or Variant(name=variant_name)
         number = place.rpartition("/")[2]
-        meta = read_or_note(folder, f"{place}/meta.json", TrialDocument, _FILE_LIMIT, torn)
+        meta = read_or_note(folder, f"{place}/meta.json", TrialDocument, _FILE_LIMIT, broken)
         if meta is None:
             yield Trial(trial="", status="running", target=variant.name, test_id=task, attempt=int(number))
             continue
         metrics = read_or_note(folder, f"{place}/metrics.json", Metrics, _FILE_LIMIT, optional) or Metrics()
         secrets: list[str] | None = None  # what to mask in an error is not known yet
-        if told is not None:
+        if variant_document is not None:
             secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error else []
         yield _trial(variant, task, meta, metrics, options, secrets)
 

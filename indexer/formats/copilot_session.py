@@ -48,17 +48,17 @@ def inputs(folder: Folder, agent: str) -> list[str]:
         return []
 
 
-def add_metrics(trial: Trial, folder: Folder, agent: str, torn: dict[str, str]) -> None:
-    """Fill what the trial does not know yet. A file or folder that cannot be read is noted in `torn`."""
+def add_metrics(trial: Trial, folder: Folder, agent: str, broken: dict[str, str]) -> None:
+    """Fill what the trial does not know yet. A file or folder that cannot be read is noted in `broken`."""
     try:
         sessions = list(_sessions(folder, f"{agent}/copilot-session"))
-        told = [found for path in sessions if (found := _session(folder, path))]
-        if told:
-            _fill(trial, max(told, key=lambda found: found[0])[1])
+        found_sessions = [found for path in sessions if (found := _session(folder, path))]
+        if found_sessions:
+            _fill(trial, max(found_sessions, key=lambda found: found[0])[1])
         elif trial.turns is None or trial.input_tokens is None:
             _fill(trial, _trajectory(folder, f"{agent}/trajectory.json"))
     except Unreadable as error:
-        torn[error.path if error.path.startswith(f"{agent}/") else agent] = error.message
+        broken[error.path if error.path.startswith(f"{agent}/") else agent] = error.message
 
 
 def _fill(trial: Trial, metrics: dict[str, Any]) -> None:

@@ -79,11 +79,11 @@ def _has(document: Any, step: Any) -> bool:
     return isinstance(document, dict) and step in document
 
 
-def read_or_note(folder: Folder, path: str, model: type[D], limit: int, torn: dict[str, str]) -> D | None:
-    """The document in a file of at most `limit` bytes; None if there is none, or if it had to be noted in `torn`."""
+def read_or_note(folder: Folder, path: str, model: type[D], limit: int, broken: dict[str, str]) -> D | None:
+    """The document in a file of at most `limit` bytes; None if there is none, or if it had to be noted in `broken`."""
     try:
         data = folder.read(path, limit)
         return None if data is None else read_document(model, path, data)
     except Unreadable as error:
-        torn[path] = error.message
+        broken[path] = error.message
         return None

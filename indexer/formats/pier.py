@@ -99,44 +99,34 @@ def run_folder(anchor: str) -> str | None:
 
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     """The job in a folder; None if it is none after all, or too young to tell its identity. Raises Unreadable."""
-    torn: dict[str, str] = {}
-    job: JobResult = read_or_note(folder, "result.json", JobResult, _JOB_LIMIT, torn) or JobResult()
-    if job.trial_name is not None:
-        raise Unreadable("", "no-job", "a trial without its job: it lies beside jobs, and belongs to none of them")
-    lock: Lock = read_or_note(folder, "lock.json", Lock, CONFIG_LIMIT, torn) or Lock()
-    manifest: Manifest | None = read_or_note(folder, MANIFEST, Manifest, CONFIG_LIMIT, torn)
-    config: JobConfig = read_or_note(folder, "config.json", JobConfig, CONFIG_LIMIT, torn) or JobConfig()
-    partial = bool(torn)
+    broken: dict[str, str] = {}
+    job, lock, manifest, config = _documents(folder, broken)
+    partial = bool(broken)
     files = list(_trial_files(folder))
-    told = (job.stats, job.status, job.n_total_trials)
-    if not files and told == (None, None, None) and "config.json" not in folder.files():
+    if not files and not _tells_of_trials(job) and "config.json" not in folder.files():
         return None  # a result of something else
     state = _state(folder, job, [file for _, file in files])
     unfinished: TrialStatus = "running" if state in ("running", "queued") else "cancelled"
     # what only trials tell of the job is told by none that is not read
-    tool_told = lock.pier is not None or lock.harbor is not None
-    may_skip = job.id is not None and tool_told and "config.json" in folder.files()
-    reader = TrialReader(folder, options, earlier, torn, unfinished, may_skip=may_skip)
+    may_skip = job.id is not None and lock.names_tool and "config.json" in folder.files()
+    reader = TrialReader(folder, options, earlier, broken, unfinished, may_skip=may_skip)
     trials = [trial for name, file in files if (trial := reader.read(name, file)) is not None]
-    if torn and (partial or job.id is None) and earlier.exists():
-        raise unreadable(torn | reader.optional)
+    if broken and (partial or job.id is None) and earlier.exists():
+        raise unreadable(broken | reader.optional)
     job_id = job.id or reader.job_id or (f"trials:{min(reader.ids)}" if reader.ids else None)
-    if job_id is None:
-        if torn:
-            raise unreadable(torn)
+    if job_id is None and not broken:
         return None
     _rank_attempts(trials)
     offset = _utc_offset(job.started_at, lock.created_at)
     started_at, finished_at = _job_time(job.started_at, offset), _job_time(job.finished_at, offset)
-    starts = [trial.started_at for trial in trials if trial.started_at]
+    first = min((trial.started_at for trial in trials if trial.started_at), default=None)
     ends = [trial.finished_at for trial in trials if trial.finished_at]
-    timestamp = lock.created_at or min(starts, default=None) or started_at
-    if timestamp is None and torn:
-        raise unreadable(torn)
-    if timestamp is None:
-        raise Unreadable("", "no-time", "nothing tells when this job began: no lock, trial or start")
+    timestamp = lock.created_at or first or started_at
+    if job_id is None or timestamp is None:
+        why = Unreadable("", "no-time", "nothing tells when this job began: no lock, trial or start")
+        raise unreadable(broken) if broken else why
     run_id, experiment, nested = _names(folder, manifest, config, trials)
-    is_harbor = lock.harbor is not None if tool_told else reader.saw_harbor
+    is_harbor = lock.harbor is not None if lock.names_tool else reader.saw_harbor
     return Run(
         key=f"pier:{job_id}",
         run_id=run_id,
@@ -145,7 +135,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         experiment=experiment,
         state=state,
         timestamp=timestamp,
-        started_at=started_at or min(starts, default=None),
+        started_at=started_at or first,
         finished_at=finished_at,
         updated_at=max([*ends, *filter(None, [_job_time(job.updated_at, offset)])], default=None),
         duration_s=seconds_between(started_at, finished_at),
@@ -154,11 +144,26 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         size_bytes=sum(_size(folder, name) or 0 for name in _inputs(folder, files)),
         derived_from=_derived_from(config) or sorted(reader.derived_from),
         trials=trials,
-        torn=torn,
+        broken=broken,
         partial=partial or reader.lacks_trials,
         optional=reader.optional,
         doubts=_doubts(trials),
     )
+
+
+def _documents(folder: Folder, broken: dict[str, str]) -> tuple[JobResult, Lock, Manifest | None, JobConfig]:
+    """The job's own files; what cannot be read is noted. Raises Unreadable for the result of a trial."""
+    job: JobResult = read_or_note(folder, "result.json", JobResult, _JOB_LIMIT, broken) or JobResult()
+    if job.trial_name is not None:
+        raise Unreadable("", "no-job", "a trial without its job: it lies beside jobs, and belongs to none of them")
+    lock: Lock = read_or_note(folder, "lock.json", Lock, CONFIG_LIMIT, broken) or Lock()
+    manifest: Manifest | None = read_or_note(folder, MANIFEST, Manifest, CONFIG_LIMIT, broken)
+    config: JobConfig = read_or_note(folder, "config.json", JobConfig, CONFIG_LIMIT, broken) or JobConfig()
+    return job, lock, manifest, config
+
+
+def _tells_of_trials(job: JobResult) -> bool:
+    return (job.stats, job.status, job.n_total_trials) != (None, None, None)
 
 
 def _inputs(folder: Folder, trial_files: Iterable[tuple[str, str | None]]) -> list[str]:
@@ -209,8 +214,10 @@ def _planned(lock: Lock) -> int | None:
 
 def _derived_from(config: JobConfig) -> list[str]:
     """The jobs whose executions a regrade copies: their keys, or their names where their ids are not told."""
-    told = [source for source in config.source_jobs or [] if source is not None]
-    keys = (f"pier:{each.job_id}" if each.job_id else (each.path or "").rstrip("/").rpartition("/")[2] for each in told)
+    sources = [source for source in config.source_jobs or [] if source is not None]
+    keys = (
+        f"pier:{each.job_id}" if each.job_id else (each.path or "").rstrip("/").rpartition("/")[2] for each in sources
+    )
     return sorted({key for key in keys if key})
 
 
@@ -249,9 +256,9 @@ def _names(folder: Folder, manifest: Manifest | None, config: JobConfig, trials:
     if "jobs" in parts[:-1]:
         parts = parts[len(parts) - parts[::-1].index("jobs") :]
     if manifest is not None or len(parts) > 1:
-        told = manifest or Manifest()
-        job = told.job_name or (parts[-2] if len(parts) > 1 else parts[-1])
-        return f"{job}/{told.run_id or parts[-1]}", job, True
+        named = manifest or Manifest()
+        job = named.job_name or (parts[-2] if len(parts) > 1 else parts[-1])
+        return f"{job}/{named.run_id or parts[-1]}", job, True
     name = parts[-1]
     return name, _datasets(config, trials) if _DEFAULT_NAME.fullmatch(name) else name, False
 

@@ -38,6 +38,11 @@ class Lock(Document):
     harbor: Anything | None = None
     trials: list[Anything | None] | None = None
 
+    @property
+    def names_tool(self) -> bool:
+        """Whether it tells which tool wrote it."""
+        return self.pier is not None or self.harbor is not None
+
 
 class Dataset(Document):
     name: Text | None = None

@@ -35,7 +35,7 @@ _EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
 class TrialReader:
     """Reads the trials of a job, those that did not change from the rows they gave before.
 
-    What cannot be read is noted: in `torn` what tells of a trial at all, in `optional` what tells more of it. Trials
+    What cannot be read is noted: in `broken` what tells of a trial at all, in `optional` what tells more of it. Trials
     that did not change are only passed over if it `may_skip` them.
     """
 
@@ -44,12 +44,12 @@ class TrialReader:
         folder: Folder,
         options: Options,
         earlier: Earlier,
-        torn: dict[str, str],
+        broken: dict[str, str],
         unfinished: TrialStatus,
         *,
         may_skip: bool,
     ):
-        self._folder, self._options, self._earlier, self._torn = folder, options, earlier, torn
+        self._folder, self._options, self._earlier, self._broken = folder, options, earlier, broken
         self._unfinished: TrialStatus = unfinished
         self._argv: list[str] | None = None
         # what these files hold is masked in the errors of all trials
@@ -87,12 +87,12 @@ class TrialReader:
             self._folder.size(f"{name}/result.json")
             self._folder.read(name, CONFIG_LIMIT)
         except Unreadable as error:
-            self._torn[name] = error.message
-        return name in self._torn
+            self._broken[name] = error.message
+        return name in self._broken
 
     def _unfinished_trial(self, name: str) -> Trial:
         path = f"{name}/config.json"
-        config: TrialConfig = read_or_note(self._folder, path, TrialConfig, CONFIG_LIMIT, self._torn) or TrialConfig()
+        config: TrialConfig = read_or_note(self._folder, path, TrialConfig, CONFIG_LIMIT, self._broken) or TrialConfig()
         self.job_id = self.job_id or config.job_id
         task, agent = config.task or Task(), config.agent or AgentConfig()
         # the name of an agent that is loaded from a path is told by its result
@@ -112,7 +112,7 @@ class TrialReader:
 
     def _finished_trial(self, name: str) -> Trial | None:
         path = f"{name}/result.json"
-        result: TrialResult | None = read_or_note(self._folder, path, TrialResult, _RESULT_LIMIT, self._torn)
+        result: TrialResult | None = read_or_note(self._folder, path, TrialResult, _RESULT_LIMIT, self._broken)
         if result is None:
             return None
         config, info = result.config or TrialConfig(), result.agent_info or AgentInfo()
@@ -157,9 +157,9 @@ class TrialReader:
             *_, job, _ = ("", *(config.source_trial.path or "/").rstrip("/").split("/"))
             self.derived_from.update({job} - {""})
 
-    def _model(self, told: ModelInfo) -> tuple[str | None, str | None]:
+    def _model(self, info: ModelInfo) -> tuple[str | None, str | None]:
         """Provider and model; where no provider is told, it stands before the first `/` of the name."""
-        provider, name = told.provider, told.name
+        provider, name = info.provider, info.name
         if provider is None and name is not None and "/" in name:
             provider, _, name = name.partition("/")
         return provider or None, self._options.model(name or None)
@@ -168,7 +168,7 @@ class TrialReader:
         """The exception's first line; whatever the run was given as argument or environment is masked in it."""
         if not self._options.errors or not exception.exception_message:
             return None
-        if not self._torn.keys().isdisjoint(("config.json", "lock.json")):
+        if not self._broken.keys().isdisjoint(("config.json", "lock.json")):
             return None  # what to mask is not known
         try:
             if self._argv is None:
@@ -188,8 +188,8 @@ def _target(agent: str | None, model: str | None, effort: str | None) -> str | N
 
 
 def _effort(agent: AgentConfig) -> str | None:
-    told = agent.effort or Effort()
-    effort = told.reasoning_effort or told.effort or told.thinking or told.variant
+    efforts = agent.effort or Effort()
+    effort = efforts.reasoning_effort or efforts.effort or efforts.thinking or efforts.variant
     return effort if effort and _EFFORT.fullmatch(effort) else None
 
 

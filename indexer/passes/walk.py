@@ -195,17 +195,17 @@ def _settle_racy(
 
 def _index(found: Found, state: SourceState, options: Options) -> list[str]:
     """Read a run folder and write its rows. Returns the files on disk that had just changed."""
-    if found.ref is not None and state.put_twin(found):
+    if found.ref is not None and state.found.put_twin(found):
         return []
     began = time.time_ns()
     try:
-        run = found.run.read(options, state.earlier(found))
+        run = found.run.read(options, state.found.earlier(found))
     except Unreadable as error:
-        state.unreadable(found, error)
+        state.found.unreadable(found, error)
         return []
     if run is None:
-        state.no_run(found)
+        state.found.no_run(found)
         return []
-    state.put(found, run)
+    state.found.put(found, run)
     just = began - RACY_NS
     return [name for name, stamp in found.stamps.items() if max(stamp.mtime_ns, stamp.ctime_ns) > just]

@@ -28,11 +28,11 @@ def changes(database: sqlite3.Connection, since: str | None, limit: int) -> Chan
     generation, last = database.execute("SELECT generation, last_rev FROM meta").fetchone()
     found = database.execute(_CHANGED, (_revision(database, since, generation), limit)).fetchall()
     runs = {run["key"]: run for run in by_ids(database, [pk for _, _, pk, gone in found if not gone])}
-    told: list[Change] = [
+    changes: list[Change] = [
         {"key": key, "deleted": True} if gone else {"key": key, "deleted": False, "run": runs[key]}
         for _, key, _, gone in found
     ]
-    return Changes(told, f"{generation}.{found[-1][0] if len(found) == limit else last}")
+    return Changes(changes, f"{generation}.{found[-1][0] if len(found) == limit else last}")
 
 
 def token(database: sqlite3.Connection) -> str:

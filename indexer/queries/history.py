@@ -43,9 +43,9 @@ def history(
     targets = "SELECT DISTINCT target FROM trials WHERE test_id = ? AND suite IS ? ORDER BY target"
     found = []
     for (target,) in database.execute(targets, (test_id, suite)).fetchall():
-        told = _target(database, selection, (test_id, suite, target), limit)
-        if told["executions"]:
-            found.append(told)
+        of_target = _target(database, selection, (test_id, suite, target), limit)
+        if of_target["executions"]:
+            found.append(of_target)
     return {"suite": suite, "test_id": test_id, "targets": found}
 
 

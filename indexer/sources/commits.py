@@ -118,14 +118,14 @@ def _commits(listed: Iterator[bytes]) -> Iterator[NamedCommit]:
 
 def _names(key: str, values: str, message: str) -> list[str]:
     """What a message names with one trailer: at its end, else amid its text."""
-    told = [name.strip() for name in values.split("\n")]
-    at_the_end = {line for name in told for line in name.split()}
-    told += [
+    names = [name.strip() for name in values.split("\n")]
+    at_the_end = {line for name in names for line in name.split()}
+    names += [
         name
         for name in _AMID_TEXT[key].findall(message.partition("\n\n")[2])
-        if name not in told and name not in at_the_end
+        if name not in names and name not in at_the_end
     ]
-    return [name for name in told if name]
+    return [name for name in names if name]
 
 
 def _records(listed: Iterator[bytes]) -> Iterator[list[str]]:

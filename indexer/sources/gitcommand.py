@@ -71,11 +71,11 @@ def run_git(
     command = next(each for each in arguments if not each.startswith("-") and "=" not in each)
     reading, writing = os.pipe()
     try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape") as told:
-            told.writelines(f"{line}\n" for line in lines)
-            told.flush()
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", errors="surrogateescape") as stdin:
+            stdin.writelines(f"{line}\n" for line in lines)
+            stdin.flush()
             process = subprocess.Popen(
-                ["sh", "-c", _TIED, "sh", told.name, "git", *arguments],
+                ["sh", "-c", _TIED, "sh", stdin.name, "git", *arguments],
                 cwd=folder,
                 stdin=reading,
                 stdout=subprocess.PIPE,
@@ -185,13 +185,13 @@ def _environment(*, remote: bool) -> dict[str, str]:
     no configuration, no replaced objects, and nothing is fetched.
     """
     kept = {name: value for name, value in os.environ.items() if name not in _LOCAL}
-    told = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     if remote:
-        return kept | told | {"SSH_ASKPASS_REQUIRE": "never"}
+        return kept | quiet | {"SSH_ASKPASS_REQUIRE": "never"}
     kept = {name: value for name, value in kept.items() if not name.startswith("GIT_")}
     return (
         kept
-        | told
+        | quiet
         | {
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_CONFIG_NOSYSTEM": "1",

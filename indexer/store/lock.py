@@ -80,7 +80,7 @@ class Held:
             _lock(self._path, handle)
             _require_own(self._path, handle)
             try:
-                sign(self._path, self._me | {"looked": looked(self._path), "told": told(self._path)})
+                sign(self._path, self._me | {"looked": looked(self._path), "told": told_falls(self._path)})
             except OSError as error:
                 raise IndexFileError(f"{path} cannot be written: {error.strerror}") from None
         except BaseException:
@@ -169,7 +169,7 @@ def looked(path: Path) -> dict[str, str]:
     return {name: time for name, time in known if isinstance(time, str) and utc(time) == time}
 
 
-def told(path: Path) -> list[str]:
+def told_falls(path: Path) -> list[str]:
     """Which falls a watcher has told of."""
     names = holder(path).get("told")
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
@@ -196,23 +196,23 @@ def sign(path: Path, who: dict[str, Any]) -> None:
 def holder(path: Path) -> dict[str, Any]:
     """What the lock file says, whether or not somebody holds it now; empty if it says nothing."""
     try:
-        told = json.loads(lock_path(path).read_text())
+        content = json.loads(lock_path(path).read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-    return told if isinstance(told, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _require_own(path: Path, handle: int) -> None:
     """Raises IndexFileError unless a lock file is one of ours, even if it was written only in part, or is empty."""
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         raise IndexFileError(f"{lock_path(path)} is no regular file; name another index with --db")
-    told, beginning = holder(path), os.pread(handle, len(_SIGNED), 0)
-    if "pid" not in told and (told or not _SIGNED.startswith(beginning)):
+    holding, beginning = holder(path), os.pread(handle, len(_SIGNED), 0)
+    if "pid" not in holding and (holding or not _SIGNED.startswith(beginning)):
         raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")
 
 
-def _named(told: dict[str, Any]) -> str:
-    if "pid" not in told:
+def _named(holding: dict[str, Any]) -> str:
+    if "pid" not in holding:
         return "another process"
-    host, since = told.get("host"), told.get("since")
-    return f"`indexer {told.get('command')}` (process {told['pid']} on {host} since {since})"
+    host, since = holding.get("host"), holding.get("since")
+    return f"`indexer {holding.get('command')}` (process {holding['pid']} on {host} since {since})"

@@ -87,8 +87,8 @@ class Problems:
         for pk, (of, where, lasting) in list(self._lasting.items()):
             if of == twin and lasting == OF_ROWS and is_within(where, path):
                 columns = "kind, message, run_key"
-                told = self._database.execute(f"SELECT {columns} FROM problems WHERE id = ?", (pk,)).fetchone()
-                self.tell(ref, where, told[0], told[1], run_key=told[2], lasting=OF_ROWS)
+                problem = self._database.execute(f"SELECT {columns} FROM problems WHERE id = ?", (pk,)).fetchone()
+                self.tell(ref, where, problem[0], problem[1], run_key=problem[2], lasting=OF_ROWS)
 
     def swept(self, ref: str | None) -> None:
         """Every run folder of a ref was visited."""

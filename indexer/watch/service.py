@@ -250,12 +250,12 @@ class Watcher:
         if revision == self._judged or (found := falls(self._db)) is None:
             return
         self._judged = revision
-        told = lock.told(self._db)
-        for facts in unknown(found, told):
+        reported = lock.told_falls(self._db)
+        for facts in unknown(found, reported):
             self._log("drift", facts)
-        if found.keys() != set(told):
-            with suppress(OSError):  # it is told again after a restart
-                lock.note(self._db, {"told": list(found)})
+        if found.keys() != set(reported):
+            with suppress(OSError):  # it is reported again after a restart
+                lock.note(self._db, {"reported": list(found)})
 
     def _keep_fetching(self, source: Source, pause: float) -> None:
         """In a thread of its own: fetch now and then, more seldom while it fails."""

@@ -181,7 +181,7 @@ def test_metrics_that_cannot_be_read_cost_only_what_they_alone_tell() -> None:
     files |= {"t1--0a/sample-1/metrics.json": "{", "t1--0a/sample-2/metrics.json": '{"tokens": {"input": 3}}'}
     run = read(files, NAME)
     assert [(t.status, t.input_tokens) for t in run.trials] == [("passed", None), ("passed", 3)]
-    assert (list(run.optional), run.torn, run.partial) == (["t1--0a/sample-1/metrics.json"], {}, False)
+    assert (list(run.optional), run.broken, run.partial) == (["t1--0a/sample-1/metrics.json"], {}, False)
 
 
 def test_the_graders_of_a_composite_are_scores_too() -> None:
@@ -263,7 +263,7 @@ def test_a_torn_line_leaves_the_others_and_is_told() -> None:
     run = read(files)
     assert len(run.trials) == 2
     assert run.partial
-    assert run.torn["index.jsonl"].startswith("line 3: no valid JSON")
+    assert run.broken["index.jsonl"].startswith("line 3: no valid JSON")
 
 
 @pytest.mark.parametrize(

@@ -231,10 +231,10 @@ def test_a_trajectory_stands_in_for_a_session() -> None:
 @pytest.mark.parametrize("text", ["", '{"id": "x', "[1,2]", b"\xff"])
 def test_a_torn_job_file_leaves_the_identity_that_trials_have(text: str | bytes) -> None:
     run = read(job() | {"result.json": text})
-    assert (run.key, run.partial, list(run.torn)) == (f"pier:{JOB_ID}", True, ["result.json"])
+    assert (run.key, run.partial, list(run.broken)) == (f"pier:{JOB_ID}", True, ["result.json"])
     assert totals(run.trials)["trial_count"] == 2
     running = read({name: text for name, text in job({"fizz__aaaaaaa": ""}).items() if name != "result.json"})
-    assert (running.key, run_status(running), running.torn) == (f"pier:{JOB_ID}", "running", {})
+    assert (running.key, run_status(running), running.broken) == (f"pier:{JOB_ID}", "running", {})
     with pytest.raises(Unreadable):
         read(job({}) | {"result.json": text})
 
@@ -291,7 +291,7 @@ def test_a_trajectory_never_holds_back_the_result(text: str | bytes) -> None:
     files: dict[str, str | bytes] = {**job({"fizz__aaaaaaa": trial(n_agent_steps=None)})}
     path = "fizz__aaaaaaa/agent/trajectory.json"
     run = read(files | {path: text})
-    assert (run.trials[0].status, run.trials[0].cost_usd, run.partial, run.torn) == ("passed", 0.25, False, {})
+    assert (run.trials[0].status, run.trials[0].cost_usd, run.partial, run.broken) == ("passed", 0.25, False, {})
     assert list(run.optional) == ([] if text == '{"steps": NaN}' else [path])
 
 
@@ -322,7 +322,7 @@ def test_a_folder_that_may_not_be_opened_costs_itself(part: str, left: int) -> N
     run = pier.read(folder, Options(), Nothing())
     assert run is not None
     assert len(run.trials) == left
-    assert {**run.torn, **run.optional} == {part: "permission denied"}
+    assert {**run.broken, **run.optional} == {part: "permission denied"}
 
 
 def test_jobs_come_without_some_of_their_files() -> None:
@@ -407,7 +407,7 @@ def test_the_plan_is_told_by_the_lock_where_the_result_is_empty() -> None:
 def test_an_unreadable_result_in_a_job_that_ended_has_no_row() -> None:
     run = read(job({"fizz__aaaaaaa": "{", "half__bbbbbbb": trial("half")}))
     assert ([t.trial for t in run.trials], run.partial) == (["half__bbbbbbb"], True)
-    assert list(run.torn) == ["fizz__aaaaaaa/result.json"]
+    assert list(run.broken) == ["fizz__aaaaaaa/result.json"]
     going = read(job({"fizz__aaaaaaa": "{", "half__bbbbbbb": trial("half")}, finished=False))
     assert [t.status for t in going.trials] == ["running", "passed"]
 

@@ -1,0 +1,148 @@
+"""Taking in the runs that one source finds in a pass: each with the place that it was found at."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from indexer.changes import UNSETTLED, Found, plain_name
+from indexer.derive import status
+from indexer.protocols import DOUBTFUL, MALFORMED, Earlier, Nothing, Unreadable
+from indexer.records import Run
+from indexer.store import rows
+from indexer.store.earlier import EarlierRows
+from indexer.store.place_table import COLUMNS, PlaceTable, StoredPlace
+from indexer.store.places import Place
+from indexer.store.problems import OF_ROWS, OPTIONAL, Lasting, Problems
+from indexer.store.runs import Runs
+from indexer.store.transaction import Transaction
+
+
+class FoundRuns:
+    """The runs that one source finds."""
+
+    def __init__(self, transaction: Transaction, runs: Runs, source: str, places: PlaceTable, problems: Problems):
+        self._transaction, self._runs, self._source = transaction, runs, source
+        self._places, self._problems = places, problems
+        self._database = transaction.database
+        refs = "SELECT 1 FROM _refs WHERE source = ? LIMIT 1"
+        self.several_refs = self._database.execute(refs, (source,)).fetchone() is not None
+        """Whether a ref was read before, so that another may hold the same run."""
+
+    def put(self, found: Found, run: Run) -> None:
+        """A run folder was read."""
+        old = self._places.find(found.ref, found.path)
+        self._tell_of_files(found, run)
+        self._problems.close(found.ref, found.path)
+        tags = None if run.tags is None else rows.tags_text(run.tags.tags)
+        decided = run.tags.updated_at if run.tags else None
+        ended = int(run.state in ("ended", "failed", "cancelled"))
+        ended_count = sum(trial.status != "running" for trial in run.trials)
+        last_activity = max((trial.finished_at for trial in run.trials if trial.finished_at), default=None)
+        place = Place(
+            self._source, found.path, found.ref, ended, ended_count, last_activity, tags, decided,
+            rows.tags_text(run.authored_tags), *self._added(found.ref, found.path), 0,
+        )  # fmt: skip
+        self._store(found, place, old, run)
+
+    def _tell_of_files(self, found: Found, run: Run) -> None:
+        lasts: Lasting = 3 if run.partial else 2
+        problems: list[tuple[Mapping[str, str], str, Lasting]] = [
+            (run.broken, MALFORMED, lasts), (run.optional, MALFORMED, OPTIONAL), (run.doubts, DOUBTFUL, OF_ROWS)
+        ]  # fmt: skip
+        for files, kind, lasting in problems:
+            for path, message in files.items():
+                where = f"{found.path}/{path}"
+                self._problems.tell(found.ref, where, kind, message, run_key=run.key, lasting=lasting)
+
+    def earlier(self, found: Found) -> Earlier:
+        """What is indexed of a run folder that is about to be read again."""
+        old = self._places.find(found.ref, found.path)
+        if old is None:
+            return Nothing()
+        mine = self._runs.place_of(old.run_key) == (self._source, found.path, found.ref)
+        stamps = self._places.stamps(old.pk) if found.ref is None else {}
+        changed = {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
+        whole = not self._problems.lacks_rows(found.ref, found.path)
+        return EarlierRows(self._database, old.run_pk if mine else None, changed if stamps else None, whole)
+
+    def put_twin(self, found: Found) -> bool:
+        """Take over what another ref with the same folder at the same path was read as, if there is one."""
+        if not self.several_refs:
+            return False
+        columns = ["ref", *(column for column in COLUMNS if column not in ("ref", "sha"))]
+        twin = self._database.execute(
+            f"SELECT {', '.join(columns)} FROM places WHERE source = ? AND path = ? AND fingerprint = ? AND ref <> ?",
+            (self._source, found.path, found.fingerprint, found.ref),
+        ).fetchone()
+        if twin is None:
+            return False
+        assert found.ref is not None
+        self._problems.doubt_alike(found.ref, twin[0], found.path)
+        self._problems.close(found.ref, found.path)
+        values = dict(zip(columns, twin, strict=True)) | {
+            "ref": found.ref,
+            "sha": self._added(found.ref, found.path)[0],
+        }
+        old = self._places.find(found.ref, found.path)
+        mine = (self._source, found.path, found.ref)
+        self._transaction.touch(values["run_key"], stale=self._runs.place_of(values["run_key"]) == mine)
+        if old is not None:
+            self._transaction.touch(old.run_key)
+        self._places.write(old, tuple(values[column] for column in COLUMNS), {}, new_in_source=False)
+        return True
+
+    def unreadable(self, found: Found, error: Unreadable) -> None:
+        """A run folder cannot be read: what was read of it before stays."""
+        old = self._places.find(found.ref, found.path)
+        key = old.run_key if old else found.run.key_from_names()
+        inside = error.path == found.path or error.path.startswith(f"{found.path}/")
+        path = error.path if inside else f"{found.path}/{error.path}".rstrip("/")
+        lasts: Lasting = 3 if self._problems.lacks_rows(found.ref, found.path) else 2
+        self._problems.tell(found.ref, path, error.kind, error.message, run_key=key, lasting=lasts)
+        for other, message in error.others.items():
+            self._problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
+        if self._problems.close(found.ref, found.path) and found.ref and old:
+            self._places.doubt(old)
+        self._places.keep(found.ref, found.path)
+
+    def no_run(self, found: Found) -> None:
+        """A run folder turned out to be none; what lies below is told on its own."""
+        self._problems.close(found.ref, found.path)
+        if (old := self._places.find(found.ref, found.path)) is not None:
+            self._transaction.flush()
+            self._places.remove(old.pk, old.run_pk, old.run_key)
+
+    def _added(self, ref: str | None, path: str) -> tuple[Any, Any, Any]:
+        query = "SELECT sha, seconds, author FROM _added WHERE source = ? AND ref = ? AND path = ?"
+        row = self._database.execute(query, (self._source, ref, path)).fetchone() if ref else None
+        return row or (None, None, None)
+
+    def _store(self, found: Found, place: Place, old: StoredPlace | None, run: Run) -> None:
+        others = self._others(place, old, run)
+        best = not others or self._runs.is_best(place, others)
+        if run.partial and self._runs.place_of(run.key) not in (None, place[:3]):
+            best = False  # good rows from elsewhere stay
+        if best:
+            pk = self._runs.write_run(run, place, others)
+            timestamp = run.timestamp
+        else:
+            pk, timestamp = self._database.execute(
+                "SELECT id, timestamp FROM runs WHERE key = ?", (run.key,)
+            ).fetchone()
+        if others or not best:
+            self._transaction.touch(run.key, stale=not best and self._runs.place_of(run.key) == place[:3])
+        if old and old.run_key != run.key:
+            self._transaction.touch(old.run_key)
+        row = (
+            pk, run.key, timestamp, *place[:3], place.sha, status(run), place.ended, place.ended_count,
+            place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
+            place.authored_tags, "" if (run.broken or run.optional) and found.ref else found.fingerprint,
+        )  # fmt: skip
+        again = run.broken.keys() | run.optional.keys()
+        stamps = {name: UNSETTLED if name in again else stamp for name, stamp in found.stamps.items()}
+        self._places.write(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
+
+    def _others(self, place: Place, old: StoredPlace | None, run: Run) -> list[Place]:
+        if old is None and self._runs.is_new(run.key):
+            return []
+        pk = self._runs.pk_of(run.key)
+        return [] if pk is None else [other for other in self._runs.places_of(pk) if other[:3] != place[:3]]
