@@ -255,7 +255,7 @@ class Watcher:
             self._log("drift", facts)
         if found.keys() != set(reported):
             with suppress(OSError):  # it is reported again after a restart
-                lock.note(self._db, {"reported": list(found)})
+                lock.note(self._db, {"told": list(found)})
 
     def _keep_fetching(self, source: Source, pause: float) -> None:
         """In a thread of its own: fetch now and then, more seldom while it fails."""

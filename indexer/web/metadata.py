@@ -1,14 +1,10 @@
 """What Datasette tells of the tables: the comments of the schema are its descriptions."""
 
-import re
 from typing import Any
 
 from indexer.store import file
 
 Row = dict[str, Any]
-_TABLE = re.compile(r"^CREATE TABLE (\w+) \(\n  -- (.*?)\n(.*?)^\)", re.DOTALL | re.MULTILINE)
-_COLUMN = re.compile(r'^  "?(\w+)"? +[A-Z][^-]*?(?:-- (.*))?$')
-_MORE = re.compile(r"^ +-- +(.*)$")
 # in words: Datasette's own units load a library for a second, and know no dollars
 _UNITS = {"duration_s": "seconds", "cost_usd": "US dollars", "mtime_ns": "nanoseconds", "ctime_ns": "nanoseconds"}
 _SHOWN = {
@@ -21,22 +17,25 @@ _FACETS = {"runs": ["status", "experiment"], "sources": ["kind"], "problems": ["
 
 
 def _described() -> dict[str, Row]:
+    """Of each table what its comments say: one below its name, and one behind a column, going on in the next lines."""
     tables: dict[str, Row] = {}
-    for name, about, body in _TABLE.findall(file.sql("schema.sql")):
-        columns: dict[str, str] = {}
-        last = ""
-        for line in body.splitlines():
-            if column := _COLUMN.match(line):
-                last = column[1]
-                if column[2]:
-                    columns[last] = column[2]
-            elif (more := _MORE.match(line)) and last in columns:
-                columns[last] += f" {more[1]}"
-        for measured, unit in _UNITS.items():
-            if re.search(rf"^  {measured} ", body, re.MULTILINE):
-                columns[measured] = "; ".join(filter(None, (unit, columns.get(measured))))
-        tables[name] = {"title": name.strip("_").replace("_", " ").capitalize(), "description": about,
-                        "columns": columns, "hidden": name.startswith("_")}  # fmt: skip
+    table, column = "", ""
+    for line in file.sql("schema.sql").splitlines():
+        declared, _, comment = line.partition("-- ")
+        words, comment = declared.split(), comment.strip()
+        if words[:2] == ["CREATE", "TABLE"]:
+            table, column = words[2], ""
+            title = table.strip("_").replace("_", " ").capitalize()
+            tables[table] = {"title": title, "description": "", "columns": {}, "hidden": table.startswith("_")}
+        elif table and line.startswith("  "):
+            told = tables[table]
+            column = words[0].strip('"') if words and not words[0].isupper() else column
+            if words and column in _UNITS:
+                comment = "; ".join(filter(None, (_UNITS[column], comment)))
+            if comment and not column:
+                told["description"] = f"{told['description']} {comment}".strip()
+            elif comment:
+                told["columns"][column] = f"{told['columns'].get(column, '')} {comment}".strip()
     return tables
 
 
