@@ -1,11 +1,13 @@
 """Where a project's root, settings file and index are: what every command needs before anything else.
 
-Kept apart from the settings, so that reading commands start without loading what only writing needs.
+The settings file is read here, once. Of its content only `db` and `stale_after` are looked at, so that reading commands
+start without loading what only writing needs; `settings` takes the rest.
 """
 
 import os
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,16 @@ DB = "results/index.db"
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """`root` is the folder of the settings file, else the current one; `config` is None without a file."""
+    """`root` is the folder of the settings file, else the current one; `config` is None without a file.
+
+    `content` is what the file holds besides `db` and `stale_after`.
+    """
 
     root: Path
     config: Path | None
     db: Path
     stale_after: int  # seconds
+    content: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_project(config: Path | None = None, db: Path | None = None) -> Project:
@@ -39,7 +45,8 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
         named.absolute() if named else next((p / CONFIG for p in (here, *here.parents) if (p / CONFIG).is_file()), None)
     )
     root = path.parent if path else here
-    scalars = _scalars(path) if path else {}
+    content = _read(path) if path else {}
+    scalars = {key: _text(path, key, content.pop(key)) for key in ("db", "stale_after") if key in content}
     chosen = db.absolute() if db else None
     if chosen is None and (from_environment := _environment_path("INDEXER_DB")):
         chosen = from_environment.absolute()
@@ -47,7 +54,7 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
         chosen = root / expanded(scalars.get("db", DB))
     stale_after = os.environ.get("INDEXER_STALE_AFTER") or scalars.get("stale_after", "1h")
     try:
-        return Project(root, path, Path(os.path.realpath(chosen)), span_seconds(stale_after))
+        return Project(root, path, Path(os.path.realpath(chosen)), span_seconds(stale_after), content)
     except ValueError as error:
         raise SettingsError(f"{path or 'INDEXER_STALE_AFTER'}: stale_after: {error}") from None
 
@@ -66,8 +73,7 @@ def _environment_path(name: str) -> Path | None:
     return Path(value) if (value := os.environ.get(name)) else None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The content of a settings file. Raises SettingsError."""
+def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -78,9 +84,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: {error}") from None
 
 
-def _scalars(path: Path) -> dict[str, str]:
-    content = read_toml(path)
-    for key in ("db", "stale_after"):
-        if not isinstance(content.get(key, ""), str):
-            raise SettingsError(f"{path}: {key}: must be text")
-    return {key: content[key] for key in ("db", "stale_after") if key in content}
+def _text(path: Path | None, key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise SettingsError(f"{path}: {key}: must be text")
+    return value

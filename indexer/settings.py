@@ -16,12 +16,12 @@ from pydantic_settings import SettingsError as EnvironmentVariableError
 
 from indexer.errors import SettingsError, SourceError
 from indexer.formats import FOLDERS
-from indexer.project import DB, Project, read_toml
+from indexer.project import DB, Project
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
-from indexer.sources.kinds import RepoSettings, SourceSettings, Span, Strict
+from indexer.sources.kinds import RepoSettings, SourceSettings, Strict
 from indexer.sources.repository import open_repository
 
 
@@ -33,14 +33,12 @@ class Threshold(Strict):
 
 
 class Settings(BaseSettings):
-    """What `indexer.toml` holds; scalars may come from the environment (`INDEXER_DB`, `INDEXER_STALE_AFTER`, …)."""
+    """What `indexer.toml` holds besides what `project` takes; `INDEXER_ERRORS` and the like come before it."""
 
     model_config = SettingsConfigDict(
         env_prefix="INDEXER_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
     )
 
-    db: Path | None = None
-    stale_after: Span = "1h"
     errors: bool = True
     threshold: Threshold = Threshold()
     aliases: dict[str, Annotated[str, Field(min_length=1)]] = {}
@@ -156,11 +154,10 @@ def _toml(text: str) -> str:
 
 
 def _read(project: Project) -> Settings:
-    content = read_toml(project.config) if project.config else {}
-    for key in sorted(content.keys() - Settings.model_fields.keys()):
+    for key in sorted(project.content.keys() - Settings.model_fields.keys()):
         raise SettingsError(f"{project.config}: {key}: there is no such key")
     try:
-        return Settings(**content)
+        return Settings(**project.content)
     except EnvironmentVariableError as unreadable:
         raise SettingsError(f"environment: {unreadable}") from None
     except RecursionError:

@@ -38,7 +38,7 @@ def failures(database: sqlite3.Connection, filters: Filters, reader: Reader, *, 
     require_limit(limit)
     selection = select(database, filters, reader.zone)
     where, values = selection.of_trials()
-    joined = _SOME if selection.groups or selection.commit else _ALL
+    joined = _SOME if selection.groups else _ALL
     if joined == _ALL:
         where = where.replace("r.timestamp", "t.timestamp")
     rows = dicts(database, _FAILURES.format(joined, where), *values, limit)

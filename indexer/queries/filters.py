@@ -38,7 +38,7 @@ class Filter:
 
     @property
     def several(self) -> bool:
-        return self.kind == "text"
+        return self.kind in ("text", "commit")
 
 
 class FiltersOfTest(TypedDict, total=False):
@@ -77,7 +77,7 @@ class FiltersOfTest(TypedDict, total=False):
     until: Annotated[Moment | None, Filter(help="Before a date, time, today, or a span ago (1h).", kind="time")]
     min_pass_rate: Annotated[float | None, Filter(help="Runs with at least this pass rate, 0 to 1.", kind="number")]
     commit: Annotated[
-        str | None, Filter(help="Runs of this commit: its id, or a prefix of 4 digits or more.", kind="commit")
+        Values | None, Filter(help="Runs of this commit: its id, or a prefix of 4 digits or more.", kind="commit")
     ]
 
 

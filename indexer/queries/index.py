@@ -3,10 +3,11 @@
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, tzinfo
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from indexer.errors import QueryError
 from indexer.queries import changes, filters, names, runs, trials, values
@@ -37,6 +38,12 @@ class Index(Reading):
     def __init__(self, path: Path, zone: tzinfo = UTC, stale_after: int = STALE_AFTER):
         self.zone, self.stale_after = zone, stale_after
         super().__init__(path)
+
+    def in_zone(self, zone: tzinfo) -> Self:
+        """The same open index with times read and days grouped in another zone."""
+        other = copy(self)
+        other.zone = zone
+        return other
 
     def runs(
         self, *, limit: int = 50, cursor: str | None = None, sort: str = "-timestamp", **wanted: Unpack[Filters]
@@ -151,7 +158,7 @@ class Index(Reading):
 
         found: list[tuple[str, str, list[str]]] = []
         with self._reading() as database:
-            for name in (name for name in wanted if DECLARED[name].several and not DECLARED[name].choices):
+            for name in (name for name in wanted if DECLARED[name].table and not DECLARED[name].choices):
                 groups = {value: values.meant(database, name, value) for value in filters.texts(wanted, name)}
                 for value, meant in groups.items():
                     if not meant or not values.exists(database, name, meant):

@@ -11,23 +11,22 @@ values of that one, each is a range of its own, and the ranges are merged.
 """
 
 import base64
-import heapq
 import json
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from indexer.errors import QueryError
+from indexer.queries.engines import ONE_OF_MANY, Engine
 from indexer.queries.filters import DECLARED
 from indexer.queries.selection import Selection
 
 SORTS = ("timestamp", "pass_rate", "avg_score", "cost_usd", "duration_s")
 LARGEST_PAGE = 1000
-
-MOST_RANGES = 100
-"""Values of a filter of which each is a range of its own; more are tested row by row."""
 
 Query = tuple[str, Sequence[Any]]
 
@@ -41,7 +40,7 @@ class Position:
 
 
 def page_of_ids(
-    database: sqlite3.Connection,
+    database: Engine,
     selection: Selection,
     asked: Mapping[str, Any],
     sort: str,
@@ -56,7 +55,7 @@ def page_of_ids(
     ids: list[int] = []
     last: Position | None = None
     for queries in segments(selection, column, descending, position, limit + 1):
-        for pk, value, key in _merged(database, queries, descending):
+        for pk, value, key in _first(database, queries, limit + 1, descending=descending):
             if len(ids) == limit:
                 assert last is not None
                 return ids, encode(bound, last.value, last.key)
@@ -68,7 +67,7 @@ def page_of_ids(
 def matching(database: sqlite3.Connection, selection: Selection, keys: Sequence[str]) -> list[int]:
     """The ids of those of some runs that the filters let through."""
     where, parameters = selection.of_runs(None, "r.timestamp")
-    wanted = " AND ".join(["r.key IN (SELECT value FROM json_each(?))", *where])
+    wanted = " AND ".join([f"r.key {ONE_OF_MANY}", *where])
     found = database.execute(f"SELECT r.id FROM runs r WHERE {wanted}", (json.dumps(keys), *parameters))
     return [pk for (pk,) in found]
 
@@ -107,7 +106,7 @@ def segments(
         elif column != "timestamp":
             bounds.append(f"{sorted_by} IS NOT NULL")
         if leading is None:
-            yield [(columns + (" AND ".join(bounds) or "1") + order, [*values, limit])]
+            yield [(columns + (" AND ".join(bounds) or "true") + order, [*values, limit])]
         else:
             each = " AND ".join([f"{pk[0]}.{DECLARED[leading].column} = ?", *bounds])
             yield [(columns + each + order, [value, *values, limit]) for value in selection.groups[leading][0]]
@@ -122,22 +121,25 @@ def segments(
 
 def _leading(selection: Selection) -> str | None:
     """The filter whose values lead to the runs of a page in order, each by its own range of an index."""
-    few = [name for name, groups in selection.groups.items() if len(groups[0]) <= MOST_RANGES and DECLARED[name].leads]
-    return min(few, key=lambda name: DECLARED[name].leads, default=None)
+    leading = [name for name in selection.groups if DECLARED[name].leads]
+    return min(leading, key=lambda name: DECLARED[name].leads, default=None)
 
 
-def _merged(database: sqlite3.Connection, queries: Sequence[Query], descending: bool) -> Iterator[tuple[Any, ...]]:
-    """The rows of several queries in one order, each run once."""
-    if len(queries) <= 1:
-        for query in queries:
-            yield from database.execute(*query)
-        return
-    last = None
-    rows = (database.execute(*query) for query in queries)
-    for row in heapq.merge(*rows, key=lambda row: row[1:], reverse=descending):
-        if row[0] != last:
-            last = row[0]
-            yield row
+def _first(database: Engine, queries: Sequence[Query], limit: int, *, descending: bool) -> Iterable[tuple[Any, ...]]:
+    """The first rows of several queries in one order, each run once; no more are read than it takes."""
+    if len(queries) == 1:
+        return database.execute(*queries[0])
+    found: list[tuple[Any, ...]] = []  # ascending
+    for query in queries:
+        for row in database.execute(*query):
+            at = bisect_left(found, row[1:], key=itemgetter(slice(1, None)))
+            if len(found) == limit and at == (0 if descending else limit):
+                break
+            if not (at < len(found) and found[at] == row):
+                found.insert(at, row)
+            if len(found) > limit:
+                found.pop(0 if descending else -1)
+    return reversed(found) if descending else found
 
 
 def _sort(sort: str) -> tuple[str, bool]:

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any
 
 from indexer.errors import QueryError
+from indexer.queries.engines import ONE_OF_MANY
 from indexer.queries.filters import DECLARED, Filter, Filters, texts
 from indexer.queries.moments import Moment, moment
 from indexer.queries.values import Test, meant
@@ -29,7 +30,6 @@ class Selection:
     groups: Mapping[str, Sequence[Sequence[Any]]]
     times: Mapping[str, str]
     min_pass_rate: float | None
-    commit: str | None
 
     def of_runs(self, leading: str | None, time: str) -> tuple[list[str], list[Any]]:
         """Conditions on `runs r`, and their values; `time` is the column of their timestamp.
@@ -68,11 +68,6 @@ class Selection:
         if self.min_pass_rate is not None:
             where.append("r.pass_rate >= ?")
             parameters.append(self.min_pass_rate)
-        if self.commit is not None:
-            names = "(r.key, r.run_id, r.format || ':' || r.run_id)"  # a trailer names a run by its id, or its key
-            named = f"SELECT 1 FROM run_commits c WHERE c.run_key IN {names} AND c.sha GLOB ?"
-            where.append(f"(r.sha GLOB ? OR r.code_sha GLOB ? OR EXISTS ({named}))")
-            parameters += [f"{self.commit}*"] * 3
 
 
 def select(database: sqlite3.Connection, filters: Filters, zone: tzinfo = UTC) -> Selection:
@@ -86,7 +81,7 @@ def select(database: sqlite3.Connection, filters: Filters, zone: tzinfo = UTC) -
             groups[name] = alternatives if declared.every else [list(dict.fromkeys(chain.from_iterable(alternatives)))]
     given_times: list[tuple[str, Moment | None]] = [("since", filters.get("since")), ("until", filters.get("until"))]
     times = {name: moment(time, name, zone) for name, time in given_times if time is not None}
-    return Selection(groups, times, _rate(filters.get("min_pass_rate")), _commit(filters.get("commit")))
+    return Selection(groups, times, _rate(filters.get("min_pass_rate")))
 
 
 def _rate(value: float | None) -> float | None:
@@ -95,18 +90,12 @@ def _rate(value: float | None) -> float | None:
     return value
 
 
-def _commit(value: str | None) -> str | None:
-    if value is None:
-        return None
-    if not isinstance(value, str) or len(value) < 4 or not set(value.lower()) <= set("0123456789abcdef"):
-        raise QueryError(f"commit: {value!r} is no commit id of at least 4 digits")
-    return value.lower()
-
-
 def _is_any(declared: Filter, values: Sequence[Any], *, of_trials: bool = False) -> tuple[str, list[Any]]:
     """A condition that a run, or a trial, has any of these values."""
     if not values:
-        return "0", []
+        return "false", []
+    if declared.kind == "commit":
+        return _is_of_any_commit(values)
     if declared.table == "trials":
         row = "t" if of_trials else "x"
         condition, parameters = _is_any_test(row, values)
@@ -122,10 +111,23 @@ def _is_any(declared: Filter, values: Sequence[Any], *, of_trials: bool = False)
     return f"EXISTS ({held})", parameters
 
 
+def _is_of_any_commit(prefixes: Sequence[str]) -> tuple[str, list[Any]]:
+    names = "(r.key, r.run_id, r.format || ':' || r.run_id)"  # a trailer names a run by its id, or its key
+    conditions, values = [], list[Any]()
+    for prefix in prefixes:
+        begins = f"substr({{}}, 1, {len(prefix)}) = ?"
+        named = f"SELECT 1 FROM run_commits c WHERE c.run_key IN {names} AND {begins.format('c.sha')}"
+        conditions += [begins.format("r.sha"), begins.format("r.code_sha"), f"EXISTS ({named})"]
+        values += [prefix] * 3
+    return f"({' OR '.join(conditions)})", values
+
+
 def _is_any_test(row: str, tests: Sequence[Test]) -> tuple[str, list[Any]]:
     if len(tests) <= _MOST_WRITTEN:
-        pairs = " OR ".join([f"{row}.test_id = ? AND {row}.suite IS ?"] * len(tests))
-        return f"({pairs})", [value for suite, test in tests for value in (test, suite)]
+        pairs = [f"{row}.test_id = ? AND {row}.suite {'IS NULL' if suite is None else '= ?'}" for suite, _ in tests]
+        return f"({' OR '.join(pairs)})", [
+            value for suite, test in tests for value in (test, suite) if value is not None
+        ]
     is_one, parameters = _is_one_of(list(dict.fromkeys(test for _, test in tests)))
     same = f"j.value ->> 1 = {row}.test_id AND j.value ->> 0 IS {row}.suite"
     return f"({row}.test_id {is_one} AND EXISTS (SELECT 1 FROM json_each(?) j WHERE {same}))", [
@@ -140,4 +142,4 @@ def _is_one_of(values: Sequence[Any]) -> tuple[str, list[Any]]:
         return "= ?", list(values)
     if len(values) <= _MOST_WRITTEN:
         return f"IN ({', '.join('?' * len(values))})", list(values)
-    return "IN (SELECT value FROM json_each(?))", [json.dumps(list(values))]
+    return ONE_OF_MANY, [json.dumps(list(values))]

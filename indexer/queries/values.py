@@ -36,11 +36,22 @@ def known_values(database: sqlite3.Connection, name: str) -> Iterator[str]:
 def meant(database: sqlite3.Connection, name: str, value: str) -> list[Any]:
     """What a value of a filter stands for. Raises QueryError for one that is none of the choices."""
     declared = DECLARED[name]
-    if declared.choices and value not in declared.choices:
-        raise QueryError(f"{name}: {value!r} is none of {', '.join(declared.choices)}")
+    if declared.kind == "commit":
+        return [_commit(value)]
     exact = _tests_called(database, value) if name == "test" else [value]
     is_pattern = "*" in value or "?" in value
-    return exact if not is_pattern or exists(database, name, exact) else _matching(database, name, value)
+    if is_pattern and not exists(database, name, exact):
+        exact = _matching(database, name, value)
+    if declared.choices and not set(exact) & set(declared.choices):
+        raise QueryError(f"{name}: {value!r} is none of {', '.join(declared.choices)}")
+    return exact
+
+
+def _commit(value: str) -> str:
+    """Raises QueryError for what is no commit id, or too short a prefix of one."""
+    if len(value) < 4 or not set(value.lower()) <= set("0123456789abcdef"):
+        raise QueryError(f"commit: {value!r} is no commit id of at least 4 digits")
+    return value.lower()
 
 
 def exists(database: sqlite3.Connection, name: str, values: Sequence[Any]) -> bool:

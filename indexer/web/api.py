@@ -53,7 +53,7 @@ def filters_of(request: Request, names: Collection[str] = tuple(DECLARED)) -> Fi
         texts = list(filter(None, request.args.getlist(name)))
         if texts:
             kind = DECLARED[name].kind
-            found[name] = texts if kind == "text" else _number(texts[0], name) if kind == "number" else texts[0]
+            found[name] = texts if DECLARED[name].several else _number(texts[0], name) if kind == "number" else texts[0]
     return cast("Filters", found)
 
 

@@ -1,8 +1,10 @@
 """The pages: runs, one run, two runs, one test, dashboards. Rendered here; the script only adds to them."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, tzinfo
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
+from zoneinfo import ZoneInfo
 
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
@@ -158,11 +160,19 @@ def _view(answer: View, wrong: Wrong = _wrong_page) -> View:
 def _page(name: str, answer: Callable[[Index, Request, Datasette], Row]) -> View:
     async def page(request: Request, datasette: Datasette) -> Response:
         context = await readers(datasette).ask(
-            lambda index: answer(index, request, datasette) | {"fresh": freshness(index)}
+            lambda index: answer(index.in_zone(_zone(request)), request, datasette) | {"fresh": freshness(index)}
         )
         return await _rendered(name, context, 200, request, datasette)
 
     return _view(page)
+
+
+def _zone(request: Request) -> tzinfo:
+    """The visitor's time zone, as the script told it; without a script UTC."""
+    try:
+        return ZoneInfo(unquote(request.cookies.get("zone", "UTC")))
+    except (ValueError, OSError, KeyError):
+        return UTC
 
 
 async def _rendered(name: str, context: Row, status: int, request: Request, datasette: Datasette) -> Response:
@@ -174,14 +184,16 @@ async def _html(name: str, context: Row, request: Request, datasette: Datasette)
     base = datasette.setting("base_url").rstrip("/")
     static = f"{base}/-/static-plugins/indexer"
     html: str = await datasette.render_template(
-        f"indexer_{name}.html", {"base": base, "static": static, "f": render} | context, request=request
+        f"indexer_{name}.html",
+        {"base": base, "static": static, "f": render, "zone": _zone(request)} | context,
+        request=request,
     )
     return html
 
 
 async def _live_rows(request: Request, datasette: Datasette) -> Response:
     """JSON: `next` token, and `rows` by key; None where the page does not show the run (any more)."""
-    context = await readers(datasette).ask(lambda index: _live(index, request, datasette))
+    context = await readers(datasette).ask(lambda index: _live(index.in_zone(_zone(request)), request, datasette))
     rows: dict[str, str | None] = dict.fromkeys(context["keys"])
     for run in context["runs"]:
         rows[run["key"]] = await _html("rows", context | {"runs": [run]}, request, datasette)

@@ -132,6 +132,22 @@ def test_a_least_pass_rate(index: Index, sort: str) -> None:
 def test_a_commit_is_found_by_a_prefix(index: Index) -> None:
     assert [run["key"] for run in index.runs(commit=f"{17:040x}").runs] == ["key 17"]
     assert len(index.runs(commit="0000").runs) == 50
+    several = [f"{17:040x}", f"{3:040x}", "ffff"]
+    assert sorted(run["key"] for run in index.runs(commit=several).runs) == ["key 17", "key 3"]
+
+
+def test_a_pattern_of_statuses(index: Index) -> None:
+    either = walk(index, 9, status=["completed", "cancelled"])
+    assert [run["key"] for run in walk(index, 9, status="c*")] == [run["key"] for run in either]
+    with pytest.raises(QueryError, match="none of queued"):
+        index.runs(status="x*")
+
+
+def test_thousands_of_values_cost_a_seek_each(index: Index) -> None:
+    wanted = ["e1", "e3", *(f"none {number}" for number in range(5000))]
+    few = walk(index, 7, experiment=["e1", "e3"])
+    assert [run["key"] for run in walk(index, 7, experiment=wanted)] == [run["key"] for run in few]
+    assert walk(index, 7, experiment=wanted, sort="timestamp") == few[::-1]
 
 
 def test_a_run_with_several_rows_of_one_target_stands_once(tmp_path: Path) -> None:

@@ -64,6 +64,16 @@ def test_names_are_text_on_every_page(server: Server) -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
+def test_times_are_in_the_visitors_zone(server: Server) -> None:
+    key = server.get("/api/runs").json["runs"][-1]["key"]
+    page = f"/run?{urlencode({'key': key})}"
+    for cookie, shown in (("", "2026-01-05T09:00:00+00:00"), ("zone=Asia%2FTokyo", "2026-01-05T18:00:00+09:00")):
+        assert shown in server.get(page, Cookie=cookie).text
+    assert server.get(page, Cookie="zone=..%2Fetc%2Fpasswd").status == 200
+    tokyo = server.get("/runs?since=2026-01-05T17:00&until=2026-01-05T19:00", Cookie="zone=Asia%2FTokyo")
+    assert tokyo.text.count("data-key") == 1
+
+
 def test_datasettes_own_pages_keep_to_themselves(server: Server) -> None:
     for path in ("/", "/index", "/index/runs", "/index/trials", "/index/leaderboard", "/index/flaky_tests"):
         answer = server.get(path)

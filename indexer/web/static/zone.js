@@ -1,0 +1,8 @@
+// Times are in the visitor's zone: the server learns it by a cookie, and reads and groups days in it.
+"use strict";
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone && navigator.cookieEnabled && !document.cookie.split("; ").includes(`zone=${encodeURIComponent(zone)}`)) {
+  document.cookie = `zone=${encodeURIComponent(zone)}; path=/; max-age=31536000; SameSite=Lax`;
+  if (document.cookie.includes("zone=")) location.reload();
+}
