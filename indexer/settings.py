@@ -21,8 +21,9 @@ from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
-from indexer.sources.kinds import RepoSettings, SourceSettings, Strict
+from indexer.sources.kinds import RepoSettings, SourceSettings
 from indexer.sources.repository import open_repository
+from indexer.sources.settings import Strict
 
 
 class Threshold(Strict):

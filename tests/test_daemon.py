@@ -59,8 +59,9 @@ class Watching:
         self.world = world
         config = world.root / "indexer.toml"
         config.write_text(settings.format(db=world.db, repo=world.repo.path, local=world.local))
-        code = "from indexer.cli.main import main; from indexer.watch import followers, service; "
-        code += f"service.SWEEP, followers.POLL = {sweep}, {poll}; main()"
+        code = "from indexer.cli.main import main; from indexer.sources.agentevals import AgentevalsSource; "
+        code += "from indexer.watch import followers, service; "
+        code += f"service.SWEEP, followers.POLL, AgentevalsSource.pause = {sweep}, {poll}, {poll}; main()"
         command = [sys.executable, "-c", code, "watch", "--config", str(config)]
         command += ["--log-format", "json"]
         with (world.root / "log").open("w") as log:

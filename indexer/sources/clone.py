@@ -11,19 +11,23 @@ import shutil
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pygit2
+from pydantic import Field, model_validator
 
 from indexer.errors import SourceError
 from indexer.formats import READER, REFS
 from indexer.formats.masking import error_line, masked
 from indexer.protocols import Unreadable
-from indexer.records import utc_now
+from indexer.records import span_seconds, utc_now
+from indexer.sources import Source
 from indexer.sources.git import GitSource, lacking_blobs
 from indexer.sources.gitcommand import FETCH, run_git
 from indexer.sources.partial import LackingObjects, cache_folder
 from indexer.sources.refs import HEAD, matches
 from indexer.sources.repository import Repository
+from indexer.sources.settings import Name, Pause, Place, Strict, placed
 
 _INCOMING = "refs/incoming/"
 
@@ -135,3 +139,29 @@ class CloneSource(GitSource):
     def _git(self, arguments: Sequence[str], lines: Collection[str] = (), cwd: Path | None = None) -> str:
         """The output of a git command in the clone. Raises SourceError."""
         return run_git(arguments, cwd or self.folder, lines)
+
+
+class GitSettings(Strict):
+    """Refs of an existing clone, bare or not, or of a repository elsewhere, of which a clone is kept."""
+
+    name: Name
+    kind: Literal["git"]
+    path: Place | None = None
+    url: Annotated[str, Field(min_length=1, pattern=r"^[^-\s][^\n]*$")] | None = None
+    fetch_every: Pause = "30s"
+    refs: tuple[Annotated[str, Field(min_length=1)], ...] = Field(REFS, min_length=1)
+    wip: bool = True
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "GitSettings":
+        if (self.path is None) == (self.url is None):
+            raise ValueError("name either path or url")
+        return self
+
+    def source(self, root: Path) -> Source:
+        """The source; paths are relative to `root`. Raises SettingsError."""
+        if self.url is not None:
+            pause = None if self.fetch_every == "0" else span_seconds(self.fetch_every)
+            return CloneSource(self.name, self.url, self.refs, self.wip, pause)
+        assert self.path is not None
+        return GitSource(self.name, placed(root, self.path), self.refs, self.wip)

@@ -12,16 +12,20 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated
 
 import pygit2
+from pydantic import AfterValidator
 
 from indexer.changes import Advance, Change, Indexed, Missing, NamedCommit, Naming, Tip, Trouble
 from indexer.errors import SourceError
 from indexer.formats import TRAILERS
 from indexer.formats.masking import error_line, masked_name
+from indexer.sources import Source
 from indexer.sources.git import GitSource
 from indexer.sources.gitcommand import Listing
 from indexer.sources.partial import LackingObjects
+from indexer.sources.settings import Place, Strict, placed
 
 BRANCHES = ("refs/heads/*", "refs/remotes/*")
 LONGEST_NAME = 500
@@ -139,3 +143,20 @@ def _records(listed: Iterator[bytes]) -> Iterator[list[str]]:
             if len(record) == len(_FIELDS):
                 yield record
                 record = []
+
+
+def _commit_page(text: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@]*\{sha\}[^\s@]*", text):
+        raise ValueError("must start with http:// or https://, hold {sha} and no password")
+    return text
+
+
+class RepoSettings(Strict):
+    """A code repository whose commits name runs."""
+
+    path: Place
+    web_url: Annotated[str, AfterValidator(_commit_page)] | None = None
+
+    def source(self, root: Path) -> Source:
+        """The source; paths are relative to `root`. Raises SettingsError."""
+        return CommitSource(str(self.path), placed(root, self.path), self.web_url)

@@ -9,14 +9,16 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from indexer.changes import ABSENT, Change, Found, Gone, Indexed, Same, Stamp, Swept, Trouble, is_within
 from indexer.errors import SourceError
 from indexer.formats import ANCHORS, recognise
 from indexer.protocols import RunFolder, Unreadable
-from indexer.sources import DEEPEST, FileSource, projects, walkable
+from indexer.sources import DEEPEST, FileSource, Source, projects, walkable
 from indexer.sources.disk import DiskFolder, joined, root_folder, stamp_of, why
 from indexer.sources.links import Links, is_passed_over, is_walked
+from indexer.sources.settings import Name, Place, Strict, placed
 
 _LINKS = 100
 """Links in one folder that are named one by one when they are not followed."""
@@ -241,3 +243,15 @@ def _found(run: RunFolder[DiskFolder]) -> Found:
             name = f"{path}/"[len(folder.path) + 1 :] if is_within(path, folder.path) else f"//{path}/"
             stamps[name] = stamp_of(found[1])
     return Found(None, folder.path, "stamps", run, stamps)  # the stamps are its fingerprint
+
+
+class FolderSettings(Strict):
+    """A project or one of its run folders on disk."""
+
+    name: Name
+    kind: Literal["folder"]
+    path: Place
+
+    def source(self, root: Path) -> Source:
+        """The source; paths are relative to `root`. Raises SettingsError."""
+        return FolderSource(self.name, placed(root, self.path))

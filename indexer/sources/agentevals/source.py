@@ -9,10 +9,14 @@ before they leave here.
 """
 
 import itertools
+import os
 import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from indexer.changes import Change, Found, Gone, Indexed
 from indexer.errors import SourceError
@@ -20,6 +24,7 @@ from indexer.sources import Source
 from indexer.sources.agentevals.database import LONGEST, PATIENCE, SCHEMA, Database
 from indexer.sources.agentevals.queries import ALL, NOW, ONE, RESULT, RESULTS, RUNS, SERVER, SOME
 from indexer.sources.agentevals.records import MOST_RESULTS, RunRows
+from indexer.sources.settings import Name, Strict
 
 if TYPE_CHECKING:
     import psycopg
@@ -151,3 +156,32 @@ class AgentevalsSource(Source):
                 self._database.busy()
                 yield Found(None, run, fingerprints[run], RunRows(run, document, error, found, spec), {})
                 self._database.heard()
+
+
+def _variable(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError("the name of an environment variable is wanted; a connection string itself is dsn")
+    return name
+
+
+class AgentevalsSettings(Strict):
+    """The PostgreSQL database of agentevals: its connection string, or the environment variable that holds it."""
+
+    name: Name
+    kind: Literal["agentevals"]
+    dsn_env: Annotated[str, AfterValidator(_variable)] | None = None
+    dsn: SecretStr | None = None
+    database_schema: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_]\w{0,62}$")] = SCHEMA
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "AgentevalsSettings":
+        if (self.dsn_env is None) == (self.dsn is None):
+            raise ValueError("name one of dsn_env and dsn")
+        return self
+
+    def source(self, root: Path) -> Source:
+        """The source."""
+        if self.dsn is not None:
+            return AgentevalsSource(self.name, self.dsn.get_secret_value(), self.database_schema)
+        missing = f"the environment variable {self.dsn_env} is not set"
+        return AgentevalsSource(self.name, os.environ.get(self.dsn_env or "") or None, self.database_schema, missing)

@@ -1,0 +1,45 @@
+"""What the settings of a source are made of; each kind's own stand in its module."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from indexer.project import expanded
+from indexer.records import span_seconds
+
+
+def _span(text: str) -> str:
+    span_seconds(text)
+    return text
+
+
+def _pause(text: str) -> str:
+    return text if text == "0" else _span(text)
+
+
+Span = Annotated[str, AfterValidator(_span)]
+Pause = Annotated[str, AfterValidator(_pause)]
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,]*$")]
+
+
+def _no_url(path: Path) -> Path:
+    if re.match(r"[\w+.-]+:/", str(path)):
+        raise ValueError('a folder on this machine is wanted; a repository elsewhere is of kind "git" with its url')
+    return path
+
+
+Place = Annotated[Path, AfterValidator(_no_url)]
+
+
+class Strict(BaseModel):
+    """Settings that take no other keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def placed(root: Path, path: Path) -> Path:
+    """A path of the settings, relative to `root`. Raises SettingsError."""
+    return Path(os.path.normpath(root / expanded(path)))
