@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, tzinfo
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -44,6 +43,8 @@ Run = Annotated[
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from importlib.metadata import version
+
         print(f"indexer {version('indexer')}")
         raise typer.Exit
 
@@ -54,7 +55,7 @@ def _program(
         bool, typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Options of the program itself; a command of its own makes one command no program."""
+    """Options of the program itself."""
 
 
 _TYPES = {"text": str, "commit": str, "time": str, "number": float}
