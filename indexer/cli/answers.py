@@ -166,14 +166,20 @@ def _drift(found: Row, _stale_after: int) -> None:
         right=["BEFORE", "SINCE THEN", "DIFFERENCE", "Q"],
         dispensable=["DIFFERENCE"],
     )  # fmt: skip
-    first = found["groups"][0]
-    narrowed = [f"--dataset {shlex.quote(first['suite'])}"] if first.get("suite") and not first.get("test_id") else []
-    narrowed += [f"--target {shlex.quote(first['target'])}"] if first["target"] else []
-    narrowed += [f"--test {shlex.quote(_test(first))}"] if first.get("test_id") else []
-    since = render.local(first["since"]["timestamp"])
-    _note(
-        f"{looked}. Both sides of the first: indexer compare --a until={since} --b since={since} {' '.join(narrowed)}"
-    )
+    sides = next((row["compare"] for row in found["groups"] if row["compare"]), None)
+    _note(f"{looked}." + (f" Both sides of the first: {_command(sides)}" if sides else ""))
+
+
+def _command(sides: Row) -> str:
+    """The command that compares what `drift` found."""
+    words = ["indexer", "compare"]
+    for option, value in sides.items():
+        if isinstance(value, dict):
+            words += [part for name, text in value.items() for part in (f"--{option}", f"{name}={text}")]
+        else:
+            texts = value if isinstance(value, list) else [value]
+            words += [part for text in texts for part in (f"--{option.replace('_', '-')}", str(text))]
+    return shlex.join(words)
 
 
 _MEASURES = {"quality_rate": "passed", "errors": "errors", "score": "score"}

@@ -20,6 +20,7 @@ from indexer.queries.pages import require_limit
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, distinct
 from indexer.queries.selection import Selection, select
+from indexer.queries.values import test_name
 from indexer.records import span_seconds, utc_text
 from indexer.statistics import SIGNIFICANT
 
@@ -45,7 +46,8 @@ def drift(
     would have to fall to be shown, None where no fall would do.
 
     A group has its `target` (and `suite`, `test_id`), `measure`, `before`, `recent`, `difference`, `interval`,
-    `p_value`, `q_value`, `since` and `last_good`. Raises QueryError.
+    `p_value`, `q_value`, `since` and `last_good`, the `first` run that was looked at, and `compare`: both sides as
+    `compare` takes them, None where a group without a target cannot be named. Raises QueryError.
     """
     if by is not None and by not in LEVELS:
         raise QueryError(f"by: {by!r} is none of {', '.join(LEVELS)}")
@@ -53,13 +55,26 @@ def drift(
     runs, span = _window(window)
     selection = select(database, filters, reader.zone)
     found = judged(_groups(database, selection, tuple(LEVELS) if by is None else (by,), runs, span))
-    shown = [row for row in found if every or row["q_value"] < SIGNIFICANT]
+    shown = [row | {"compare": _sides(filters, row)} for row in found if every or row["q_value"] < SIGNIFICANT]
     return {
         "looked_at": len(found),
         "detectable_fall": detectable_fall(found),
         "groups": shown if every else shown[:limit],
         "more": not every and len(shown) > limit,
     }
+
+
+def _sides(filters: Filters, row: Row) -> Row | None:
+    """Both sides of a boundary as parameters and filters of `compare`."""
+    if row["target"] is None:
+        return None
+    since = row["since"]["timestamp"]
+    group = {"target": row["target"]}
+    if row.get("test_id") is not None:
+        group["test"] = test_name(row["suite"], row["test_id"])
+    elif row.get("suite") is not None:
+        group["dataset"] = row["suite"]
+    return {"a": {"since": row["first"]["timestamp"], "until": since}, "b": {"since": since}, **filters, **group}
 
 
 def change_point(

@@ -175,6 +175,7 @@ def _row(measure: str, splits: Sequence[_Split], newest_first: Sequence[RunOfGro
         "q_value": None,
         "since": newest_first[best.newer - 1].facts,
         "last_good": newest_first[best.newer].facts,
+        "first": newest_first[-1].facts,
     }
 
 

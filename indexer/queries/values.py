@@ -101,6 +101,11 @@ def _tests_of_trials(database: sqlite3.Connection, name: str) -> list[Test]:
     return database.execute(query, (name,)).fetchall()
 
 
+def test_name(suite: str | None, test_id: str) -> str:
+    """A name that stands for this test alone: `suite/test`; `/te/st` has no suite."""
+    return f"{suite or ''}/{test_id}" if suite or "/" in test_id else test_id
+
+
 def named_test(database: sqlite3.Connection, name: str, suite: str | None = None) -> Test:
     """The one (suite, test_id) that a name stands for; with `suite` the test in it, in none if that is empty.
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from indexer.errors import IndexerError
 from indexer.queries.index import open_index
+from indexer.statistics import SIGNIFICANT
 
 _GROUP = ("target", "suite", "test_id", "measure")
 
@@ -14,7 +15,7 @@ def falls(db: Path) -> dict[str, dict[str, Any]] | None:
     """What fell, by group and since when, which identifies a fall; None while the index cannot be read."""
     try:
         with open_index(db) as index:
-            groups = index.drift(limit=1000)["groups"]
+            groups = [row for row in index.drift(every=True)["groups"] if row["q_value"] < SIGNIFICANT]
     except IndexerError:
         return None
     return {_identity(row): row for row in groups}

@@ -421,7 +421,17 @@ def test_drift_names_a_planted_fall_first_and_since_when(world: World) -> None:
             ]
             assert change["since"] == first["since"]
             assert change["p_value"] == pytest.approx(first["p_value"])
-            assert index.drift(every=True, **narrowed)["groups"] == index.drift(every=True)["groups"]
+            mine, all_ = (index.drift(every=True, **wanted)["groups"] for wanted in (narrowed, Filters()))
+            plain = [[row | {"compare": None} for row in groups] for groups in (mine, all_)]
+            assert plain[0] == plain[1]
+            assert all(row["compare"] == other["compare"] | narrowed for row, other in zip(mine, all_, strict=True))
+        compared = index.compare(**first["compare"])  # both sides of what fell, and nothing else
+        for side, counted in (("a", first["before"]), ("b", first["recent"])):
+            assert compared[side]["quality_rate"] == pytest.approx(counted["quality_rate"])
+            assert compared[side]["passed"] + compared[side]["failed"] == counted["executions"]
+        assert compared["verdict"] == "worse"
+        ago = index.drift(window="10", target=["beta", "gamma"], every=True)["groups"][0]["compare"]
+        assert index.compare(**ago)["a"]["runs"] + index.compare(**ago)["b"]["runs"] == 10
         assert index.drift(target="alpha")["groups"] == []
 
 
