@@ -234,15 +234,22 @@ def _board(row: Row) -> list[Any]:
 
 def _matrix(found: Sequence[Row], *, down: str, across: str) -> None:
     columns = sorted({row[across] or "-" for row in found[:-1]})
-    cells = {
-        (row[down], row[across] or "-"): f"{render.percent(row['quality_rate'])} of {row['passed'] + row['failed']}"
-        for row in found[:-1]
-    }
+    cells = {(row[down], row[across] or "-"): _cell(row) for row in found[:-1]}
     lines = sorted({row[down] or "" for row in found[:-1]}, reverse=down in TIMES)
     console.table(
         [down.upper(), *columns],
         [[line or "-", *(cells.get((line or None, column), "") for column in columns)] for line in lines],
         right=columns,
+    )
+    _note(f"total: {_cell(found[-1])}")
+
+
+def _cell(row: Row) -> str:
+    """A rate of how many verdicts, and what errored, which is no verdict."""
+    verdicts = row["passed"] + row["failed"]
+    errored = f"{row['errored']} errored" if row["errored"] else ""
+    return ", ".join(
+        filter(None, (f"{render.percent(row['quality_rate'])} of {verdicts}" if verdicts else "", errored))
     )
 
 
