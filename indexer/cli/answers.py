@@ -241,16 +241,14 @@ def _matrix(found: Sequence[Row], *, down: str, across: str) -> None:
         [[line or "-", *(cells.get((line or None, column), "") for column in columns)] for line in lines],
         right=columns,
     )
-    _note(f"total: {_cell(found[-1])}")
+    _note(f"total: {_cell(found[-1])}" + ("; + is what errored" if found[-1]["errored"] else ""))
 
 
 def _cell(row: Row) -> str:
     """A rate of how many verdicts, and what errored, which is no verdict."""
     verdicts = row["passed"] + row["failed"]
-    errored = f"{row['errored']} errored" if row["errored"] else ""
-    return ", ".join(
-        filter(None, (f"{render.percent(row['quality_rate'])} of {verdicts}" if verdicts else "", errored))
-    )
+    rate = f"{render.percent(row['quality_rate'])} of {verdicts}" if verdicts else ""
+    return f"{rate} +{row['errored']}".strip() if row["errored"] else rate
 
 
 def _named(row: Row, name: str) -> str:

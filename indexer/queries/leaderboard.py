@@ -40,24 +40,26 @@ _OF_CONFIGURATIONS = """
 sum(t.passed) AS passed, sum(t.failed) AS failed, sum(t.errored) AS errored,
 sum(t.quality_score * t.scored) AS scores, sum(t.scored) AS scored, sum(t.cost_usd) AS cost_usd,
 sum(t.paid) AS paid,
-iif(count(t.input_tokens), total(t.input_tokens), NULL) AS input_tokens,
-iif(count(t.output_tokens), total(t.output_tokens), NULL) AS output_tokens,
+sum(1.0 * t.input_tokens) AS input_tokens, sum(1.0 * t.output_tokens) AS output_tokens,
 sum(t.duration_s * t.timed) AS seconds, sum(t.timed) AS timed, max(t.timestamp) AS last_run"""
+_CONFIGURATION = ("t.experiment", "t.target", "t.agent", "t.model", "t.suite")
+"""The order of `run_targets_board`: grouped by these, the index is read once from end to end and nothing is sorted."""
 _OF_TRIALS = f"""
 max(t.timestamp) AS last_run, sum(t.status IN {COUNTED}) AS executions,
 sum(t.status = 'passed') AS passed, sum(t.status = 'failed') AS failed, sum(t.status = 'errored') AS errored,
 total(iif(t.status IN ('passed', 'failed'), t.score, NULL)) AS scores,
 sum(t.status IN ('passed', 'failed') AND t.score IS NOT NULL) AS scored, sum(t.cost_usd) AS cost_usd,
 sum(t.cost_usd IS NOT NULL AND t.status = 'passed') AS paid,
-iif(count(t.input_tokens), total(t.input_tokens), NULL) AS input_tokens,
-iif(count(t.output_tokens), total(t.output_tokens), NULL) AS output_tokens,
+sum(1.0 * t.input_tokens) AS input_tokens, sum(1.0 * t.output_tokens) AS output_tokens,
 total(t.duration_s) AS seconds, count(t.duration_s) AS timed"""
 _RUNS_OF_TRIALS = "count(DISTINCT t.run_pk) AS runs, 0 AS whole_runs,"
-_OF_TESTS = "count(DISTINCT run_pk) AS runs, 0 AS whole_runs, sum(executions > 0) AS tests, max(last_run) AS last_run, "
-_OF_TESTS += ", ".join(f"sum({name}) AS {name}" for name in (
+_SUMMED = ", ".join(f"sum({name}) AS {name}" for name in (
     "executions", "passed", "failed", "errored", "scores", "scored", "cost_usd", "paid", "input_tokens",
     "output_tokens", "seconds", "timed",
 ))  # fmt: skip
+_OF_TESTS = "count(DISTINCT run_pk) AS runs, 0 AS whole_runs, sum(executions > 0) AS tests, max(last_run) AS last_run, "
+_OF_TESTS += _SUMMED
+_OF_GROUPS = f"sum(runs) AS runs, sum(whole_runs) AS whole_runs, sum(tests) AS tests, max(last_run) AS last_run, {_SUMMED}"
 _REPEATS = "SELECT sum(t.trial_count) > sum(t.target_tests) FROM run_targets t WHERE t.on_boards"
 _BITS = {"target": 1, "agent": 2, "model": 4, "dataset": 8}
 """As in `run_targets.firsts`."""
@@ -135,6 +137,9 @@ class _Board:
             first = "count(DISTINCT t.run_pk)" if self.bit is None else f"sum(t.firsts >> {self.bit} & 1)"
             sums = _OF_CONFIGURATIONS.format(runs=first, whole="sum(t.firsts & 1)")
             query = f"SELECT {numbered}, {sums} FROM {self.source} GROUP BY {ordinals}"
+            if self.bit is not None and set(self.columns) <= set(_CONFIGURATION):
+                inner = f"SELECT {numbered}, {sums} FROM {self.source} GROUP BY {', '.join(_CONFIGURATION)}"
+                query = f"SELECT {', '.join(names)}, {_OF_GROUPS} FROM ({inner}) GROUP BY {ordinals}"
         found: dict[tuple[Any, ...], Row] = {}
         for row in dicts(self.database, query, *self.values):
             group = self.name(tuple(row.pop(name) for name in names))

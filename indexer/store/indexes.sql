@@ -13,9 +13,9 @@ CREATE INDEX run_targets_model ON run_targets (model, timestamp, run_key, run_pk
 CREATE INDEX run_tags_tag ON run_tags (tag, timestamp, run_key, run_pk);
 CREATE INDEX places_source ON places (source, timestamp, run_key, run_pk);
 
--- Boards: all they need by experiment x target in timestamp order; a test's history for each target; failures by time
-CREATE INDEX run_targets_board ON run_targets (experiment, target, timestamp, on_boards, run_pk,
-  agent, model, suite, trial_count, passed, failed, errored, avg_score, quality_score, cost_usd, input_tokens, output_tokens,
+-- Boards: all they need, by configuration; a test's history for each target; failures by time
+CREATE INDEX run_targets_board ON run_targets (experiment, target, agent, model, suite, timestamp, on_boards, run_pk,
+  trial_count, passed, failed, errored, avg_score, quality_score, cost_usd, input_tokens, output_tokens,
   duration_s, timed, firsts, paid, scored, target_tests, outcomes);
 CREATE INDEX trials_test ON trials (test_id, suite, target, timestamp);
 CREATE INDEX trials_failing ON trials (timestamp, run_pk, status, error_type, suite, test_id, target)
