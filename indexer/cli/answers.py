@@ -7,6 +7,7 @@ from typing import Any
 from indexer import render
 from indexer.cli import console
 from indexer.queries.leaderboard import TIMES
+from indexer.queries.values import test_name
 
 Row = Mapping[str, Any]
 _SPARKLINE = 40  # executions
@@ -303,7 +304,8 @@ def _note(text: str) -> None:
 
 
 def _test(row: Row) -> str:
-    return "/".join(filter(None, (row.get("suite"), row.get("test_id"))))
+    test = row.get("test_id")
+    return row.get("suite") or "" if test is None else test_name(row.get("suite"), test)
 
 
 def _verdicts(side: Row) -> str:

@@ -10,6 +10,7 @@ from indexer.queries.pages import require_limit
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts
 from indexer.queries.selection import select
+from indexer.queries.values import test_name
 
 _SHOWN = 3
 _GROUP = ("t.status", "t.error_type", "t.suite", "t.test_id", "t.target")
@@ -37,13 +38,11 @@ def failures(database: sqlite3.Connection, filters: Filters, reader: Reader, *, 
     """
     require_limit(limit)
     selection = select(database, filters, reader.zone)
-    where, values = selection.of_trials()
-    joined = _SOME if selection.groups else _ALL
-    if joined == _ALL:
-        where = where.replace("r.timestamp", "t.timestamp")
+    joined, beside = (_SOME, {}) if selection.groups else (_ALL, {"timestamp": "t.timestamp"})
+    where, values = selection.of_trials(beside)
     rows = dicts(database, _FAILURES.format(joined, where), *values, limit)
     for row in rows:
-        row["test"] = "/".join(filter(None, (row["suite"], row["test_id"])))
+        row["test"] = test_name(row["suite"], row["test_id"]) if row["test_id"] is not None else row["suite"] or ""
         group = [row[column.partition(".")[2]] for column in _GROUP]
         with closing(database.execute(_NEWEST.format(where), (*group, *values))) as newest:
             row["runs"] = list(islice(unique(run_id for (run_id,) in newest), _SHOWN))

@@ -6,7 +6,7 @@ What is counted of each configuration of a run stands in `run_targets`; only tes
 import json
 import math
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
@@ -59,8 +59,11 @@ _SUMMED = ", ".join(f"sum({name}) AS {name}" for name in (
 ))  # fmt: skip
 _OF_TESTS = "count(DISTINCT run_pk) AS runs, 0 AS whole_runs, sum(executions > 0) AS tests, max(last_run) AS last_run, "
 _OF_TESTS += _SUMMED
-_OF_GROUPS = f"sum(runs) AS runs, sum(whole_runs) AS whole_runs, sum(tests) AS tests, max(last_run) AS last_run, {_SUMMED}"
+_OF_PARTS = "sum(runs) AS runs, sum(whole_runs) AS whole_runs, sum(tests) AS tests, max(last_run) AS last_run, "
+_OF_PARTS += _SUMMED
 _REPEATS = "SELECT sum(t.trial_count) > sum(t.target_tests) FROM run_targets t WHERE t.on_boards"
+_BESIDE_COUNTS = {"id": "t.run_pk", "timestamp": "t.timestamp", "experiment": "t.experiment"}
+"""Columns of a run that stand beside its counts, too."""
 _BITS = {"target": 1, "agent": 2, "model": 4, "dataset": 8}
 """As in `run_targets.firsts`."""
 
@@ -139,7 +142,7 @@ class _Board:
             query = f"SELECT {numbered}, {sums} FROM {self.source} GROUP BY {ordinals}"
             if self.bit is not None and set(self.columns) <= set(_CONFIGURATION):
                 inner = f"SELECT {numbered}, {sums} FROM {self.source} GROUP BY {', '.join(_CONFIGURATION)}"
-                query = f"SELECT {', '.join(names)}, {_OF_GROUPS} FROM ({inner}) GROUP BY {ordinals}"
+                query = f"SELECT {', '.join(names)}, {_OF_PARTS} FROM ({inner}) GROUP BY {ordinals}"
         found: dict[tuple[Any, ...], Row] = {}
         for row in dicts(self.database, query, *self.values):
             group = self.name(tuple(row.pop(name) for name in names))
@@ -187,27 +190,25 @@ def _board(
 ) -> _Board:
     """A board by some dimensions, of runs with all of some tags (`tag:KEY`). Raises QueryError."""
     selection = select(database, filters, zone)
-    where, values = selection.of_trials()
+    of_trials = "test" in dimensions or bool(filters.get("test"))
+    beside = {} if of_trials else _BESIDE_COUNTS
+    where, values = selection.of_trials(beside)
     tags = [name.partition(":")[2] for name in dimensions if name.startswith("tag:")]
     joins = "".join(f" JOIN run_tags g{at} ON g{at}.run_pk = t.run_pk AND g{at}.key = ?" for at in range(len(tags)))
     for name in tagged:
         where += " AND EXISTS (SELECT 1 FROM run_tags g WHERE g.run_pk = t.run_pk AND g.key = ?)"
         values = [*values, name.partition(":")[2]]
-    columns = [_column(name, tags, zone) for name in dimensions]
+    columns = [_column(name, tags, zone, beside) for name in dimensions]
     forms = [_named(zone, TIMES[name]) if name in TIMES else str for name in dimensions]
 
     def named(group: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(None if value is None else form(value) for value, form in zip(group, forms, strict=True))
 
-    if "test" in dimensions or filters.get("test"):
+    if of_trials:
         source = f"runs r CROSS JOIN trials t ON t.run_pk = r.id{joins} WHERE r.on_boards{where}"
         lately = "".join(f" AND t.timestamp {OPERATORS[name]} ?" for name in selection.times)
         repeats = bool(database.execute(_REPEATS + lately, tuple(selection.times.values())).fetchone()[0])
         return _Board(database, columns, source, [*tags, *values], True, repeats, None, named)
-    for own in ("experiment", "timestamp"):  # the run's own columns that stand beside its counts
-        columns = [column.replace(f"r.{own}", f"t.{own}") for column in columns]
-        where = where.replace(f"r.{own}", f"t.{own}")
-    where = where.replace("r.id IN", "t.run_pk IN")
     runs = " JOIN runs r ON r.id = t.run_pk" if any("r." in text for text in (*columns, where)) else ""
     source = f"run_targets t{runs}{joins} WHERE t.on_boards{where}"
     # a filter may leave out the first of a run's configurations
@@ -216,13 +217,14 @@ def _board(
     return _Board(database, columns, source, [*tags, *values], False, True, bit, named)
 
 
-def _column(name: str, tags: Sequence[str], zone: tzinfo) -> str:
+def _column(name: str, tags: Sequence[str], zone: tzinfo, beside: Mapping[str, str]) -> str:
     """The SQL of a dimension; of times parts that are in one day, week or month of a zone. Raises QueryError."""
     if name in _COLUMNS:
-        return _COLUMNS[name]
+        return beside.get(name, _COLUMNS[name])
+    time = beside.get("timestamp", "r.timestamp")
     if name in TIMES:
-        quarter = "substr(r.timestamp, 1, 14) || (substr(r.timestamp, 15, 2) / 15 * 15)"  # zones differ by these
-        return "substr(r.timestamp, 1, 10)" if zone is UTC else quarter
+        quarter = f"substr({time}, 1, 14) || (substr({time}, 15, 2) / 15 * 15)"  # zones differ by these
+        return f"substr({time}, 1, 10)" if zone is UTC else quarter
     if name.startswith("tag:") and len(name) > 4:
         return f"g{tags.index(name.partition(':')[2])}.value"
     raise QueryError(f"{name!r} is no dimension; there are {', '.join(DIMENSIONS)} and tag:KEY")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from indexer.errors import QueryError
@@ -45,17 +46,22 @@ class Selection:
         self._add_facts_of_runs(where, parameters)
         return where, parameters
 
-    def of_trials(self) -> tuple[str, list[Any]]:
-        """SQL that starts with AND over `runs r` and its `trials t`, and its values."""
-        where, parameters = self._times("r.timestamp")
+    def of_trials(self, beside: Mapping[str, str] = MappingProxyType({})) -> tuple[str, list[Any]]:
+        """SQL that starts with AND over `runs r` and its `trials t`, and its values.
+
+        `beside` are columns of the run that stand beside its trials too: how they are called there.
+        """
+        where, parameters = self._times(beside.get("timestamp", "r.timestamp"))
         for name, groups in self.groups.items():
             for group in groups:
-                condition, more = _is_any(DECLARED[name], group, of_trials=True)
+                condition, more = _is_any(DECLARED[name], group, of_trials=True, beside=beside)
                 where.append(condition)
                 parameters += more
                 if DECLARED[name].table == "run_targets" and DECLARED[name].leads and group:  # leads to the runs
                     is_one, more = _is_one_of(group)
-                    where.append(f"r.id IN (SELECT run_pk FROM run_targets WHERE {DECLARED[name].column} {is_one})")
+                    where.append(
+                        f"{beside.get('id', 'r.id')} IN (SELECT run_pk FROM run_targets WHERE {DECLARED[name].column} {is_one})"
+                    )
                     parameters += more
         self._add_facts_of_runs(where, parameters)
         return "".join(f" AND {condition}" for condition in where), parameters
@@ -90,7 +96,13 @@ def _rate(value: float | None) -> float | None:
     return value
 
 
-def _is_any(declared: Filter, values: Sequence[Any], *, of_trials: bool = False) -> tuple[str, list[Any]]:
+def _is_any(
+    declared: Filter,
+    values: Sequence[Any],
+    *,
+    of_trials: bool = False,
+    beside: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[str, list[Any]]:
     """A condition that a run, or a trial, has any of these values."""
     if not values:
         return "false", []
@@ -106,7 +118,7 @@ def _is_any(declared: Filter, values: Sequence[Any], *, of_trials: bool = False)
     if of_trials and declared.of_trials:
         return f"t.{declared.of_trials} {is_one}", parameters
     if declared.table == "runs":
-        return f"r.{declared.column} {is_one}", parameters
+        return f"{beside.get(declared.column, f'r.{declared.column}')} {is_one}", parameters
     held = f"SELECT 1 FROM {declared.table} x WHERE x.run_pk = r.id AND x.{declared.column} {is_one}"
     return f"EXISTS ({held})", parameters
 
