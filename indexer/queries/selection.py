@@ -59,9 +59,8 @@ class Selection:
                 parameters += more
                 if DECLARED[name].table == "run_targets" and DECLARED[name].leads and group:  # leads to the runs
                     is_one, more = _is_one_of(group)
-                    where.append(
-                        f"{beside.get('id', 'r.id')} IN (SELECT run_pk FROM run_targets WHERE {DECLARED[name].column} {is_one})"
-                    )
+                    having = f"SELECT run_pk FROM run_targets WHERE {DECLARED[name].column} {is_one}"
+                    where.append(f"{beside.get('id', 'r.id')} IN ({having})")
                     parameters += more
         self._add_facts_of_runs(where, parameters)
         return "".join(f" AND {condition}" for condition in where), parameters
