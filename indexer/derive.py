@@ -2,7 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from indexer.records import Run, Trial
@@ -10,48 +12,154 @@ from indexer.records import Run, Trial
 COUNTED = ("passed", "failed", "errored")
 _LARGEST = 2**63 - 1
 
+Configuration = tuple[str | None, str | None, str | None, str | None]
+"""(target, agent, model, suite)."""
+Tests = dict[tuple[str | None, str | None], tuple[int, int]]
+"""Executions and passes of each (suite, test_id)."""
 
-def totals(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Values by column name, from `ended_count` to `cost_usd`, as the comments in schema.sql define them."""
-    count = Counter[str](trial.status for trial in trials)
-    counted = [trial for trial in trials if trial.status in COUNTED]
-    judged = count["passed"] + count["failed"]
-    scores = [trial.score for trial in counted if trial.status != "errored" and trial.score is not None]
-    return {
-        "ended_count": len(trials) - count["running"],
-        "trial_count": len(counted),
-        **{status: count[status] for status in (*COUNTED, "skipped", "cancelled")},
-        "test_count": len({(trial.suite, trial.test_id) for trial in counted}),
-        "exceptions": sum(trial.error_type is not None or trial.status == "errored" for trial in trials),
-        "pass_rate": count["passed"] / len(counted) if counted else None,
-        "avg_score": mean(scores + [0.0] * count["errored"]),
-        "quality_rate": count["passed"] / judged if judged else None,
-        "quality_score": mean(scores),
-        "input_tokens": _count_sum([trial.input_tokens for trial in trials if trial.input_tokens is not None]),
-        "cached_tokens": _count_sum([trial.cached_tokens for trial in trials if trial.cached_tokens is not None]),
-        "output_tokens": _count_sum([trial.output_tokens for trial in trials if trial.output_tokens is not None]),
-        "cost_usd": _sum([trial.cost_usd for trial in trials if trial.cost_usd is not None]),
-    }
+# for each subset of the columns of a configuration its values; the empty subset has one value
+_PARTS = [itemgetter(*[at for at in range(4) if subset >> at & 1]) for subset in range(1, 16)]
 
 
-def outcomes(trials: Sequence[Trial]) -> list[tuple[int, int, int]]:
-    """How many tests (suite, test_id) passed so often: (executions, passed, tests), sorted."""
-    executions = Counter[tuple[str | None, str | None]]()
-    passed = Counter[tuple[str | None, str | None]]()
-    for trial in trials:
-        if trial.status in COUNTED:
-            executions[trial.suite, trial.test_id] += 1
-            passed[trial.suite, trial.test_id] += trial.status == "passed"
-    tests = Counter((count, passed[test]) for test, count in executions.items())
+@dataclass(slots=True)
+class Sums:
+    """What is counted and collected over some trials, each added once."""
+
+    count: dict[str, int] = field(
+        default_factory=lambda: dict.fromkeys((*COUNTED, "skipped", "cancelled", "running"), 0)
+    )
+    exceptions: int = 0
+    paid: int = 0
+    """Passed trials whose cost is known."""
+    tests: Tests = field(default_factory=dict)
+    scores: list[float] = field(default_factory=list)
+    """Of passed and failed trials."""
+    durations: list[float] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
+    input_tokens: list[int] = field(default_factory=list)
+    cached_tokens: list[int] = field(default_factory=list)
+    output_tokens: list[int] = field(default_factory=list)
+
+    def add(self, trial: Trial) -> None:
+        status = trial.status
+        self.count[status] += 1
+        self.exceptions += trial.error_type is not None or status == "errored"
+        if status in COUNTED:
+            test = (trial.suite, trial.test_id)
+            executions, passed = self.tests.get(test, (0, 0))
+            self.tests[test] = executions + 1, passed + (status == "passed")
+            if trial.score is not None and status != "errored":
+                self.scores.append(trial.score)
+        if trial.duration_s is not None:
+            self.durations.append(trial.duration_s)
+        if trial.cost_usd is not None:
+            self.costs.append(trial.cost_usd)
+            self.paid += status == "passed"
+        if trial.input_tokens is not None:
+            self.input_tokens.append(trial.input_tokens)
+        if trial.cached_tokens is not None:
+            self.cached_tokens.append(trial.cached_tokens)
+        if trial.output_tokens is not None:
+            self.output_tokens.append(trial.output_tokens)
+
+    def merge(self, other: "Sums") -> None:
+        """Add what another has collected of other trials."""
+        for status, number in other.count.items():
+            self.count[status] += number
+        self.tests = _together([self.tests, other.tests])
+        self.exceptions += other.exceptions
+        self.paid += other.paid
+        for name in ("scores", "durations", "costs", "input_tokens", "cached_tokens", "output_tokens"):
+            getattr(self, name).extend(getattr(other, name))
+
+    def totals(self) -> dict[str, Any]:
+        """Values by column name, from `ended_count` to `cost_usd`, as the comments in schema.sql define them."""
+        count = self.count
+        passed, failed, errored = count["passed"], count["failed"], count["errored"]
+        judged = passed + failed
+        counted = judged + errored
+        return {
+            "ended_count": sum(count.values()) - count["running"],
+            "trial_count": counted,
+            "passed": passed,
+            "failed": failed,
+            "errored": errored,
+            "skipped": count["skipped"],
+            "cancelled": count["cancelled"],
+            "test_count": len(self.tests),
+            "exceptions": self.exceptions,
+            "pass_rate": passed / counted if counted else None,
+            "avg_score": mean(self.scores + [0.0] * errored),
+            "quality_rate": passed / judged if judged else None,
+            "quality_score": mean(self.scores),
+            "input_tokens": _count_sum(self.input_tokens),
+            "cached_tokens": _count_sum(self.cached_tokens),
+            "output_tokens": _count_sum(self.output_tokens),
+            "cost_usd": _sum(self.costs),
+        }
+
+
+def outcomes(several: Sequence[Tests]) -> list[tuple[int, int, int]]:
+    """How many tests passed so often: (executions, passed, tests), sorted."""
+    tests = Counter(_together(several).values())
     return [(*outcome, tests[outcome]) for outcome in sorted(tests)]
+
+
+def _together(several: Sequence[Tests]) -> Tests:
+    if len(several) == 1:
+        return several[0]
+    found: Tests = {}
+    for tests in several:
+        for test, (executions, passed) in tests.items():
+            mine = found.get(test, (0, 0))
+            found[test] = mine[0] + executions, mine[1] + passed
+    return found
+
+
+def totals(trials: Iterable[Trial]) -> dict[str, Any]:
+    """The totals over some trials, by column name."""
+    sums = Sums()
+    for trial in trials:
+        sums.add(trial)
+    return sums.totals()
+
+
+def by_configuration(trials: Iterable[Trial]) -> dict[Configuration, Sums]:
+    """The sums of each configuration, in a fixed order."""
+    groups: dict[Configuration, Sums] = {}
+    for trial in trials:
+        configuration = (trial.target, trial.agent, trial.model, trial.suite)
+        if (sums := groups.get(configuration)) is None:
+            sums = groups[configuration] = Sums()
+        sums.add(trial)
+    if len(groups) == 1:
+        return groups
+    return dict(sorted(groups.items(), key=lambda group: tuple(value or "" for value in group[0])))
+
+
+def firsts(configurations: Sequence[Configuration]) -> list[int]:
+    """For each configuration a bit for each subset of its columns in which none before has the same values."""
+    if len(configurations) == 1:
+        return [(1 << 16) - 1]
+    seen: list[set[Any]] = [set() for _ in _PARTS]
+    found = []
+    for number, configuration in enumerate(configurations):
+        bits = int(number == 0)
+        for subset, (part, known) in enumerate(zip(_PARTS, seen, strict=True), 1):
+            value = part(configuration)
+            if value not in known:
+                known.add(value)
+                bits |= 1 << subset
+        found.append(bits)
+    return found
 
 
 def status(run: Run) -> str:
     """The run's status: an ended one failed when every counted trial errored."""
     if run.state != "ended":
         return run.state
-    counted = [trial.status for trial in run.trials if trial.status in COUNTED]
-    return "failed" if counted and set(counted) == {"errored"} else "completed"
+    counted = {trial.status for trial in run.trials}.intersection(COUNTED)
+    return "failed" if counted == {"errored"} else "completed"
 
 
 def counts_on_boards(run: Run) -> bool:
@@ -59,27 +167,19 @@ def counts_on_boards(run: Run) -> bool:
     return status(run) in ("completed", "failed") and not run.derived_from
 
 
-def configurations(run: Run) -> dict[tuple[str | None, ...], list[Trial]]:
-    """The run's trials by (target, agent, model, suite), in a fixed order."""
-    groups: dict[tuple[str | None, ...], list[Trial]] = {}
-    for trial in run.trials:
-        groups.setdefault((trial.target, trial.agent, trial.model, trial.suite), []).append(trial)
-    return dict(sorted(groups.items(), key=lambda group: tuple(value or "" for value in group[0])))
-
-
-def _sum(known: list[float]) -> float | None:
+def _sum(known: Sequence[float]) -> float | None:
     try:
         return math.fsum(known) if known else None
     except (OverflowError, ValueError):  # beyond all numbers
         return None
 
 
-def _count_sum(known: list[int]) -> int | None:
+def _count_sum(known: Sequence[int]) -> int | None:
     total = sum(known)
     return total if known and total <= _LARGEST else None
 
 
-def mean(known: list[float]) -> float | None:
+def mean(known: Sequence[float]) -> float | None:
     """None without values, and when their sum is beyond all numbers."""
     total = _sum(known)
     return None if total is None else total / len(known)

@@ -3,11 +3,21 @@
 import dataclasses
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
-from indexer.derive import configurations, counts_on_boards, mean, outcomes, status, totals
+from indexer.derive import (
+    Configuration,
+    Sums,
+    Tests,
+    by_configuration,
+    counts_on_boards,
+    firsts,
+    mean,
+    outcomes,
+    status,
+)
 from indexer.records import Reported, Run, Score, Trial, joined
 
 Row: TypeAlias = tuple[Any, ...]
@@ -34,6 +44,7 @@ TARGET = (
 DELETIONS_KEPT = 100_000
 """How many deleted runs are remembered for those who follow changes."""
 
+_UNREPORTED = Reported()
 TAG = ("run_key", "timestamp", "tag", "key", "value")
 
 _run_row: Callable[[dict[str, Any]], Row] = itemgetter(*RUN)
@@ -70,22 +81,26 @@ class RunRows:
 
 def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], added: Row) -> RunRows:
     """The rows of a run read at `place` (source, path, ref); `added` is (sha, added_at, author)."""
-    total = totals(run.trials)
-    values = {field: getattr(run, field) for field in _RUN_FIELDS} | total
-    values |= dict(zip(("source", "path", "ref"), place, strict=True))
-    values |= dict(zip(("sha", "added_at", "author"), added, strict=True))
+    grouped = by_configuration(run.trials)
+    sums = next(iter(grouped.values())) if len(grouped) == 1 else Sums()
+    if len(grouped) != 1:
+        for each in grouped.values():
+            sums.merge(each)
+    values = {field: getattr(run, field) for field in _RUN_FIELDS} | sums.totals()
+    values["source"], values["path"], values["ref"] = place
+    values["sha"], values["added_at"], values["author"] = added
     values["status"] = status(run)
     values["derived_from"] = json.dumps(run.derived_from, ensure_ascii=False) if run.derived_from else None
     values["tags"] = tags_text(tags)
-    for column in ("target", "agent", "model"):
-        values[column] = joined(getattr(trial, column) for trial in run.trials)
+    for at, column in enumerate(("target", "agent", "model")):
+        values[column] = joined(configuration[at] for configuration in grouped)
     return RunRows(
         run=_run_row(values),
         trials={
             trial.trial: ((*_trial_row(trial), run.timestamp), [_score_row(score) for score in trial.scores])
             for trial in run.trials
         },
-        targets=_target_rows(run, int(counts_on_boards(run)), total),
+        targets=_target_rows(run, grouped),
         tags=tag_rows(run.key, run.timestamp, tags),
     )
 
@@ -93,8 +108,10 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
 _RUN_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name in RUN]
 
 
-def tags_text(tags: Iterable[str]) -> str:
+def tags_text(tags: Collection[str]) -> str:
     """Tags as a JSON array, sorted, each once."""
+    if not tags:
+        return "[]"
     return json.dumps(sorted(set(tags)), ensure_ascii=False)
 
 
@@ -107,19 +124,18 @@ def tag_rows(key: str, timestamp: str, tags: Iterable[str]) -> list[Row]:
     return rows
 
 
-def _target_rows(run: Run, on_boards: int, total: dict[str, Any]) -> list[Row]:
+def _target_rows(run: Run, grouped: Mapping[Configuration, Sums]) -> list[Row]:
+    on_boards = int(counts_on_boards(run))
+    of_targets: dict[tuple[str | None, str | None], list[Tests]] = {}
+    for (target, _, _, suite), sums in grouped.items():
+        of_targets.setdefault((target, suite), []).append(sums.tests)
     rows = []
-    grouped = configurations(run)
-    of_targets: dict[tuple[str | None, str | None], list[Trial]] = {}
-    for (target, _, _, suite), trials in grouped.items():
-        of_targets.setdefault((target, suite), []).extend(trials)
-    seen: set[tuple[Any, ...]] = set()
-    for (target, agent, model, suite), trials in grouped.items():
-        tests = outcomes(of_targets.pop((target, suite), ()))
-        alone = len(trials) == len(run.trials)
-        durations = [trial.duration_s for trial in trials if trial.duration_s is not None]
-        reported = run.reported.get(target or "") or Reported()
-        values = (total if alone else totals(trials)) | {
+    for configuration, bits in zip(grouped, firsts(list(grouped)), strict=True):
+        target, agent, model, suite = configuration
+        sums = grouped[configuration]
+        reported = run.reported.get(target or "") or _UNREPORTED
+        tests = outcomes(of_targets.pop((target, suite), []))
+        values = sums.totals() | {
             "run_key": run.key,
             "timestamp": run.timestamp,
             "experiment": run.experiment,
@@ -128,28 +144,18 @@ def _target_rows(run: Run, on_boards: int, total: dict[str, Any]) -> list[Row]:
             "agent": agent,
             "model": model,
             "suite": suite,
-            "duration_s": mean(durations),
-            "timed": len(durations),
-            "firsts": _firsts((target, agent, model, suite), seen),
-            "paid": sum(trial.status == "passed" and trial.cost_usd is not None for trial in trials),
-            "scored": sum(trial.status in ("passed", "failed") and trial.score is not None for trial in trials),
+            "duration_s": mean(sums.durations),
+            "timed": len(sums.durations),
+            "firsts": bits,
+            "paid": sums.paid,
+            "scored": len(sums.scores),
             "target_tests": sum(count for _, _, count in tests),
-            "outcomes": json.dumps(tests, separators=(",", ":")),
+            "outcomes": f"[{','.join(f'[{executions},{passed},{count}]' for executions, passed, count in tests)}]",
             "reported_pass_rate": reported.pass_rate,
             "reported_score": reported.score,
         }
         rows.append(_target_row(values))
     return rows
-
-
-def _firsts(configuration: Sequence[str | None], seen: set[tuple[Any, ...]]) -> int:
-    """A bit for each subset of the columns in which no configuration before has the same values."""
-    firsts = 0
-    for subset in range(1 << len(configuration)):
-        values = (subset, *(value for at, value in enumerate(configuration) if subset >> at & 1))
-        firsts |= (values not in seen) << subset
-        seen.add(values)
-    return firsts
 
 
 def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dict[str, int]]:
