@@ -6,6 +6,7 @@ Folders that are gone are kept, since one that comes back keeps its first commit
 from collections.abc import Iterable
 
 from indexer.changes import Added, History, plain_name
+from indexer.records import unix_time
 from indexer.store.transaction import Transaction
 
 _BATCH = 500
@@ -18,6 +19,21 @@ _STALE = """
 SELECT p.id, p.run_key, a.sha FROM places p
 LEFT JOIN _added a ON a.source = p.source AND a.ref = p.ref AND a.path = p.path
 WHERE p.source = ? AND p.ref = ? AND p.sha IS NOT a.sha
+"""
+_OF_PLACES = """
+UPDATE places SET sha = a.sha FROM _added a
+WHERE a.source = places.source AND a.ref = places.ref AND a.path = places.path AND places.source = ? AND places.ref = ?
+"""
+_OF_RUNS = """
+UPDATE runs SET sha = a.sha, added_at = utc_of(a.seconds), author = a.author
+FROM _added a JOIN places p ON p.source = a.source AND p.ref = a.ref AND p.path = a.path
+WHERE runs.id = p.run_pk AND a.source = ? AND a.ref = ? AND a.sha IS NOT NULL
+  AND (SELECT count(*) FROM places o WHERE o.run_pk = p.run_pk) = 1
+"""
+_ELSEWHERE = """
+INSERT OR IGNORE INTO temp._touched SELECT run_key, 0 FROM places p
+WHERE p.source = ? AND p.ref = ? AND p.sha IS NOT NULL
+  AND (SELECT count(*) FROM places o WHERE o.run_pk = p.run_pk) > 1
 """
 
 
@@ -44,11 +60,22 @@ def take_in(transaction: Transaction, source: str, history: History) -> None:
     if history.error:
         return
     transaction.flush()
+    if transaction.fresh:
+        _fill_in(transaction, source, ref)
+        return
     queries: list[tuple[str, tuple[str, ...]]] = [(f"{_STALE} AND p.path = ?", (source, ref, path)) for path in paths]
     for query, parameters in [(_STALE, (source, ref))] if history.complete else queries:
         for pk, run_key, sha in database.execute(query, parameters).fetchall():
             transaction.run("UPDATE places SET sha = ? WHERE id = ?", (sha, pk))
             transaction.touch(run_key)
+
+
+def _fill_in(transaction: Transaction, source: str, ref: str) -> None:
+    """Give all places of a ref in a fresh index their commits, and runs that have no other place."""
+    transaction.database.create_function("utc_of", 1, unix_time, deterministic=True)
+    transaction.run(_OF_PLACES, (source, ref))
+    transaction.run(_OF_RUNS, (source, ref))
+    transaction.run(_ELSEWHERE, (source, ref))
 
 
 def _batches(added: Iterable[Added]) -> Iterable[list[Added]]:

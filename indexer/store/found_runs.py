@@ -26,6 +26,8 @@ class FoundRuns:
         refs = "SELECT 1 FROM _refs WHERE source = ? LIMIT 1"
         self.several_refs = self._database.execute(refs, (source,)).fetchone() is not None
         """Whether a ref was read before, so that another may hold the same run."""
+        self.history_is_known = False
+        """Whether this pass was told of commits that brought folders."""
 
     def put(self, found: Found, run: Run) -> None:
         """A run folder was read."""
@@ -112,8 +114,10 @@ class FoundRuns:
             self._places.remove(old.pk, old.run_pk, old.run_key)
 
     def _added(self, ref: str | None, path: str) -> tuple[Any, Any, Any]:
+        if not ref or (self._transaction.fresh and not self.history_is_known):
+            return None, None, None
         query = "SELECT sha, seconds, author FROM _added WHERE source = ? AND ref = ? AND path = ?"
-        row = self._database.execute(query, (self._source, ref, path)).fetchone() if ref else None
+        row = self._database.execute(query, (self._source, ref, path)).fetchone()
         return row or (None, None, None)
 
     def _store(self, found: Found, place: Place, old: StoredPlace | None, run: Run) -> None:

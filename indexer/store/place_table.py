@@ -35,12 +35,15 @@ class PlaceTable:
         self._transaction, self._runs, self._source = transaction, runs, source
         self._database = transaction.database
         self._memo: tuple[tuple[str | None, str], StoredPlace | None] | None = None
+        self._written: set[int] = set()  # of a fresh index: hashes of the places that may be there
         self._seen: list[tuple[int]] = []
         self.changed = False
         self.run_count = 0
 
     def find(self, ref: str | None, path: str) -> StoredPlace | None:
         """The place at a path."""
+        if self._transaction.fresh and hash((ref, path)) not in self._written:
+            return None
         if self._memo is None or self._memo[0] != (ref, path):
             row = self._database.execute(
                 "SELECT id, run_pk, run_key, fingerprint FROM places WHERE source = ? AND path = ? AND ref IS ?",
@@ -69,6 +72,8 @@ class PlaceTable:
         """Write a place, over an old one if any. `new_in_source`: no other place of the source has its run."""
         self._memo = None
         if old is None:
+            if self._transaction.fresh:
+                self._written.add(hash((row[5], row[4])))
             pk = self._runs.new_place()
             self._transaction.add(_INSERT_PLACE, (pk, *row))
             self.run_count += new_in_source
@@ -87,7 +92,8 @@ class PlaceTable:
         for name, stamp in stamps.items():
             if known.get(name) != stamp:
                 self._transaction.add(_INSERT_FILE, (pk, name, *stamp))
-        self.mark(pk)
+        if not self._transaction.fresh:
+            self.mark(pk)
 
     def remove(self, pk: int, run_pk: int, run_key: str) -> None:
         """A place is there no more; its run is settled at the end of the pass."""

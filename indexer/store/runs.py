@@ -41,11 +41,14 @@ class Runs:
         self._next_trial = self._newest("SELECT max(id) FROM trials") + 1
         self._next_place = self._newest("SELECT max(id) FROM places") + 1
         self._pending: set[str] = set()
+        self._written: set[int] = set()  # of a fresh index: hashes of the keys that may be there
         self._counted: set[str] = set()
         self._indexed = False
 
     def is_new(self, key: str) -> bool:
         """Whether the index, with what is about to be inserted, has no run of this key."""
+        if self._transaction.fresh and hash(key) not in self._written:
+            return True
         return key not in self._pending and not self._database.execute(_HAS_RUN, (key,)).fetchone()
 
     def place_of(self, key: str) -> rows.Row | None:
@@ -118,16 +121,17 @@ class Runs:
             self._pending.clear()
         self._pending.add(new.run[0])
         self._transaction.add(rows.INSERT_RUN, (pk, *new.run, self.last_rev))
-        for trial, scores in new.trials.values():
-            self._transaction.add(rows.INSERT_TRIAL, (self._next_trial, pk, *trial))
-            for score in scores:
-                self._transaction.add(rows.INSERT_SCORE, (self._next_trial, *score))
-            self._next_trial += 1
-        for target in new.targets:
-            self._transaction.add(rows.INSERT_TARGET, (pk, *target))
-        for tag in new.tags:
-            self._transaction.add(rows.INSERT_TAG, (pk, *tag))
-        if not self._transaction.fresh:
+        first = self._next_trial
+        self._next_trial += len(new.trials)
+        numbered = list(enumerate(new.trials.values(), first))
+        self._transaction.add_all(rows.INSERT_TRIAL, [(number, pk, *trial) for number, (trial, _) in numbered])
+        scores = [(number, *score) for number, (_, of_trial) in numbered for score in of_trial]
+        self._transaction.add_all(rows.INSERT_SCORE, scores)
+        self._transaction.add_all(rows.INSERT_TARGET, [(pk, *target) for target in new.targets])
+        self._transaction.add_all(rows.INSERT_TAG, [(pk, *tag) for tag in new.tags])
+        if self._transaction.fresh:
+            self._written.add(hash(new.run[0]))
+        else:
             self._transaction.run("DELETE FROM deletions WHERE key = ?", (new.run[0],))
         self._count(source, "added", new.run[0])
         return pk

@@ -67,6 +67,7 @@ class SourceState:
     def history(self, history: History) -> None:
         """Which commits brought which folders to a ref."""
         take_in(self._transaction, self._source, history)
+        self.found.history_is_known = True
 
     def naming(self, naming: Naming) -> None:
         """Which commits of the source's repository name runs."""

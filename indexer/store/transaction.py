@@ -1,7 +1,7 @@
 """The open transaction of a pass: what it changed, what waits to be inserted, which runs have to be settled."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from indexer.store.rows import Row
 
@@ -54,6 +54,12 @@ class Transaction:
         """Insert a row soon, together with others."""
         self._batch.setdefault(statement, []).append(row)
         self.waiting += 1
+
+    def add_all(self, statement: str, rows: Collection[Row]) -> None:
+        """Likewise several rows."""
+        if rows:
+            self._batch.setdefault(statement, []).extend(rows)
+            self.waiting += len(rows)
 
     def flush(self) -> None:
         """Insert what `add` was given."""
