@@ -1,5 +1,6 @@
 """The least that any program would have to do for the same rows, in one process and without checking anything."""
 
+import json
 import os
 import sqlite3
 import subprocess
@@ -9,11 +10,10 @@ from pathlib import Path
 import pygit2
 
 from benchmarks.trees import BRANCH
-from indexer.formats.agentv_documents import Aggregate, Row
-from indexer.formats.pier_documents import JobConfig, JobResult, Lock, TrialResult
 from indexer.store import file
 
-AGENTV_FILES = {"benchmark.json": Aggregate, "index.jsonl": Row}
+AGGREGATE = "benchmark.json"
+AGENTV_FILES = (AGGREGATE, "index.jsonl")
 
 
 def read_repository(repository: Path, db: Path) -> None:
@@ -31,16 +31,15 @@ def read_repository(repository: Path, db: Path) -> None:
             if entry.type_str == "tree":
                 if "/case-" not in path:
                     waiting.append((f"{path}/{entry.name}", entry.id))
-            elif model := AGENTV_FILES.get(entry.name or ""):
+            elif (name := entry.name) in AGENTV_FILES:
                 data = odb.read(entry.id)[1]
-                if model is Aggregate:
-                    Aggregate.model_validate_json(data)
+                if name == AGGREGATE:
+                    json.loads(data)
                     rows.add_run(path)
                     rows.flush_if_full()
                 else:
-                    for line in data.splitlines():
-                        row = Row.model_validate_json(line)
-                        rows.add_trial(row.test_id or "", row.target, row.score, len(row.scores or []))
+                    for row in map(json.loads, data.splitlines()):
+                        rows.add_trial(row["test_id"], row["target"], row["score"], len(row["scores"]))
     rows.finish()
     history(repository)
 
@@ -59,13 +58,13 @@ def read_jobs(root: Path, db: Path) -> None:
     """Scan the folders, read and parse what rows come from, write as many rows of the same width."""
     rows = _Rows(_database(db))
     for job in os.scandir(root / "jobs"):
-        for name, model in (("result.json", JobResult), ("config.json", JobConfig), ("lock.json", Lock)):
-            model.model_validate_json(_content(f"{job.path}/{name}"))
+        for name in ("result.json", "config.json", "lock.json"):
+            json.loads(_content(f"{job.path}/{name}"))
         rows.add_run(job.name)
         for trial in os.scandir(job.path):
             if trial.is_dir():
-                result = TrialResult.model_validate_json(_content(f"{trial.path}/result.json"))
-                rows.add_trial(result.task_name or "", "target", 1.0, 1)
+                result = json.loads(_content(f"{trial.path}/result.json"))
+                rows.add_trial(result["task_name"], "target", 1.0, 1)
         rows.flush_if_full()
     rows.finish()
 
@@ -105,6 +104,7 @@ class _Rows:
     def __init__(self, database: sqlite3.Connection):
         self._database = database
         self._batch: dict[str, list[tuple[object, ...]]] = {}
+        self._widths: dict[str, int] = {}
         self._run = self._trial = 0
 
     def add_run(self, path: str) -> None:
@@ -117,7 +117,7 @@ class _Rows:
         self._insert("runs", run)
         total = (*[1] * 9, *[0.5] * 4, 1, 1, 1, 0.5)
         names = (key, text, "e", "completed", "mock-alpha", None, None, "suite-0")
-        self._insert("run_targets", (None, self._run, *names, *total, 4, 4, "[]", None, None))
+        self._insert("run_targets", (None, self._run, *names, *total))
         place = (None, self._run, key, text, "team", path, BRANCH, "f" * 40, "completed", 1, 4, text, path[-24:], None,
                  None, "[]", "f" * 40)  # fmt: skip
         self._insert("places", place)
@@ -143,6 +143,9 @@ class _Rows:
             self._insert("scores", (None, self._trial, "contains", "contains", score, 1.0, 1))
 
     def _insert(self, table: str, row: tuple[object, ...]) -> None:
+        if table not in self._widths:
+            self._widths[table] = len(self._database.execute(f"PRAGMA table_info({table})").fetchall())
+        row = (*row, *[1] * (self._widths[table] - len(row)))  # what was added to the table since
         self._batch.setdefault(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", []).append(row)
 
     def flush_if_full(self) -> None:

@@ -16,8 +16,6 @@ from watchdog.events import FileClosedEvent, FileMovedEvent, FileSystemEvent, Fi
 from watchdog.observers import Observer
 
 from benchmarks import trees
-from indexer.formats.agentv_documents import Row
-from indexer.formats.pier_documents import TrialResult
 from indexer.store import lock
 
 LIVE = "job-live"
@@ -46,8 +44,8 @@ def bare_loop(root: str, db: str) -> None:
             def on_any_event(self, event: FileSystemEvent) -> None:
                 path = os.fsdecode(event.dest_path or event.src_path)
                 if path.endswith("/result.json"):
-                    result = TrialResult.model_validate_json(Path(path).read_bytes())
-                    rewards = result.verifier_result.rewards if result.verifier_result else None
+                    result = json.loads(Path(path).read_bytes())
+                    rewards = (result.get("verifier_result") or {}).get("rewards")
                     row = (path, (rewards or {}).get("reward"))
                     database.execute(
                         "INSERT INTO trials VALUES (?, ?) ON CONFLICT DO UPDATE SET score = excluded.score", row
@@ -84,7 +82,7 @@ def bare_git_loop(repository: str, db: str) -> None:
                     facts, _, path = line.partition("\t")
                     if path.endswith("/index.jsonl"):
                         lines = git.odb.read(facts.split()[3])[1].splitlines()
-                        rows = [Row.model_validate_json(line) for line in lines]
+                        rows = [json.loads(line) for line in lines]
                         run = path.split("/")[-2]
                         database.execute("INSERT INTO runs VALUES (?, ?)", (run, len(rows)))
 

@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, AliasChoices, Field
+from msgspec import Meta, field
 
-from indexer.formats.documents import Amount, Count, Document, Number, Text, Time, Words
+from indexer.formats.documents import Amount, Cleaned, Count, Document, Number, Text, Time, Words
 from indexer.formats.masking import masked_tag
 
-SampleIndex = Annotated[int, Field(ge=0, lt=10**9)]
+SampleIndex = Annotated[int, Meta(ge=0, lt=10**9)]
 
 
 class Usage(Document):
@@ -23,11 +23,11 @@ class Grader(Document):
     score: Number | None = None
     weight: Number | None = None
     verdict: Text | None = None
-    passed: bool | None = Field(None, alias="pass")
+    passed: bool | None = field(default=None, name="pass")
     scores: "Graders | None" = None  # of a composite grader: its parts
 
 
-Graders = Annotated[list[Grader | None], Field(max_length=1000)]
+Graders = Annotated[list[Grader | None], Meta(max_length=1000)]
 
 
 class TranscriptSummary(Document):
@@ -60,7 +60,7 @@ class Sample(Execution):
     run_path: Text | None = None
 
 
-Samples = Annotated[list[Sample | None], Field(max_length=10_000)]
+Samples = Annotated[list[Sample | None], Meta(max_length=10_000)]
 
 
 class Dimensions(Document):
@@ -72,7 +72,7 @@ class Identity(Document):
     dimensions: Dimensions | None = None
 
 
-class Row(Execution):
+class Row(Execution, kw_only=True):
     timestamp: Time = None
     test_id: Text
     suite: Text | None = None
@@ -153,7 +153,7 @@ class Case(Document):
     test_id: Text | None = None
     target: Text | None = None
     eval_path: Text | None = None
-    samples: Annotated[list[CaseSample | None], Field(max_length=10_000)] | None = None
+    samples: Annotated[list[CaseSample | None], Meta(max_length=10_000)] | None = None
 
 
 Cases = list[Case | None]
@@ -165,9 +165,8 @@ class Metadata(Document):
     run_id: Text | None = None
     planned_test_count: Count | None = None
     tags: dict[str, Text | None] | None = None
-    combined_from_run_ids: list[Text | None] | None = Field(
-        None, validation_alias=AliasChoices("combined_from_run_ids", "combined_from")
-    )
+    combined_from_run_ids: list[Text | None] | None = None
+    combined_from: list[Text | None] | None = None
 
 
 class Aggregate(Document):
@@ -183,5 +182,5 @@ class Aggregate(Document):
 
 
 class TagsDocument(Document):
-    tags: list[Annotated[str, Field(max_length=10_000), AfterValidator(masked_tag)] | None]
+    tags: list[Annotated[str, Meta(max_length=10_000), Cleaned(masked_tag)] | None]
     updated_at: Time = None

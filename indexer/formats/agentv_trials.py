@@ -19,6 +19,7 @@ from indexer.formats.agentv_documents import (
     Duration,
     Execution,
     Grader,
+    Metadata,
     Metrics,
     Row,
     Sample,
@@ -194,7 +195,8 @@ class Executions:
 
 def combined_from(aggregate: Aggregate) -> list[str]:
     """The ids of the runs whose executions a run of "combine" copies, sorted."""
-    combined = (aggregate.metadata and aggregate.metadata.combined_from_run_ids) or aggregate.combined_from or []
+    metadata = aggregate.metadata or Metadata()
+    combined = metadata.combined_from_run_ids or metadata.combined_from or aggregate.combined_from or []
     return sorted({name for name in combined if name})
 
 
@@ -227,7 +229,7 @@ def _measured(metrics: Metrics) -> dict[str, Any]:
     timing = metrics.timing or Timing()
     trajectory = metrics.trajectory or metrics.metrics or Trajectory()
     duration = metrics.duration or Duration(
-        total_ms=timing.duration_ms, source=timing.usage_sources and timing.usage_sources.duration
+        total_ms=timing.duration_ms, source=(timing.usage_sources or UsageSources()).duration
     )
     return {
         **_usage(metrics.tokens or timing.token_usage or Usage()),

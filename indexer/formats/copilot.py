@@ -11,7 +11,18 @@ from collections.abc import Iterator
 
 from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Words, read_document, read_or_note
 from indexer.formats.masking import error_line, error_type, secrets_in
-from indexer.protocols import Conventions, Earlier, Folder, Options, Unreadable, alone, common, nowhere, unreadable
+from indexer.protocols import (
+    MALFORMED,
+    Conventions,
+    Earlier,
+    Folder,
+    Options,
+    Unreadable,
+    alone,
+    common,
+    nowhere,
+    unreadable,
+)
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, seconds_between, utc
 
 NAME = "copilot-experiments"
@@ -73,7 +84,7 @@ class VariantRuns(Document):
     tasks: list[TaskRuns | None] | None = None
 
 
-class RunDocument(Document):
+class RunDocument(Document, kw_only=True):
     run_id: Text | None = None
     experiment_slug: Text | None = None
     started_at: Time = None
@@ -127,7 +138,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     parts = folder.path.split("/")
     if data is not None:
         run = read_document(RunDocument, "run.json", data)
-        trials = list(_finished_trials(run, options, secrets_in(data)))
+        trials = list(_finished_trials(run, options, _secrets(data)))
         has_tasks = any(variant and variant.tasks is not None for variant in run.variants)
         state: RunState = _STATES.get(run.status or "", "running")
         size = len(data)
@@ -169,6 +180,14 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         partial=bool(broken),
         optional=optional,
     )
+
+
+def _secrets(data: bytes) -> list[str]:
+    """What has to be masked in errors. Raises Unreadable where nobody can know."""
+    try:
+        return secrets_in(data)
+    except ValueError as error:
+        raise Unreadable("run.json", MALFORMED, f"no valid JSON: {error}") from None
 
 
 def _time_of(run_id: str) -> str | None:

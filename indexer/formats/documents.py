@@ -2,81 +2,203 @@
 
 A field of the wrong type is an unknown field, never a lost document: it is dropped and the rest is read. So is a
 number that is none: Python writes NaN and Infinity. Only bytes that are no JSON, or a document that lacks what it is
-about, are unreadable. The documents are declared as pydantic models, which read JSON in one step without building
-the parts that nobody asked for.
+about, are unreadable. The documents are declared as structs, which are read in one step without building the parts
+that nobody asked for; only where something does not fit, the document is built and taken part by part.
 """
 
-from collections.abc import Sequence
-from typing import Annotated, Any, TypeVar
+import math
+import types
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import Meta
 from pydantic_core import from_json
 
 from indexer.formats.masking import masked, masked_name
 from indexer.protocols import MALFORMED, Folder, Unreadable
 from indexer.records import utc
 
+Clean = Callable[[Any], Any]
 
-class Document(BaseModel):
+
+class Cleaned(NamedTuple):
+    """Marks a type whose values are replaced by what `clean` makes of them."""
+
+    clean: Clean
+
+
+def _text(clean: Callable[[str], str]) -> Cleaned:
+    return Cleaned(lambda value: clean(value if isinstance(value, str) else str(value)))
+
+
+Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Number = float
+Amount = Annotated[float, Meta(ge=0)]
+if TYPE_CHECKING:
+    Text = str
+    """A name, by which things are told apart; numbers are names too."""
+    Words = str
+    """What people or tools wrote of something; it may hold a token."""
+    Time = str | None
+    """UTC text."""
+else:
+    _Short = Annotated[str, Meta(max_length=10_000)]
+    Text = Annotated[_Short | int | float, _text(masked_name)]
+    Words = Annotated[_Short | int | float, _text(masked)]
+    Time = Annotated[str | None, Cleaned(utc)]
+
+
+class Document(msgspec.Struct, kw_only=True, gc=False):
     """A JSON object of which only the declared fields are read."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=(), coerce_numbers_to_str=True)
+    def __post_init__(self) -> None:
+        for name, clean in _cleaned_fields(type(self)):
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, clean(value))
 
 
 D = TypeVar("D", bound=Document)
-
-Int = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Amount = Annotated[float, Field(allow_inf_nan=False, ge=0)]
-Text = Annotated[str, Field(max_length=10_000), AfterValidator(masked_name)]
-"""A name, by which things are told apart."""
-Words = Annotated[str, Field(max_length=10_000), AfterValidator(masked)]
-"""What people or tools wrote of something; it may hold a token."""
-Time = Annotated[str | None, AfterValidator(utc)]
 
 
 def read_document(model: type[D], path: str, data: bytes) -> D:
     """The document in `data`. Raises Unreadable if it is no JSON object or lacks a required field."""
     try:
-        return model.model_validate_json(data)
-    except ValidationError as wrong:
-        return _without_wrong_fields(model, path, data, wrong)
-
-
-def _without_wrong_fields(model: type[D], path: str, data: bytes, wrong: ValidationError) -> D:
+        document: D = _decoder(model).decode(data)
+        return document
+    except (ValueError, RecursionError):  # it does not fit, holds what is no JSON but written by Python, or is none
+        pass
     try:
-        document = from_json(data)
+        found = from_json(data)
     except ValueError as error:
         raise Unreadable(path, MALFORMED, f"no valid JSON: {error}") from None
-    if not isinstance(document, dict):
+    if not isinstance(found, dict):
         raise Unreadable(path, MALFORMED, "not a JSON object")
-    for field in wrong.errors(include_url=False, include_context=False, include_input=False):
-        _drop(document, field["loc"])
     try:
-        return model.model_validate(document)
-    except ValidationError as still:
-        first = still.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise Unreadable(path, MALFORMED, f"{where}: {first['msg'].lower()}") from None
+        return fitted(model, found)
+    except _Unfit as why:
+        raise Unreadable(path, MALFORMED, str(why)) from None
 
 
-def _drop(document: Any, where: Sequence[Any]) -> None:
-    """Remove what lies at `where`; an element of a list becomes null, so that its neighbours keep their places."""
-    for step in where[:-1]:
-        if not _has(document, step):
-            return
-        document = document[step]
-    if isinstance(document, list) and _has(document, where[-1]):
-        document[where[-1]] = None
-    elif isinstance(document, dict):
-        document.pop(where[-1], None)
+def fitted(model: type[D], found: Mapping[str, Any]) -> D:
+    """A document of what fits of a decoded object. Raises _Unfit where a required field does not."""
+    kept = {}
+    for field in msgspec.structs.fields(model):
+        if field.encode_name in found:
+            with suppress(_Unfit):
+                kept[field.name] = _fit(found[field.encode_name], _hints(model)[field.name])
+    try:
+        return model(**kept)
+    except TypeError as error:  # a required field is missing
+        raise _Unfit(str(error).lower()) from None
 
 
-def _has(document: Any, step: Any) -> bool:
-    if isinstance(document, list):
-        return isinstance(step, int) and step < len(document)
-    return isinstance(document, dict) and step in document
+class _Unfit(Exception):
+    """A value is none of its field's type."""
+
+
+class _Shape(NamedTuple):
+    """What a type has for lists and objects."""
+
+    items: Any = None
+    most: int | None = None
+    keys: Any = None
+    values: Any = None
+    document: type[Document] | None = None
+
+
+def _fit(value: Any, kind: Any) -> Any:
+    """What fits of a value; an element of a list that does not becomes None, so that its neighbours keep their places.
+
+    Raises _Unfit.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    shape = _shape(kind)
+    if isinstance(value, dict) and shape.document is not None:
+        return fitted(shape.document, value)
+    if isinstance(value, dict) and shape.values is not None:
+        found = {}
+        for name, each in value.items():
+            with suppress(_Unfit):
+                found[_leaf(name, shape.keys)] = _fit(each, shape.values)
+        return found
+    if isinstance(value, list) and shape.items is not None:
+        if shape.most is not None and len(value) > shape.most:
+            raise _Unfit
+        return [_fit_or_none(each, shape.items) for each in value]
+    return _leaf(value, kind)
+
+
+def _fit_or_none(value: Any, kind: Any) -> Any:
+    try:
+        return _fit(value, kind)
+    except _Unfit:
+        return None
+
+
+def _leaf(value: Any, kind: Any) -> Any:
+    """A value as its type takes it; 5.0 and "5" are integers."""
+    for strict in (True, False):
+        with suppress(ValueError, RecursionError):
+            return msgspec.convert(value, kind, strict=strict)
+    raise _Unfit
+
+
+@cache
+def _shape(kind: Any) -> _Shape:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        most = next((each.max_length for each in arguments[1:] if isinstance(each, Meta)), None)
+        return _shape(arguments[0])._replace(most=most)
+    if origin in (Union, types.UnionType):
+        shapes = map(_shape, arguments)
+        return next((shape for shape in shapes if any(part is not None for part in shape)), _Shape())
+    if origin is list:
+        return _Shape(items=arguments[0])
+    if origin is dict:
+        return _Shape(keys=arguments[0], values=arguments[1])
+    is_document = isinstance(kind, type) and issubclass(kind, Document)
+    return _Shape(document=kind) if is_document else _Shape()
+
+
+@cache
+def _decoder(model: type[D]) -> "msgspec.json.Decoder[D]":
+    return msgspec.json.Decoder(model)
+
+
+@cache
+def _hints(model: type[Document]) -> dict[str, Any]:
+    return get_type_hints(model, include_extras=True)
+
+
+@cache
+def _cleaned_fields(model: type[Document]) -> list[tuple[str, Clean]]:
+    """The fields whose values are cleaned, and by what."""
+    return [(name, clean) for name, kind in _hints(model).items() if (clean := _cleaning(kind)) is not None]
+
+
+def _cleaning(kind: Any) -> Clean | None:
+    """What cleans the values of a type, in lists and objects too; None if nothing has to be cleaned."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return next((each.clean for each in arguments[1:] if isinstance(each, Cleaned)), _cleaning(arguments[0]))
+    if origin in (Union, types.UnionType):
+        return next(filter(None, map(_cleaning, arguments)), None)
+    inner = [_cleaning(each) or _as_it_is for each in arguments] if origin in (list, dict) else []
+    if all(clean is _as_it_is for clean in inner):
+        return None
+    if origin is list:
+        return lambda values: [None if value is None else inner[0](value) for value in values]
+    return lambda values: {inner[0](name): None if value is None else inner[1](value) for name, value in values.items()}
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
 
 
 def read_or_note(folder: Folder, path: str, model: type[D], limit: int, broken: dict[str, str]) -> D | None:

@@ -5,7 +5,7 @@ Only named fields: the same files hold secrets.
 
 from typing import Any
 
-from pydantic import AliasChoices, Field
+from msgspec import field
 
 from indexer.formats.documents import Amount, Count, Document, Text, Time, Words
 
@@ -79,7 +79,7 @@ class AgentConfig(Document):
     name: Text | None = None
     import_path: Text | None = None
     model_name: Text | None = None
-    effort: Effort | None = Field(None, validation_alias=AliasChoices("kwargs"))
+    effort: Effort | None = field(default=None, name="kwargs")
 
 
 class Task(Document):

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from msgspec import Meta
 
-from indexer.formats.documents import Count, Document, Number, Text, Time, Words, read_document
+from indexer.formats.documents import Count, Document, Number, Text, Time, Words, fitted, read_document
 from indexer.formats.masking import error_line, masked_name, secrets_in
 from indexer.protocols import Earlier, Options, Unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between
@@ -52,7 +52,7 @@ class RunDocument(Document):
 
 
 class Result(Document):
-    eval_set_item_id: Annotated[str, Field(max_length=10_000)] | None = None
+    eval_set_item_id: Annotated[str, Meta(max_length=10_000)] | None = None
     evaluator_name: Words | None = None
     evaluator_type: Words | None = None
     status: Text | None = None
@@ -113,11 +113,7 @@ class RunRows:
 def _result(row: Mapping[str, Any], secrets: Collection[str] | None) -> Result:
     """A row of `result`; a value that is none of its column's is dropped."""
     row = {**row, "error_text": error_line(row["error_text"], secrets)}
-    try:
-        return Result.model_validate(row)
-    except ValidationError as wrong:
-        names = {error["loc"][0] for error in wrong.errors(include_url=False, include_context=False)}
-        return Result.model_validate({name: value for name, value in row.items() if name not in names})
+    return fitted(Result, row)
 
 
 def _trials(run: RunDocument, summary: Summary, results: Sequence[Result], options: Options) -> list[Trial]:
