@@ -139,12 +139,13 @@ def by_configuration(trials: Iterable[Trial]) -> dict[Configuration, Sums]:
 
 def firsts(configurations: Sequence[Configuration]) -> list[int]:
     """For each configuration a bit for each subset of its columns in which none before has the same values."""
-    if len(configurations) == 1:
-        return [(1 << 16) - 1]
-    seen: list[set[Any]] = [set() for _ in _PARTS]
-    found = []
-    for number, configuration in enumerate(configurations):
-        bits = int(number == 0)
+    if not configurations:
+        return []
+    first, *others = configurations
+    seen: list[set[Any]] = [{part(first)} for part in _PARTS]
+    found = [(1 << 16) - 1]
+    for configuration in others:
+        bits = 0
         for subset, (part, known) in enumerate(zip(_PARTS, seen, strict=True), 1):
             value = part(configuration)
             if value not in known:

@@ -105,7 +105,9 @@ class Executions:
             sample = (listed[0] if listed else None) or Sample()
             execution: Execution = sample if listed and listed[0] else row
             attempt = _attempt(sample, 0)
-            figures = _merged(_figures(execution), _told(self._case(row), attempt), _figures(row))
+            figures = _merged(
+                _figures(execution), _told(self._case(row), attempt), {} if execution is row else _figures(row)
+            )
             self._forget_unknown(figures, None)
             times = (execution.start_time or row.start_time, execution.end_time or row.end_time or row.timestamp)
             yield self._trial(row, execution, attempt, figures, times)
@@ -171,6 +173,8 @@ class Executions:
 
     def _case(self, row: Row) -> Case | None:
         """What the aggregate tells of a row's test; None where that is not certain."""
+        if not self._cases:
+            return None
         source = _eval_path(row)
         if self._rows_of_test[row.suite, row.test_id, row.target, source] > 1:
             return None
@@ -219,7 +223,9 @@ def _figures(execution: Execution) -> dict[str, Any]:
 
 def _told(case: Case | None, attempt: int) -> dict[str, Any]:
     """What the aggregate says of an execution."""
-    samples = (case and case.samples) or []
+    if case is None:
+        return {}
+    samples = case.samples or []
     one = next((sample for sample in samples if sample and sample.sample_index == attempt), CaseSample())
     return {"cost_usd": one.cost_usd, "duration_ms": one.duration_ms}
 

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 from pydantic_core import from_json
 
-from indexer.formats.masking import masked, masked_name
+from indexer.formats.masking import is_plain, masked, masked_name
 from indexer.protocols import MALFORMED, Folder, Unreadable
 from indexer.records import utc
 
@@ -30,8 +30,12 @@ class Cleaned(NamedTuple):
     clean: Clean
 
 
-def _text(clean: Callable[[str], str]) -> Cleaned:
-    return Cleaned(lambda value: clean(value if isinstance(value, str) else str(value)))
+def _name(value: Any) -> str:
+    return value if type(value) is str and is_plain(value) else masked_name(str(value))
+
+
+def _words(value: Any) -> str:
+    return value if type(value) is str and is_plain(value) else masked(str(value))
 
 
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -47,19 +51,13 @@ if TYPE_CHECKING:
     """UTC text."""
 else:
     _Short = Annotated[str, Meta(max_length=10_000)]
-    Text = Annotated[_Short | int | float, _text(masked_name)]
-    Words = Annotated[_Short | int | float, _text(masked)]
+    Text = Annotated[_Short | int | float, Cleaned(_name)]
+    Words = Annotated[_Short | int | float, Cleaned(_words)]
     Time = Annotated[str | None, Cleaned(utc)]
 
 
 class Document(msgspec.Struct, kw_only=True, gc=False):
     """A JSON object of which only the declared fields are read."""
-
-    def __post_init__(self) -> None:
-        for name, clean in _cleaned_fields(type(self)):
-            value = getattr(self, name)
-            if value is not None:
-                setattr(self, name, clean(value))
 
 
 D = TypeVar("D", bound=Document)
@@ -68,8 +66,7 @@ D = TypeVar("D", bound=Document)
 def read_document(model: type[D], path: str, data: bytes) -> D:
     """The document in `data`. Raises Unreadable if it is no JSON object or lacks a required field."""
     try:
-        document: D = _decoder(model).decode(data)
-        return document
+        return _clean(_decoder(model).decode(data))
     except (ValueError, RecursionError):  # it does not fit, holds what is no JSON but written by Python, or is none
         pass
     try:
@@ -86,6 +83,10 @@ def read_document(model: type[D], path: str, data: bytes) -> D:
 
 def fitted(model: type[D], found: Mapping[str, Any]) -> D:
     """A document of what fits of a decoded object. Raises _Unfit where a required field does not."""
+    return _clean(_fitted(model, found))
+
+
+def _fitted(model: type[D], found: Mapping[str, Any]) -> D:
     kept = {}
     for field in msgspec.structs.fields(model):
         if field.encode_name in found:
@@ -120,7 +121,7 @@ def _fit(value: Any, kind: Any) -> Any:
         return None
     shape = _shape(kind)
     if isinstance(value, dict) and shape.document is not None:
-        return fitted(shape.document, value)
+        return _fitted(shape.document, value)
     if isinstance(value, dict) and shape.values is not None:
         found = {}
         for name, each in value.items():
@@ -176,20 +177,41 @@ def _hints(model: type[Document]) -> dict[str, Any]:
     return get_type_hints(model, include_extras=True)
 
 
+def _clean(document: D) -> D:
+    """Clean a document with all that is in it, in place."""
+    for name, clean in _cleaned_fields(type(document)):
+        value = getattr(document, name)
+        if value is not None:
+            setattr(document, name, clean(value))
+    return document
+
+
 @cache
 def _cleaned_fields(model: type[Document]) -> list[tuple[str, Clean]]:
     """The fields whose values are cleaned, and by what."""
     return [(name, clean) for name, kind in _hints(model).items() if (clean := _cleaning(kind)) is not None]
 
 
-def _cleaning(kind: Any) -> Clean | None:
+@cache
+def _is_cleaned(model: type[Document], within: tuple[type[Document], ...] = ()) -> bool:
+    """Whether any field of a document, or of one inside, is cleaned; `within` are those that it lies in."""
+    if model in within:
+        return False
+    return any(_cleaning(kind, (*within, model)) is not None for kind in _hints(model).values())
+
+
+def _cleaning(kind: Any, within: tuple[type[Document], ...] = ()) -> Clean | None:
     """What cleans the values of a type, in lists and objects too; None if nothing has to be cleaned."""
+    if isinstance(kind, type) and issubclass(kind, Document):
+        return _clean if _is_cleaned(kind, within) else None
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return next((each.clean for each in arguments[1:] if isinstance(each, Cleaned)), _cleaning(arguments[0]))
+        return next(
+            (each.clean for each in arguments[1:] if isinstance(each, Cleaned)), _cleaning(arguments[0], within)
+        )
     if origin in (Union, types.UnionType):
-        return next(filter(None, map(_cleaning, arguments)), None)
-    inner = [_cleaning(each) or _as_it_is for each in arguments] if origin in (list, dict) else []
+        return next((clean for each in arguments if (clean := _cleaning(each, within))), None)
+    inner = [_cleaning(each, within) or _as_it_is for each in arguments] if origin in (list, dict) else []
     if all(clean is _as_it_is for clean in inner):
         return None
     if origin is list:
