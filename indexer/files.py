@@ -16,12 +16,15 @@ def names(project: Project, run: RunRow) -> list[str]:
 
     Raises SettingsError, SourceError, UnknownRunError.
     """
-    return sorted(_below(_folder(project, run), "", 2))
+    folder = _folder(project, run)
+    return sorted(_below(folder, "", 2)) if folder is not None else []
 
 
 def content(project: Project, run: RunRow, path: str) -> bytes:
     """The bytes of one of the run's files. Raises SettingsError, SourceError, UnknownRunError."""
     folder = _folder(project, run)
+    if folder is None:
+        raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
     try:
         data = folder.read(path, LARGEST)
     except Unreadable as error:
@@ -33,13 +36,16 @@ def content(project: Project, run: RunRow, path: str) -> bytes:
     return data
 
 
-def _folder(project: Project, run: RunRow) -> Folder:
+def _folder(project: Project, run: RunRow) -> Folder | None:
+    """None for a run that is no folder."""
     from indexer.settings import load
 
     _, sources = load(project)
     source = next((source for source in sources if source.name == run["source"]), None)
     if source is None:
         raise SettingsError(f"the settings name no source {run['source']!r} any more; run indexer sync")
+    if not source.holds_files:
+        return None
     try:
         source.open()
     except SourceError as error:

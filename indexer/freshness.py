@@ -35,7 +35,7 @@ def newer_sources(index: Index) -> list[str]:
 def _is_newer(signs: Iterable[str], looked_at: str, results: Path) -> bool:
     """Whether anything changed after a time; readers of an index change the folder that it lies in themselves."""
     looked = datetime.fromisoformat(looked_at)
-    paths = (path for sign in signs for path in _below(sign) if path != results)
+    paths = (path for sign in signs for path in _below(sign) if os.path.realpath(path) != os.path.realpath(results))
     return any(time > looked for path in paths if (time := _changed(path)) is not None)
 
 

@@ -1,6 +1,7 @@
 """Values as people read them, on a terminal and on a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -62,7 +63,12 @@ def duration(seconds: float | None) -> str:
 
 def local(time: str | None, zone: tzinfo | None = None) -> str:
     """A UTC text in a zone, else in this machine's, to the second; it can be typed for `--since`."""
-    return "" if time is None else datetime.fromisoformat(time).astimezone(zone).isoformat(timespec="seconds")
+    if time is None:
+        return ""
+    moment = datetime.fromisoformat(time)
+    with suppress(OverflowError):  # at the ends of all times it stays UTC
+        moment = moment.astimezone(zone)
+    return moment.isoformat(timespec="seconds")
 
 
 def age(time: str | None) -> str:

@@ -12,7 +12,6 @@ from indexer.queries.values import test_name
 Row = Mapping[str, Any]
 _SPARKLINE = 40  # executions
 _MOST_ACROSS = 8  # columns of a matrix
-_RATE = ("QUALITY", "95 %", "PASSED")
 
 
 def rows(found: Sequence[Row], _stale_after: int) -> None:
@@ -167,7 +166,7 @@ def _drift(found: Row, _stale_after: int) -> None:
         right=["BEFORE", "SINCE THEN", "DIFFERENCE", "Q"],
         dispensable=["DIFFERENCE"],
     )  # fmt: skip
-    sides = next((row["compare"] for row in found["groups"] if row["compare"]), None)
+    sides = found["groups"][0]["compare"]
     _note(f"{looked}." + (f" Both sides of the first: {_command(sides)}" if sides else ""))
 
 

@@ -66,7 +66,8 @@ D = TypeVar("D", bound=Document)
 def read_document(model: type[D], path: str, data: bytes) -> D:
     """The document in `data`. Raises Unreadable if it is no JSON object or lacks a required field."""
     try:
-        return _clean(_decoder(model).decode(data))
+        document: D = _decoder(model).decode(data)
+        return _clean(document)
     except (ValueError, RecursionError):  # it does not fit, holds what is no JSON but written by Python, or is none
         pass
     try:

@@ -20,7 +20,6 @@ from indexer.queries.pages import require_limit
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, distinct
 from indexer.queries.selection import Selection, select
-from indexer.queries.values import test_name
 from indexer.records import span_seconds, utc_text
 from indexer.statistics import SIGNIFICANT
 
@@ -71,7 +70,7 @@ def _sides(filters: Filters, row: Row) -> Row | None:
     since = row["since"]["timestamp"]
     group = {"target": row["target"]}
     if row.get("test_id") is not None:
-        group["test"] = test_name(row["suite"], row["test_id"])
+        group["test"] = f"{row['suite'] or ''}/{row['test_id']}"  # also where a suite has a test of this name
     elif row.get("suite") is not None:
         group["dataset"] = row["suite"]
     return {"a": {"since": row["first"]["timestamp"], "until": since}, "b": {"since": since}, **filters, **group}

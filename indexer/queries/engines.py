@@ -1,4 +1,4 @@
-"""What the engines that an index may lie in do not share. Queries are written in the SQL that they do.
+"""What the engines that an index may lie in do not share. Pages of runs are written in the SQL that they do.
 
 Placeholders are `?`. A text is NULL or equals a value by two different conditions, so that none of them needs a
 null-safe comparison; prefixes are compared with `substr`.

@@ -126,13 +126,21 @@ def _leading(selection: Selection) -> str | None:
 
 
 def _first(database: Engine, queries: Sequence[Query], limit: int, *, descending: bool) -> Iterable[tuple[Any, ...]]:
-    """The first rows of several queries in one order, each run once; no more are read than it takes."""
+    """The first rows of several queries in one order, each run once.
+
+    One row of each says in which order the queries are worth reading, and when no other one can matter any more.
+    """
     if len(queries) == 1:
         return database.execute(*queries[0])
+    order = itemgetter(slice(1, None))
+    heads = [(order(row), query) for query in queries if (row := _head(database, query)) is not None]
+    heads.sort(key=itemgetter(0), reverse=descending)
     found: list[tuple[Any, ...]] = []  # ascending
-    for query in queries:
+    for head, query in heads:
+        if len(found) == limit and (head < order(found[0]) if descending else head > order(found[-1])):
+            break
         for row in database.execute(*query):
-            at = bisect_left(found, row[1:], key=itemgetter(slice(1, None)))
+            at = bisect_left(found, order(row), key=order)
             if len(found) == limit and at == (0 if descending else limit):
                 break
             if not (at < len(found) and found[at] == row):
@@ -140,6 +148,11 @@ def _first(database: Engine, queries: Sequence[Query], limit: int, *, descending
             if len(found) > limit:
                 found.pop(0 if descending else -1)
     return reversed(found) if descending else found
+
+
+def _head(database: Engine, query: Query) -> tuple[Any, ...] | None:
+    text, (*parameters, _limit) = query
+    return next(iter(database.execute(text, [*parameters, 1])), None)
 
 
 def _sort(sort: str) -> tuple[str, bool]:

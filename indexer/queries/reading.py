@@ -30,7 +30,7 @@ class Reading:
     def __init__(self, path: Path):
         self.path = path
         self._mine = threading.local()
-        self._closed = False
+        self._closed = threading.Event()
         with self._reading():
             pass
 
@@ -43,11 +43,11 @@ class Reading:
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.path)!r}{', closed' if self._closed else ''})"
+        return f"{type(self).__name__}({str(self.path)!r}{', closed' if self._closed.is_set() else ''})"
 
     def close(self) -> None:
         """Close the file. Other threads that use it get an IndexFileError from then on; theirs close with them."""
-        self._closed = True
+        self._closed.set()
         self._disconnect()
 
     def _disconnect(self) -> None:
@@ -81,7 +81,7 @@ class Reading:
 
     def _current(self) -> sqlite3.Connection:
         """This thread's connection, opened anew when the file or its log was replaced."""
-        if self._closed:
+        if self._closed.is_set():
             raise IndexFileError(f"{self.path} was closed by this program; open it again")
         opened: _Opened | None = getattr(self._mine, "opened", None)
         if opened is not None and (opened.file, opened.log) == self._files(opened.log is not None):

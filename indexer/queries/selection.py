@@ -125,11 +125,12 @@ def _is_any(
 def _is_of_any_commit(prefixes: Sequence[str]) -> tuple[str, list[Any]]:
     names = "(r.key, r.run_id, r.format || ':' || r.run_id)"  # a trailer names a run by its id, or its key
     conditions, values = [], list[Any]()
-    for prefix in prefixes:
-        begins = f"substr({{}}, 1, {len(prefix)}) = ?"
+    for length in sorted({len(prefix) for prefix in prefixes}):
+        is_one, texts = _is_one_of([prefix for prefix in prefixes if len(prefix) == length])
+        begins = f"substr({{}}, 1, {length}) {is_one}"
         named = f"SELECT 1 FROM run_commits c WHERE c.run_key IN {names} AND {begins.format('c.sha')}"
         conditions += [begins.format("r.sha"), begins.format("r.code_sha"), f"EXISTS ({named})"]
-        values += [prefix] * 3
+        values += texts * 3
     return f"({' OR '.join(conditions)})", values
 
 

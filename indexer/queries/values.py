@@ -102,7 +102,10 @@ def _tests_of_trials(database: sqlite3.Connection, name: str) -> list[Test]:
 
 
 def test_name(suite: str | None, test_id: str) -> str:
-    """A name that stands for this test alone: `suite/test`; `/te/st` has no suite."""
+    """What a test is called: `suite/test`, or `test` without a suite; `/te/st` where that looks like one with a suite.
+
+    Where a suite has a test of the same name, only `/test` stands for the one without a suite alone.
+    """
     return f"{suite or ''}/{test_id}" if suite or "/" in test_id else test_id
 
 

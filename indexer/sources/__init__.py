@@ -27,6 +27,8 @@ class Source(Protocol):
     """The page of a commit, where commits are what it tells."""
     holds_runs: bool = True
     """Whether runs lie in it; commits only name some."""
+    holds_files: bool = True
+    """Whether runs are folders of files; rows of a database are none."""
     rank: int = 0
     """Of two copies of a run that are alike otherwise, that of the source with the greater rank is shown."""
     wakes: Literal["files", "refs", "rows"] = "files"

@@ -26,7 +26,7 @@ from indexer.sources.git import GitSource, lacking_blobs
 from indexer.sources.gitcommand import FETCH, run_git
 from indexer.sources.partial import LackingObjects, cache_folder
 from indexer.sources.refs import HEAD, matches
-from indexer.sources.repository import Repository
+from indexer.sources.repository import Repository, open_repository
 from indexer.sources.settings import Name, Pause, Place, Strict, placed
 
 _INCOMING = "refs/incoming/"
@@ -34,6 +34,8 @@ _INCOMING = "refs/incoming/"
 
 class CloneSource(GitSource):
     """The runs in some refs of a repository at a URL. `fetch` brings the clone up to date, nothing else does."""
+
+    is_yours = False
 
     def __init__(
         self,
@@ -59,6 +61,9 @@ class CloneSource(GitSource):
     def _lacking_objects(self, git: pygit2.Repository) -> LackingObjects | None:
         return None  # what rows are read from is in the clone itself
 
+    def signs(self) -> list[str]:
+        return []  # nobody but `fetch` moves its refs
+
     def fetch(self) -> bool:
         """Bring the clone up to date; whether a ref moved. A failure is kept for `open`, which raises it."""
         began = utc_now()
@@ -73,7 +78,7 @@ class CloneSource(GitSource):
 
     def _fetch(self) -> bool:
         wanted, head = self._remote_refs()
-        repository = pygit2.Repository(str(self.folder))
+        repository = open_repository(self.folder)
         held = (ref for ref in repository.references if ref.startswith("refs/") and not ref.startswith(_INCOMING))
         mine = {ref: str(repository.references[ref].target) for ref in held}
         marker = self.folder / "indexer-reader"  # which files are needed depends on who reads them

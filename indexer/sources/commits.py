@@ -114,10 +114,13 @@ class CommitSource(GitSource):
 def _commits(listed: Iterator[bytes]) -> Iterator[NamedCommit]:
     for sha, seconds, subject, message, *trailers in _records(listed):
         for (key, run), values in zip(_TRAILERS.items(), trailers, strict=True):
-            for name in dict.fromkeys(map(run, _names(key, values, message))):
-                if len(name) <= LONGEST_NAME and name.isprintable() and masked_name(name) == name:
-                    when = int(seconds) if _SECONDS.fullmatch(seconds) else None
-                    yield NamedCommit(name, sha, when, error_line(subject))
+            for name in dict.fromkeys(map(run, filter(_is_name, _names(key, values, message)))):
+                when = int(seconds) if _SECONDS.fullmatch(seconds) else None
+                yield NamedCommit(name, sha, when, error_line(subject))
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= LONGEST_NAME and name.isprintable() and masked_name(name) == name
 
 
 def _names(key: str, values: str, message: str) -> list[str]:

@@ -20,7 +20,17 @@ from indexer.records import utc_now
 from indexer.sources import RefSource
 from indexer.sources.objects import GitFolder, common_folder
 from indexer.sources.partial import LackingObjects, promisor
-from indexer.sources.refs import HEAD, checked_out, followed, is_draft, matches, ref_names, refspec, short_name
+from indexer.sources.refs import (
+    HEAD,
+    checked_out,
+    followed,
+    is_draft,
+    is_refspec,
+    matches,
+    ref_names,
+    refspec,
+    short_name,
+)
 from indexer.sources.refwalk import RefWalk
 from indexer.sources.repository import Repository, open_repository
 from indexer.sources.treewalk import difference, holds_run, needed_blobs, run_at, whole
@@ -39,6 +49,8 @@ class GitSource(RefSource):
     kind = "git"
     rank = 1
     wakes = "refs"
+    is_yours = True
+    """Whether the user keeps the clone, and may fetch into it."""
     pause: float | None = 1.0  # of a partial clone on this machine, whose refs others move
 
     def __init__(self, name: str, path: Path, refs: Sequence[str] = REFS, wip: bool = True):
@@ -130,13 +142,13 @@ class GitSource(RefSource):
         with self._one_error():
             others = sorted(ref_names(git) - set(followed(git, self._followed)))
             holding = [ref for ref in others if self._holds_run(ref)]
-            cloned = any(git.remotes.names())
+            cloned = self.is_yours and any(git.remotes.names())
         if holding:
             more = ", …" if len(holding) > _NAMED else ""
             names = ", ".join(short_name(ref) for ref in holding[:_NAMED])
             return f"no runs in {looked_for}; there are some in {names}{more}: name it in refs"
         if cloned:
-            refspecs = " ".join(f"'{refspec(pattern)}'" for pattern in self._followed)
+            refspecs = " ".join(f"'{refspec(pattern)}'" for pattern in self._followed if is_refspec(pattern))
             return f"no runs in {looked_for}; a plain clone may lack them: git fetch origin {refspecs}"
         return f"no runs in {looked_for}, nor in any other ref"
 

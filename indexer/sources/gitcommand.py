@@ -141,6 +141,8 @@ class Listing:
                     env=_environment(remote=False),
                 )
                 stack.callback(_end, process)
+                if self._processes:  # else the one before would not hear of the end of this one
+                    _close(self._processes[-1])
                 self._processes.append(process)
             self._running = stack.pop_all()
 
@@ -174,6 +176,10 @@ class Listing:
 def _end(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
     process.wait()
+    _close(process)
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
     if process.stdout is not None:
         process.stdout.close()
 

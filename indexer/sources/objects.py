@@ -77,7 +77,7 @@ class Loose:
 def common_folder(repository: pygit2.Repository) -> Path:
     """Where refs and objects lie; a linked work tree has those of its main repository."""
     place = Path(repository.path)
-    return place.joinpath(*_lines(place / "commondir")[:1])
+    return Path(os.path.realpath(place.joinpath(*_lines(place / "commondir")[:1])))
 
 
 def _names(folder: Path) -> list[str]:

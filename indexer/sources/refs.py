@@ -81,3 +81,8 @@ def refspec(pattern: str) -> str:
     if pattern.startswith("refs/"):
         return f"+{pattern}:{pattern}"
     return f"+refs/heads/{pattern}:refs/remotes/origin/{pattern}"
+
+
+def is_refspec(pattern: str) -> bool:
+    """Whether git can be told to fetch what a pattern stands for."""
+    return pattern != HEAD and pattern.count("*") <= 1

@@ -30,9 +30,7 @@ class Repository:
     def commit(self, sha: str) -> pygit2.Commit:
         """A commit by its id. Raises KeyError, ValueError, pygit2.GitError."""
         self.objects.require(bytes.fromhex(sha))
-        commit = self.git[sha]
-        assert isinstance(commit, pygit2.Commit)
-        return commit
+        return self.git[sha].peel(pygit2.Commit)
 
     def tree(self, oid: bytes, ref: str = "") -> GitFolder:
         """The root folder that a tree is."""

@@ -4,6 +4,7 @@ Events only say *look*; what changed is found by looking. Every watch is for one
 one puts a kernel watch on every folder below. The kernel may drop events when too many come at once: `lost` tells.
 """
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -12,6 +13,8 @@ from pathlib import Path
 from indexer import interrupts
 from indexer.watch.kernel import Happened, Kernel, kernel
 
+LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What the kernel says when it watches no more folders."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
 """Seconds until the kernel is asked again for what it refused."""
 
@@ -58,7 +61,9 @@ class Watches:
         for folder in [folder for folder in identities if folder not in self._watched]:
             try:
                 number = self._kernel.watch(folder)
-            except OSError as error:  # the kernel's limits
+            except OSError as error:
+                if error.errno not in LIMITS:
+                    continue  # it went, or may not be read; whoever reads it tells
                 self.refused = f"{error.strerror or error}"
                 self._try_again = time.monotonic() + self._pause
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)

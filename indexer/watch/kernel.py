@@ -4,6 +4,7 @@ Watchdog's observers take a thread for each folder and do not say when the kerne
 below them, with the one thread of its `InotifyFD`.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -77,15 +78,16 @@ if sys.platform == "linux":
 
         def watch(self, folder: str) -> int:
             path = os.fsencode(folder)
-            number = self._reader.add_callback(path, self._MASK, self, CallbackId(hash(path)))
+            number = self._reader.add_callback(path, self._MASK, self, CallbackId(0))
+            if number < 0:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
             self._folders[number] = path
             self._ended.discard(number)  # the kernel may give a number again
             return number
 
         def unwatch(self, number: int) -> None:
-            path = self._folders.pop(number, None)
-            if path is not None:
-                self._reader.remove_callbacks([(WatchDescriptor(number), CallbackId(hash(path)))])
+            if self._folders.pop(number, None) is not None:
+                self._reader.remove_callbacks([(WatchDescriptor(number), CallbackId(0))])
 
         def ended(self) -> set[int]:
             return {self._ended.pop() for _ in range(len(self._ended))}

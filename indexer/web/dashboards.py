@@ -49,7 +49,7 @@ def dashboards(index: Index, experiment: str | None, days: int) -> Row:
     except OverflowError:
         since = ""
     chosen = {"since": since, "now": now, "experiment": experiment, "most": MOST}
-    part = Filters(since=since or "0001-01-01", until=now)
+    part = Filters(since=since or "0001-01-01T00:00:00Z", until=now)
     if experiment:
         part["experiment"] = experiment
     daily = index.leaderboard(by="day", across="target", **part)[:-1]

@@ -169,8 +169,9 @@ def _page(name: str, answer: Callable[[Index, Request, Datasette], Row]) -> View
 
 def _zone(request: Request) -> tzinfo:
     """The visitor's time zone, as the script told it; without a script UTC."""
+    name = unquote(request.cookies.get("zone", "UTC"))
     try:
-        return ZoneInfo(unquote(request.cookies.get("zone", "UTC")))
+        return UTC if name in ("UTC", "Etc/UTC") else ZoneInfo(name)
     except (ValueError, OSError, KeyError):
         return UTC
 

@@ -5,7 +5,7 @@ The summary tells agents, models and tokens for all items together: the names st
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from msgspec import Meta
@@ -71,9 +71,9 @@ class RunRows:
 
     run_id: str
     document: str
-    error: str | None
-    results: list[dict[str, Any]]
-    spec: str
+    error: str | None = field(repr=False)
+    results: list[dict[str, Any]] = field(repr=False)
+    spec: str = field(repr=False)
 
     def key_from_names(self) -> str:
         return f"agentevals:{self.run_id}"
@@ -103,7 +103,8 @@ class RunRows:
             duration_s=seconds_between(run.started_at, run.finished_at),
             planned_count=None if planned is None else max(planned, len(trials)),
             running_count=None if state == "running" else 0,
-            size_bytes=len(self.document.encode()),
+            size_bytes=len(self.document.encode())
+            + sum(len(str(value)) for row in self.results for value in row.values()),
             attempt=run.attempt,
             error=error_line(self.error, secrets) if options.errors else None,
             trials=trials,

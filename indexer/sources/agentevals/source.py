@@ -4,8 +4,7 @@ No column there is written with every change, and `created_at` comes from the cl
 apart by fingerprints that the server makes (see `queries`). A whole look compares the fingerprints of all runs, sorted
 by id, with those of the index; a short one those of new, live and just-ended runs. Only runs that differ are read.
 
-Each look is one read-only transaction with one snapshot, on the source's only connection. Texts of errors are masked
-before they leave here.
+Each look is one read-only transaction with one snapshot, on the source's only connection.
 """
 
 import itertools
@@ -40,6 +39,7 @@ class AgentevalsSource(Source):
 
     kind = "agentevals"
     wakes = "rows"
+    holds_files = False
     pause = 5.0
     longest_pause = 60.0
 
