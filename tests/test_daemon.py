@@ -495,6 +495,25 @@ def test_the_kernels_limits_are_told(world: World, monkeypatch: pytest.MonkeyPat
         assert watches.refused == ""
 
 
+def test_a_folder_that_goes_or_is_closed_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = InotifyFD.add_callback
+
+    def watch(self: InotifyFD, path: bytes, *rest: Any) -> int:
+        if path.endswith(b"went"):
+            raise OSError(errno.ENOENT, "No such file or directory")
+        return -1 if path.endswith(b"closed") else original(self, path, *rest)  # as watchdog says of EACCES
+
+    monkeypatch.setattr(InotifyFD, "add_callback", watch)
+    folders = [str(tmp_path / name) for name in ("went", "closed", "there")]
+    for folder in folders:
+        Path(folder).mkdir()
+    with Watches(lambda path, done: None, lambda: None) as watches:
+        assert watches.follow(folders) == folders[2:]
+        assert watches.refused == ""
+        monkeypatch.undo()
+        assert watches.follow(folders) == folders[:2]
+
+
 def test_where_the_kernel_tells_nothing_folders_are_polled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("indexer.watch.events.kernel", lambda happened, lost: Observed(happened, PollingObserver))
     heard: list[str] = []

@@ -136,6 +136,11 @@ def test_a_commit_is_found_by_a_prefix(index: Index) -> None:
     assert sorted(run["key"] for run in index.runs(commit=several).runs) == ["key 17", "key 3"]
 
 
+def test_as_many_commits_as_anybody_names(index: Index) -> None:
+    many = [f"{17:040x}", *(f"{number:08x}" for number in range(10**6, 10**6 + 2000))]
+    assert [run["key"] for run in index.runs(commit=many).runs] == ["key 17"]
+
+
 def test_a_pattern_of_statuses(index: Index) -> None:
     either = walk(index, 9, status=["completed", "cancelled"])
     assert [run["key"] for run in walk(index, 9, status="c*")] == [run["key"] for run in either]

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from indexer import open_index
+from indexer.freshness import newer_sources
 from indexer.passes.check import check
 from indexer.passes.sync import sync
 from indexer.sources import gitcommand
@@ -156,6 +158,21 @@ def test_a_ref_in_the_place_of_a_folder_of_refs_and_what_a_killed_fetch_left(wor
     left.write_text(f"{tip}\n")
     assert paths(world) == [B]
     assert remote.folder.stat().st_mode & 0o077 == 0
+
+
+def test_an_annotated_tag_of_a_remote(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(world.root / "cache"))
+    world.repo.commit(at(A, bundle()))
+    world.repo.git("tag", "--annotate", "--message", "m", "published", world.repo.tip())
+    world.sources = [CloneSource("team", f"file://{world.repo.path}", ["refs/tags/*"])]
+    assert paths(world) == [A]
+
+
+def test_what_a_fetch_brought_does_not_look_newer(world: World, remote: CloneSource) -> None:
+    world.repo.commit(at(A, bundle()))
+    assert paths(world) == [A]
+    with open_index(world.db) as index:
+        assert newer_sources(index) == []
 
 
 def test_two_urls_have_two_clones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

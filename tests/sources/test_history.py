@@ -1,10 +1,13 @@
 """Which commit first brought a run to a ref, in one pass and after every kind of change."""
 
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
+import pygit2
 import pytest
 
+from indexer.errors import SourceError
 from indexer.sources import gitcommand
 from indexer.sources.git import GitSource
 from tests.bundles import at, bundle, without
@@ -153,6 +156,16 @@ def test_history_that_cannot_be_read_is_a_problem_and_is_tried_again(
         assert "did not answer" in world.column("SELECT message FROM problems")[0]
     assert commits(world) == {A: added}
     assert world.column("SELECT message FROM problems") == []
+
+
+def test_the_end_of_one_command_is_heard_by_the_one_before(world: World) -> None:
+    for number in range(3):
+        world.repo.commit({"x": "x"}, ref=f"refs/heads/{number}")
+    repository = pygit2.Repository(str(world.repo.path))
+    long = ["for-each-ref", f"--format={'x' * 100_000}"]  # more than a pipe holds
+    listing = gitcommand.Listing(repository, long, ["diff-tree", "--nonsense"], task="be read")
+    with closing(listing), pytest.raises(SourceError, match=r"git cannot be read: (?!it did not answer)"):
+        list(listing.chunks())
 
 
 def test_many_commits_agree_with_git_log(world: World) -> None:

@@ -74,6 +74,17 @@ def test_times_are_in_the_visitors_zone(server: Server) -> None:
     assert tokyo.text.count("data-key") == 1
 
 
+def test_a_run_at_the_end_of_all_times_breaks_no_page(world: World, tmp_path: Path) -> None:
+    old = World(tmp_path)
+    old.repo.commit(at("runs/e/0001-01-01T00-00-00-000Z", bundle()))
+    old.repo.commit(at("runs/e/9999-12-31T23-59-59-999Z", bundle()))
+    old.sync()
+    with serving(old) as server:
+        for zone in ("America/New_York", "Asia/Tokyo"):
+            for page in ("/runs", "/dashboards", "/dashboards?experiment=with_skills"):
+                assert server.get(page, Cookie=f"zone={quote(zone, safe='')}").status == 200, (zone, page)
+
+
 def test_datasettes_own_pages_keep_to_themselves(server: Server) -> None:
     for path in ("/", "/index", "/index/runs", "/index/trials", "/index/leaderboard", "/index/flaky_tests"):
         answer = server.get(path)
