@@ -1,9 +1,10 @@
 """What goes wrong most often: error type x test x target, with the runs to look at."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
+from typing import Any
 
 from indexer.queries.filters import DECLARED, Filters
 from indexer.queries.pages import require_limit
@@ -25,6 +26,13 @@ SELECT r.run_id FROM trials t JOIN runs r ON r.id = t.run_pk
 WHERE {" AND ".join(f"{column} IS ?" for column in _GROUP)} AND r.on_boards {{}}
 ORDER BY t.timestamp DESC, r.key DESC
 """
+_NAMES = tuple(column.partition(".")[2] for column in _GROUP)
+_OF_GROUP = f"""
+FROM trials t CROSS JOIN runs r ON r.id = t.run_pk
+WHERE {" AND ".join(f"{column} IS ?" for column in _GROUP)} AND r.on_boards
+"""
+_LAST = f"SELECT t.timestamp {_OF_GROUP} ORDER BY t.timestamp DESC LIMIT 1"
+_RUNS = f"SELECT count(DISTINCT t.run_pk) {_OF_GROUP}"
 # by the index on failures, unless a filter leads to few runs
 _ALL = "trials t CROSS JOIN runs r ON r.id = t.run_pk"
 _SOME = "runs r CROSS JOIN trials t ON t.run_pk = r.id"
@@ -38,15 +46,38 @@ def failures(database: sqlite3.Connection, filters: Filters, reader: Reader, *, 
     """
     require_limit(limit)
     selection = select(database, filters, reader.zone)
+    if not filters:
+        return _of_everything(database, limit)
     joined, beside = (_SOME, {}) if selection.groups else (_ALL, {"timestamp": "t.timestamp"})
     where, values = selection.of_trials(beside)
     rows = dicts(database, _FAILURES.format(joined, where), *values, limit)
+    return [_with_runs(database, row, where, values) for row in rows]
+
+
+def _of_everything(database: sqlite3.Connection, limit: int) -> list[Row]:
+    """The same over all runs: from counts that are kept, with a look at the runs of those shown."""
+    least = database.execute(
+        "SELECT trials FROM _failures ORDER BY trials DESC LIMIT 1 OFFSET ?", (limit - 1,)
+    ).fetchone()
+    groups = f"SELECT {', '.join(_NAMES)}, trials FROM _failures WHERE trials >= ?"
+    rows = dicts(database, groups, least[0] if least else 0)
     for row in rows:
-        row["test"] = test_name(row["suite"], row["test_id"]) if row["test_id"] is not None else row["suite"] or ""
-        group = [row[column.partition(".")[2]] for column in _GROUP]
-        with closing(database.execute(_NEWEST.format(where), (*group, *values))) as newest:
-            row["runs"] = list(islice(unique(run_id for (run_id,) in newest), _SHOWN))
-    return rows
+        group = [row[name] for name in _NAMES]
+        row["last_run"] = database.execute(_LAST, group).fetchone()[0]
+    rows.sort(key=lambda row: [((value := row[name]) is not None, value or "") for name in _NAMES])
+    rows.sort(key=lambda row: (row["trials"], row["last_run"]), reverse=True)
+    for row in rows[:limit]:
+        row["run_count"] = database.execute(_RUNS, [row[name] for name in _NAMES]).fetchone()[0]
+    return [_with_runs(database, row, "", ()) for row in rows[:limit]]
+
+
+def _with_runs(database: sqlite3.Connection, row: Row, where: str, values: Sequence[Any]) -> Row:
+    test = test_name(row["suite"], row["test_id"]) if row["test_id"] is not None else row["suite"] or ""
+    group = [row[name] for name in _NAMES]
+    with closing(database.execute(_NEWEST.format(where), (*group, *values))) as newest:
+        runs = list(islice(unique(run_id for (run_id,) in newest), _SHOWN))
+    ordered = {name: row[name] for name in (*_NAMES, "trials", "run_count", "last_run")}
+    return {**ordered, "test": test, "runs": runs}
 
 
 def unique(names: Iterable[str]) -> Iterator[str]:

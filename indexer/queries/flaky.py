@@ -21,11 +21,11 @@ _FLAKY = f"""
 SELECT suite, test_id, target, sum(n) AS verdicts, sum(k) AS passed,
        2.0 * sum(k * (n - k)) / sum(n * (n - 1)) AS disagreement, max(last_run) AS last_run
 FROM (
-  SELECT t.suite, t.test_id, t.target, count(*) AS n, sum(t.status = 'passed') AS k, max(t.timestamp) AS last_run
-  FROM runs r CROSS JOIN trials t ON t.run_pk = r.id
-  WHERE r.on_boards AND t.status IN ('passed', 'failed'){{}}
+  SELECT t.suite, t.test_id, t.target, sum(t.verdicts) AS n, sum(t.passed) AS k, max(t.timestamp) AS last_run
+  FROM _repeats t JOIN runs r ON r.id = t.run_pk
+  WHERE r.on_boards{{}}
   GROUP BY t.test_id, t.suite, t.target, {EQUAL}
-  HAVING count(*) > 1
+  HAVING sum(t.verdicts) > 1
 )
 GROUP BY test_id, suite, target
 HAVING sum(n) >= {FEWEST} AND 2.0 * sum(k * (n - k)) / sum(n * (n - 1)) >= {LEAST}
@@ -39,7 +39,7 @@ def flaky(database: sqlite3.Connection, filters: Filters, reader: Reader, *, lim
     `disagreement` is the chance that two executions under equal conditions differ. Raises QueryError.
     """
     require_limit(limit)
-    where, values = select(database, filters, reader.zone).of_trials()
+    where, values = select(database, filters, reader.zone).of_trials({"timestamp": "t.timestamp"})
     return dicts(database, _FLAKY.format(where), *values, limit)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from indexer.store.rows import RUN, SCORE, TAG, TARGET, TRIAL_ROW
+from indexer.store.rows import FAILURES, REPEAT, RUN, SCORE, TAG, TARGET, TRIAL_ROW
 
 _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "runs": (f"SELECT {', '.join(RUN)} FROM {{0}}.runs", ("key",)),
@@ -29,6 +29,11 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "run_targets": (
         f"SELECT {', '.join(TARGET)} FROM {{0}}.run_targets",
         ("run_key", "target", "agent", "model", "suite"),
+    ),
+    "_repeats": (
+        f"SELECT r.key, {', '.join(f'x.{column}' for column in REPEAT)} "
+        "FROM {0}._repeats x JOIN {0}.runs r ON r.id = x.run_pk",
+        ("key", *REPEAT),
     ),
     "run_tags": (f"SELECT {', '.join(TAG)} FROM {{0}}.run_tags", ("run_key", "tag")),
     "places": (
@@ -94,8 +99,17 @@ def differences(index: Path, fresh: Path) -> Iterator[Difference]:
             database.execute(script.format("a", "b"))
         for table, (query, identity) in _TABLES.items():
             yield from _in_table(database, table, query, identity)
+        yield from _kept_counts(database)
     finally:
         database.close()
+
+
+def _kept_counts(database: sqlite3.Connection) -> Iterator[Difference]:
+    """Where counts that the index keeps differ from its own rows."""
+    kept, counted = "SELECT * FROM a._failures", FAILURES.format("a")
+    for one, other, how in ((kept, counted, "is not what trials say"), (counted, kept, "is not kept")):
+        for row in database.execute(f"SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other})"):
+            yield Difference("_failures", " ".join(str(part) for part in row), how)
 
 
 def _in_table(database: sqlite3.Connection, table: str, query: str, identity: tuple[str, ...]) -> Iterator[Difference]:

@@ -31,5 +31,6 @@ CREATE INDEX run_commits_sha ON run_commits (sha);
 -- What belongs to a run
 CREATE UNIQUE INDEX trials_run ON trials (run_pk, trial);
 CREATE INDEX scores_trial ON scores (trial_pk);
+CREATE INDEX repeats_run ON _repeats (run_pk);
 CREATE INDEX run_targets_run ON run_targets (run_pk);
 CREATE INDEX run_tags_run ON run_tags (run_pk);

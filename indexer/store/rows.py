@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
@@ -47,6 +48,21 @@ DELETIONS_KEPT = 100_000
 _UNREPORTED = Reported()
 TAG = ("run_key", "timestamp", "tag", "key", "value")
 
+_CONDITION = (
+    "suite", "test_id", "target", "agent", "model", "task_checksum", "reasoning_effort", "agent_version",
+)  # fmt: skip
+REPEAT = ("timestamp", *_CONDITION, "verdicts", "passed")
+
+_condition: Callable[[Trial], Row] = attrgetter(*_CONDITION)
+_STATUS = TRIAL_ROW.index("status")
+_failure: Callable[[Row], Row] = itemgetter(
+    *map(TRIAL_ROW.index, ("status", "error_type", "suite", "test_id", "target"))
+)
+FAILURES = """
+SELECT t.status, t.error_type, t.suite, t.test_id, t.target, count(*) AS trials
+FROM {0}.trials t JOIN {0}.runs r ON r.id = t.run_pk WHERE t.status IN ('failed', 'errored') AND r.on_boards
+GROUP BY 1, 2, 3, 4, 5"""
+"""What `_failures` holds of a schema, counted anew."""
 _run_row: Callable[[dict[str, Any]], Row] = itemgetter(*RUN)
 _target_row: Callable[[dict[str, Any]], Row] = itemgetter(*TARGET)
 _trial_row: Callable[[Trial], Row] = attrgetter(*TRIAL)
@@ -66,6 +82,7 @@ INSERT_RUN = insert("runs", ["id", *RUN, "rev"])
 INSERT_TRIAL = insert("trials", ["id", "run_pk", *TRIAL_ROW])
 INSERT_SCORE = insert("scores", ["trial_pk", *SCORE])
 INSERT_TARGET = insert("run_targets", ["run_pk", *TARGET])
+INSERT_REPEAT = insert("_repeats", ["run_pk", *REPEAT])
 INSERT_TAG = insert("run_tags", ["run_pk", *TAG])
 
 
@@ -77,6 +94,7 @@ class RunRows:
     trials: dict[str, tuple[Row, list[Row]]]  # by name: its row, its scores' rows
     targets: list[Row]
     tags: list[Row]
+    repeats: list[Row]
 
 
 def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], added: Row) -> RunRows:
@@ -102,6 +120,7 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
         },
         targets=_target_rows(run, grouped),
         tags=tag_rows(run.key, run.timestamp, tags),
+        repeats=_repeat_rows(run),
     )
 
 
@@ -158,6 +177,25 @@ def _target_rows(run: Run, grouped: Mapping[Configuration, Sums]) -> list[Row]:
     return rows
 
 
+def _repeat_rows(run: Run) -> list[Row]:
+    """Verdicts under equal conditions: more than one, or one that another run may repeat."""
+    groups: dict[Row, list[int]] = {}
+    for trial in run.trials:
+        if trial.status in ("passed", "failed"):
+            count = groups.setdefault(_condition(trial), [0, 0])
+            count[0] += 1
+            count[1] += trial.status == "passed"
+    comparable = run.code_sha is not None
+    return sorted(
+        (
+            (run.timestamp, *condition, *count)
+            for condition, count in groups.items()
+            if count[0] > 1 or (comparable and condition[-1] is not None)
+        ),
+        key=repr,
+    )
+
+
 def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dict[str, int]]:
     """The rows of a run as the index has them, and the ids of its trials by name."""
     run = database.execute(select("runs", RUN, "id = ?"), (run_pk,)).fetchone()
@@ -172,7 +210,8 @@ def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dic
         trials[names[pk]][1].append(tuple(row))
     targets = database.execute(select("run_targets", TARGET, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
     tags = database.execute(select("run_tags", TAG, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
-    return RunRows(run, trials, targets, tags), ids
+    repeats = database.execute(select("_repeats", REPEAT, "run_pk = ?"), (run_pk,)).fetchall()
+    return RunRows(run, trials, targets, tags, sorted(repeats, key=repr)), ids
 
 
 def stored_trials(database: sqlite3.Connection, run_pk: int) -> dict[str, Trial]:
@@ -207,6 +246,9 @@ def replace_differences(
     if old.targets != new.targets:
         database.execute("DELETE FROM run_targets WHERE run_pk = ?", (run_pk,))
         database.executemany(INSERT_TARGET, [(run_pk, *row) for row in new.targets])
+    if old.repeats != new.repeats:
+        database.execute("DELETE FROM _repeats WHERE run_pk = ?", (run_pk,))
+        database.executemany(INSERT_REPEAT, [(run_pk, *row) for row in new.repeats])
     if old.tags != new.tags:
         replace_tags(database, run_pk, new.tags)
     return next_id
@@ -220,6 +262,14 @@ def replace_tags(database: sqlite3.Connection, run_pk: int, tags: Iterable[Row])
 def delete_rows(database: sqlite3.Connection, run_pk: int) -> None:
     """Remove a run and all below it but its places."""
     database.execute("DELETE FROM scores WHERE trial_pk IN (SELECT id FROM trials WHERE run_pk = ?)", (run_pk,))
-    for table in ("trials", "run_targets", "run_tags"):
+    for table in ("trials", "run_targets", "run_tags", "_repeats"):
         database.execute(f"DELETE FROM {table} WHERE run_pk = ?", (run_pk,))
     database.execute("DELETE FROM runs WHERE id = ?", (run_pk,))
+
+
+def failures(rows: RunRows) -> Counter[Row]:
+    """How many trials of a run that boards count failed alike: status, error_type, suite, test_id, target."""
+    status, derived_from = (rows.run[RUN.index(name)] for name in ("status", "derived_from"))
+    if status not in ("completed", "failed") or derived_from is not None:
+        return Counter()
+    return Counter(_failure(trial) for trial, _ in rows.trials.values() if trial[_STATUS] in ("failed", "errored"))

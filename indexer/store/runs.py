@@ -1,5 +1,6 @@
 """Writing runs: the rows of one at a time, and which of its places they are read from."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ FROM places p
 LEFT JOIN _added a ON a.source = p.source AND a.ref = p.ref AND a.path = p.path
 LEFT JOIN _refs r ON r.source = p.source AND r.ref = p.ref
 WHERE p.run_pk = ?
+"""
+_COUNT_FAILURES = f"INSERT INTO _failures {rows.FAILURES.format('main')}"
+_ADD_FAILURES = """
+INSERT INTO _failures VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET trials = trials + excluded.trials
 """
 
 
@@ -41,6 +46,7 @@ class Runs:
         self._next_trial = self._newest("SELECT max(id) FROM trials") + 1
         self._next_place = self._newest("SELECT max(id) FROM places") + 1
         self._pending: set[str] = set()
+        self._failures = Counter[rows.Row]()
         self._written: set[int] = set()  # of a fresh index: hashes of the keys that may be there
         self._counted: set[str] = set()
         self._indexed = False
@@ -80,6 +86,8 @@ class Runs:
         self.index_for_reading()
         old, ids = rows.stored_rows(self._database, pk)
         if old != new:
+            self._failures.update(rows.failures(new))
+            self._failures.subtract(rows.failures(old))
             self.last_rev += 1
             self._transaction.changed = True
             self._next_trial = rows.replace_differences(
@@ -129,6 +137,9 @@ class Runs:
         self._transaction.add_all(rows.INSERT_SCORE, scores)
         self._transaction.add_all(rows.INSERT_TARGET, [(pk, *target) for target in new.targets])
         self._transaction.add_all(rows.INSERT_TAG, [(pk, *tag) for tag in new.tags])
+        self._transaction.add_all(rows.INSERT_REPEAT, [(pk, *row) for row in new.repeats])
+        if not self._transaction.fresh:
+            self._failures.update(rows.failures(new))
         if self._transaction.fresh:
             self._written.add(hash(new.run[0]))
         else:
@@ -200,12 +211,24 @@ class Runs:
         )
 
     def _delete_run(self, key: str, pk: int) -> None:
-        source = self._database.execute("SELECT source FROM runs WHERE id = ?", (pk,)).fetchone()[0]
+        old, _ = rows.stored_rows(self._database, pk)
+        self._failures.subtract(rows.failures(old))
         rows.delete_rows(self._database, pk)
         self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self.last_rev += 1
         self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, utc_now()))
-        self._count(source, "removed", key)
+        self._count(old.run[rows.RUN.index("source")], "removed", key)
+
+    def count_failures(self) -> None:
+        """Bring the counts of what failed alike in line with the runs that were written; once, at the end."""
+        if self._transaction.fresh:
+            self._database.execute(_COUNT_FAILURES)
+            return
+        for group, trials in self._failures.items():
+            if trials:
+                self._transaction.run(_ADD_FAILURES, (*group, trials))
+        if self._failures:
+            self._database.execute("DELETE FROM _failures WHERE trials = 0")
 
     def index_for_reading(self) -> None:
         """The indexes of a fresh index, once: they are cheaper after the rows, but rewriting a run needs them."""

@@ -148,6 +148,32 @@ CREATE TABLE run_targets (
   reported_score     REAL
 );
 
+CREATE TABLE _repeats (
+  -- verdicts of a run that were repeated under equal conditions, or that may be by another run: what flaky counts
+  run_pk           INTEGER NOT NULL REFERENCES runs(id),
+  timestamp        TEXT NOT NULL,      -- the run's
+  suite            TEXT,
+  test_id          TEXT,
+  target           TEXT,
+  agent            TEXT,
+  model            TEXT,
+  task_checksum    TEXT,
+  reasoning_effort TEXT,
+  agent_version    TEXT,
+  verdicts         INTEGER NOT NULL,
+  passed           INTEGER NOT NULL
+);
+
+CREATE TABLE _failures (
+  -- how many trials of runs that boards count failed alike
+  status     TEXT NOT NULL,            -- failed or errored
+  error_type TEXT,
+  suite      TEXT,
+  test_id    TEXT,
+  target     TEXT,
+  trials     INTEGER NOT NULL
+);
+
 CREATE TABLE run_tags (
   -- one row per tag of a run
   id        INTEGER PRIMARY KEY,

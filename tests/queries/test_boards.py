@@ -190,7 +190,8 @@ def test_failures(ended: tuple[Index, list[Verdict]]) -> None:
         assert r["runs"] == [next(v.run_id for v in mine if v.run == run) for run in newest]
         assert r["run_count"] == len({v.run for v in mine})
     assert [r["trials"] for r in rows] == sorted((r["trials"] for r in rows), reverse=True)
-    assert index.failures(limit=1) == rows[:1]
+    for limit in range(1, len(rows) + 1):  # from kept counts, and by a walk over what a filter lets through
+        assert index.failures(limit=limit) == rows[:limit] == index.failures(since="2000-01-01", limit=limit)
     assert sum(r["trials"] for r in index.failures(target="alpha")) == sum(
         len(each) for (_, _, target, _), each in groups.items() if target == "alpha"
     )
