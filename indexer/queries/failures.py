@@ -27,12 +27,10 @@ WHERE {" AND ".join(f"{column} IS ?" for column in _GROUP)} AND r.on_boards {{}}
 ORDER BY t.timestamp DESC, r.key DESC
 """
 _NAMES = tuple(column.partition(".")[2] for column in _GROUP)
-_OF_GROUP = f"""
-FROM trials t CROSS JOIN runs r ON r.id = t.run_pk
-WHERE {" AND ".join(f"{column} IS ?" for column in _GROUP)} AND r.on_boards
+_LAST = f"""
+SELECT t.timestamp FROM trials t CROSS JOIN runs r ON r.id = t.run_pk
+WHERE {" AND ".join(f"{column} IS ?" for column in _GROUP)} AND r.on_boards ORDER BY t.timestamp DESC LIMIT 1
 """
-_LAST = f"SELECT t.timestamp {_OF_GROUP} ORDER BY t.timestamp DESC LIMIT 1"
-_RUNS = f"SELECT count(DISTINCT t.run_pk) {_OF_GROUP}"
 # by the index on failures, unless a filter leads to few runs
 _ALL = "trials t CROSS JOIN runs r ON r.id = t.run_pk"
 _SOME = "runs r CROSS JOIN trials t ON t.run_pk = r.id"
@@ -59,15 +57,13 @@ def _of_everything(database: sqlite3.Connection, limit: int) -> list[Row]:
     least = database.execute(
         "SELECT trials FROM _failures ORDER BY trials DESC LIMIT 1 OFFSET ?", (limit - 1,)
     ).fetchone()
-    groups = f"SELECT {', '.join(_NAMES)}, trials FROM _failures WHERE trials >= ?"
+    groups = f"SELECT {', '.join(_NAMES)}, trials, runs AS run_count FROM _failures WHERE trials >= ?"
     rows = dicts(database, groups, least[0] if least else 0)
     for row in rows:
         group = [row[name] for name in _NAMES]
         row["last_run"] = database.execute(_LAST, group).fetchone()[0]
     rows.sort(key=lambda row: [((value := row[name]) is not None, value or "") for name in _NAMES])
     rows.sort(key=lambda row: (row["trials"], row["last_run"]), reverse=True)
-    for row in rows[:limit]:
-        row["run_count"] = database.execute(_RUNS, [row[name] for name in _NAMES]).fetchone()[0]
     return [_with_runs(database, row, "", ()) for row in rows[:limit]]
 
 

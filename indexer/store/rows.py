@@ -59,7 +59,8 @@ _failure: Callable[[Row], Row] = itemgetter(
     *map(TRIAL_ROW.index, ("status", "error_type", "suite", "test_id", "target"))
 )
 FAILURES = """
-SELECT t.status, t.error_type, t.suite, t.test_id, t.target, count(*) AS trials
+SELECT t.status, t.error_type, t.suite, t.test_id, t.target, count(*) AS trials,
+       count(DISTINCT t.run_pk) AS runs
 FROM {0}.trials t JOIN {0}.runs r ON r.id = t.run_pk WHERE t.status IN ('failed', 'errored') AND r.on_boards
 GROUP BY 1, 2, 3, 4, 5"""
 """What `_failures` holds of a schema, counted anew."""

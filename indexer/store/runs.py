@@ -1,6 +1,5 @@
 """Writing runs: the rows of one at a time, and which of its places they are read from."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,8 @@ WHERE p.run_pk = ?
 """
 _COUNT_FAILURES = f"INSERT INTO _failures {rows.FAILURES.format('main')}"
 _ADD_FAILURES = """
-INSERT INTO _failures VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET trials = trials + excluded.trials
+INSERT INTO _failures VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET trials = trials + excluded.trials, runs = runs + excluded.runs
 """
 
 
@@ -46,7 +46,7 @@ class Runs:
         self._next_trial = self._newest("SELECT max(id) FROM trials") + 1
         self._next_place = self._newest("SELECT max(id) FROM places") + 1
         self._pending: set[str] = set()
-        self._failures = Counter[rows.Row]()
+        self._failures: dict[rows.Row, tuple[int, int]] = {}  # by group: trials and runs more, or less
         self._written: set[int] = set()  # of a fresh index: hashes of the keys that may be there
         self._counted: set[str] = set()
         self._indexed = False
@@ -86,8 +86,8 @@ class Runs:
         self.index_for_reading()
         old, ids = rows.stored_rows(self._database, pk)
         if old != new:
-            self._failures.update(rows.failures(new))
-            self._failures.subtract(rows.failures(old))
+            self._count_failures(rows.failures(new), 1)
+            self._count_failures(rows.failures(old), -1)
             self.last_rev += 1
             self._transaction.changed = True
             self._next_trial = rows.replace_differences(
@@ -139,7 +139,7 @@ class Runs:
         self._transaction.add_all(rows.INSERT_TAG, [(pk, *tag) for tag in new.tags])
         self._transaction.add_all(rows.INSERT_REPEAT, [(pk, *row) for row in new.repeats])
         if not self._transaction.fresh:
-            self._failures.update(rows.failures(new))
+            self._count_failures(rows.failures(new), 1)
         if self._transaction.fresh:
             self._written.add(hash(new.run[0]))
         else:
@@ -212,21 +212,26 @@ class Runs:
 
     def _delete_run(self, key: str, pk: int) -> None:
         old, _ = rows.stored_rows(self._database, pk)
-        self._failures.subtract(rows.failures(old))
+        self._count_failures(rows.failures(old), -1)
         rows.delete_rows(self._database, pk)
         self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self.last_rev += 1
         self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, utc_now()))
         self._count(old.run[rows.RUN.index("source")], "removed", key)
 
-    def count_failures(self) -> None:
+    def _count_failures(self, failures: Mapping[rows.Row, int], times: int) -> None:
+        for group, trials in failures.items():
+            of_trials, of_runs = self._failures.get(group, (0, 0))
+            self._failures[group] = of_trials + times * trials, of_runs + times
+
+    def write_failures(self) -> None:
         """Bring the counts of what failed alike in line with the runs that were written; once, at the end."""
         if self._transaction.fresh:
             self._database.execute(_COUNT_FAILURES)
             return
-        for group, trials in self._failures.items():
-            if trials:
-                self._transaction.run(_ADD_FAILURES, (*group, trials))
+        for group, counts in self._failures.items():
+            if any(counts):
+                self._transaction.run(_ADD_FAILURES, (*group, *counts))
         if self._failures:
             self._database.execute("DELETE FROM _failures WHERE trials = 0")
 

@@ -165,13 +165,14 @@ CREATE TABLE _repeats (
 );
 
 CREATE TABLE _failures (
-  -- how many trials of runs that boards count failed alike
+  -- how many trials failed alike, and in how many runs, of those that boards count
   status     TEXT NOT NULL,            -- failed or errored
   error_type TEXT,
   suite      TEXT,
   test_id    TEXT,
   target     TEXT,
-  trials     INTEGER NOT NULL
+  trials     INTEGER NOT NULL,
+  runs       INTEGER NOT NULL
 );
 
 CREATE TABLE run_tags (

@@ -88,7 +88,7 @@ class Pass:
             state.finish(None if work is None else work.get(name, ()))
         if self._transaction.fresh:
             self._runs.index_for_reading()
-        self._runs.count_failures()
+        self._runs.write_failures()
         if self.changed:
             self._close()
 
