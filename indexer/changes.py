@@ -163,6 +163,9 @@ class Indexed(Protocol):
     def unfinished(self) -> Sequence[str]:
         """The paths of the runs outside of refs that have not ended."""
 
+    def below(self, path: str) -> Sequence[str]:
+        """The paths of the runs on disk below a folder; of all for the empty path."""
+
     def inside(self, path: str) -> bool:
         """Whether anything that is indexed lies below the run at `path` on disk: a run, or one that cannot be read."""
 

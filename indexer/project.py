@@ -48,15 +48,17 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
     content = _read(path) if path else {}
     scalars = {key: _text(path, key, content.pop(key)) for key in ("db", "stale_after") if key in content}
     chosen = db.absolute() if db else None
-    if chosen is None and (from_environment := _environment_path("INDEXER_DB")):
-        chosen = from_environment.absolute()
+    if chosen is None and (path_from_environment := _environment_path("INDEXER_DB")):
+        chosen = path_from_environment.absolute()
     if chosen is None:
         chosen = root / expanded(scalars.get("db", DB))
-    stale_after = os.environ.get("INDEXER_STALE_AFTER") or scalars.get("stale_after", "1h")
+    from_environment = os.environ.get("INDEXER_STALE_AFTER")
+    stale_after = from_environment or scalars.get("stale_after", "1h")
     try:
         return Project(root, path, Path(os.path.realpath(chosen)), span_seconds(stale_after), content)
     except ValueError as error:
-        raise SettingsError(f"{path or 'INDEXER_STALE_AFTER'}: stale_after: {error}") from None
+        where = "INDEXER_STALE_AFTER" if from_environment else f"{path}: stale_after"
+        raise SettingsError(f"{where}: {error}") from None
 
 
 def expanded(path: str | Path) -> Path:

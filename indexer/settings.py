@@ -169,7 +169,9 @@ def _read(project: Project) -> Settings:
         if steps[:1] == ["source"]:
             del steps[2:3]  # its kind
         where = ".".join(map(str, steps)) or "settings"
-        raise SettingsError(f"{project.config or 'environment'}: {where}: {_message(error)}") from None
+        in_file = project.config is not None and str(steps[:1][0] if steps else "") in project.content
+        variable = f"INDEXER_{'__'.join(map(str, steps)).upper()}"
+        raise SettingsError(f"{f'{project.config}: {where}' if in_file else variable}: {_message(error)}") from None
 
 
 def _message(error: Any) -> str:

@@ -99,7 +99,7 @@ def test_the_environment_comes_before_the_file_and_after_options(here: Path, mon
     monkeypatch.setenv("INDEXER_CONFIG", "other.toml")
     assert find_project().config == here / "other.toml"
     monkeypatch.setenv("INDEXER_STALE_AFTER", "never")
-    with pytest.raises(SettingsError, match="stale_after: 'never'"):
+    with pytest.raises(SettingsError, match="INDEXER_STALE_AFTER: 'never'"):
         find_project()
 
 

@@ -58,6 +58,8 @@ def _program(
     """Options of the program itself."""
 
 
+_UNKNOWN = 10
+"""Unknown values of filters that are named."""
 _TYPES = {"text": str, "commit": str, "time": str, "number": float}
 
 
@@ -128,10 +130,12 @@ def told_unknown(index: Index, *filters: Filters) -> "Iterator[None]":
     try:
         yield
     finally:
-        for each in filters:
-            for name, value, nearest in index.nearest(each):
-                near = f"; nearest: {', '.join(nearest)}" if nearest else ""
-                print(f"indexer: no {name} is called {visible(value)}{visible(near)}", file=sys.stderr)
+        unknown = [found for each in filters for found in index.nearest(each)]
+        for name, value, nearest in unknown[:_UNKNOWN]:
+            near = f"; nearest: {', '.join(nearest)}" if nearest else ""
+            print(f"indexer: no {name} is called {visible(value)}{visible(near)}", file=sys.stderr)
+        if len(unknown) > _UNKNOWN:
+            print(f"indexer: nor are there {len(unknown) - _UNKNOWN:,} more of these values", file=sys.stderr)
 
 
 def local_zone() -> tzinfo:

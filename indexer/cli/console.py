@@ -5,12 +5,16 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Literal, TextIO
 
+from indexer.queries.filters import CUT
 from indexer.render import Row, visible
 
 Change = Any
 _UNLIMITED, _NARROWEST = 100_000, 8  # columns
+_TEXTS = frozenset({"STATUS", "REASON", "ERROR", "PLACE", "PATH", "VERDICT"})
+"""Headings of what is no name."""
 
 
 def table(
@@ -22,7 +26,8 @@ def table(
 ) -> None:
     """Print rows under headings, without columns that are empty.
 
-    On a terminal that is too narrow, `dispensable` columns go, in their order, then long texts are cut.
+    On a terminal that is too narrow, `dispensable` columns go, in their order, which is said; then texts are cut at
+    their end. Names are cut only as far as they stay different, and what is left of one with its `…` names the same.
     """
     from rich.cells import cell_len
     from rich.console import Console
@@ -34,16 +39,23 @@ def table(
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else _UNLIMITED, no_color=not terminal or None, highlight=False)
     widths = {at: max(map(cell_len, [columns[at], *(row[at] for row in cells)])) for at in used}
+    left_out = []
     for name in dispensable:
-        if name in columns and sum(widths.values()) + 2 * len(used) - 2 > console.width:
+        if columns.index(name) in used and sum(widths.values()) + 2 * len(used) - 2 > console.width:
             used = [at for at in used if columns[at] != name]
-            widths.pop(columns.index(name), None)
-    flexible = [at for at in used if columns[at] not in right]
-    while sum(widths.values()) + 2 * len(used) - 2 > console.width and flexible:
-        widest = max(flexible, key=lambda at: widths[at])
-        if widths[widest] <= _NARROWEST:
+            widths.pop(columns.index(name))
+            left_out.append(name)
+    narrowest = {
+        at: _NARROWEST if columns[at] in _TEXTS else _apart({row[at] for row in cells})
+        for at in used
+        if columns[at] not in right
+    }
+    while sum(widths.values()) + 2 * len(used) - 2 > console.width:
+        flexible = [at for at, least in narrowest.items() if widths[at] > max(least, cell_len(columns[at]))]
+        if not flexible:
+            console.width = sum(widths.values()) + 2 * len(used)  # longer lines than names that stand for two things
             break
-        widths[widest] -= 1
+        widths[max(flexible, key=lambda at: widths[at])] -= 1
     grid = Table(box=None, header_style="bold" if terminal else "", pad_edge=False, padding=(0, 2, 0, 0))
     for at in used:
         justify: Literal["left", "right"] = "right" if columns[at] in right else "left"
@@ -58,14 +70,32 @@ def table(
         console.print(grid)
     for line in captured.get().splitlines():
         print(line.rstrip())
+    if left_out:
+        print(f"left out, for the width of this terminal: {', '.join(left_out)}", file=sys.stderr)
 
 
 def _cut(text: str, width: int) -> str:
-    """A name that is too long, without its middle, since names differ at both ends; the table cuts other texts."""
-    if len(text) <= width or " " in text:
+    """A text of at most so many columns of the terminal, with `…` for what is left out at its end."""
+    from rich.cells import cell_len
+
+    if cell_len(text) <= width:
         return text
-    left = (width - 1) // 2
-    return f"{text[:left]}…{text[len(text) - (width - 1 - left) :]}"
+    end = width - 1
+    while cell_len(text[:end]) >= width:
+        end -= 1
+    return f"{text[:end]}{CUT}"
+
+
+def _apart(names: set[str]) -> int:
+    """Columns of the terminal in which names, cut at their end, stay different."""
+    from rich.cells import cell_len
+
+    ordered = sorted(names)
+    least = _NARROWEST
+    for one, other in pairwise(ordered):
+        common = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
+        least = max(least, *(cell_len(name[: common + 1]) + 1 for name in (one, other)))
+    return least
 
 
 _STYLES = {"failed": "red", "errored": "red", "cancelled": "yellow", "running": "cyan", "completed": "green"}

@@ -120,7 +120,7 @@ def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> Non
             if row["note"]:
                 print(f"indexer: source {render.visible(': '.join((row['name'], row['note'])))}", file=sys.stderr)
         for problem in index.problems():
-            where = ": ".join(filter(None, (problem["source"], problem["path"], problem["message"])))
+            where = ": ".join(filter(None, (problem["source"], problem["ref"], problem["path"], problem["message"])))
             print(f"indexer: not read: {render.visible(where)}", file=sys.stderr)
     if report.failed:
         raise typer.Exit(1)

@@ -46,7 +46,7 @@ def drift(
 
     A group has its `target` (and `suite`, `test_id`), `measure`, `before`, `recent`, `difference`, `interval`,
     `p_value`, `q_value`, `since` and `last_good`, the `first` run that was looked at, and `compare`: both sides as
-    `compare` takes them, None where a group without a target cannot be named. Raises QueryError.
+    `compare` takes them, None where no target or no time tells the sides apart. Raises QueryError.
     """
     if by is not None and by not in LEVELS:
         raise QueryError(f"by: {by!r} is none of {', '.join(LEVELS)}")
@@ -65,9 +65,9 @@ def drift(
 
 def _sides(filters: Filters, row: Row) -> Row | None:
     """Both sides of a boundary as parameters and filters of `compare`."""
-    if row["target"] is None:
-        return None
     since = row["since"]["timestamp"]
+    if row["target"] is None or since == row["last_good"]["timestamp"]:
+        return None
     group = {"target": row["target"]}
     if row.get("test_id") is not None:
         group["test"] = f"{row['suite'] or ''}/{row['test_id']}"  # also where a suite has a test of this name

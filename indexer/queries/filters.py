@@ -16,6 +16,8 @@ from indexer.errors import QueryError
 from indexer.queries.moments import Moment
 
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
+CUT = "…"
+"""Ends a name that a table shows in part."""
 MOST_TOGETHER = 100
 """Values that can be asked to be there together."""
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _SOURCE = "name, kind, place, tip, runs, changed_at, failing_since, error, note"
 _PROBLEM = ", ".join(ProblemRow.__annotations__)
-_LOOKED_THROUGH, _NEAREST = 10_000, 3  # names
+_LOOKED_THROUGH, _NEAREST, _NEAR = 10_000, 3, 10  # names; near ones; values for which near ones are looked for
 
 
 class Index(Reading):
@@ -163,7 +163,8 @@ class Index(Reading):
                 for value, meant in groups.items():
                     if not meant or not values.exists(database, name, meant):
                         known = list(islice(values.known_values(database, name), _LOOKED_THROUGH))
-                        found.append((name, value, get_close_matches(value, known, _NEAREST, 0.5)))
+                        near = get_close_matches(value, known, _NEAREST, 0.5) if len(found) < _NEAR else []
+                        found.append((name, value, near))
         return found
 
     def token(self) -> str:

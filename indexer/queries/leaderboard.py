@@ -91,16 +91,17 @@ def leaderboard(
     dimensions = [by] if across is None else [by, across]
     board = _board(database, filters, reader.zone, dimensions)
     groups = board.summed()
-    plain = k == 1 and all(sums["executions"] == sums["tests"] for _, sums in groups)
+    executed = [(group, sums) for group, sums in groups if sums["executions"]]
+    plain = k == 1 and all(sums["executions"] == sums["tests"] for _, sums in executed)
     estimates = {} if plain else board.estimates(k)
     rows = []
-    for group, sums in groups:
+    for group, sums in executed:
         estimate = sums["passed"] / sums["executions"] if plain else estimates.get(group)
         rows.append(dict(zip(dimensions, group, strict=True)) | _row(sums) | {"pass_at_k": estimate, "k": k})
     rows.sort(key=lambda row: (-(row["quality_rate"] or 0.0), *(row[name] or "" for name in dimensions)))
     if across is not None or by in TIMES:  # the best of each first
         rows.sort(key=lambda row: row[by] or "", reverse=by in TIMES)
-    if groups:
+    if executed:
         tags = [name for name in dimensions if name.startswith("tag:")]
         if tags:  # a run with two values is in two groups, and counts once
             board = _board(database, filters, reader.zone, ["experiment"], tags)
@@ -125,7 +126,7 @@ class _Board:
     name: Callable[[tuple[Any, ...]], tuple[Any, ...]]  # the group that a row of the columns belongs to
 
     def summed(self) -> list[tuple[tuple[Any, ...], Row]]:
-        """Each group that executed anything, with its sums."""
+        """Each group with its sums; what did not execute anything may have cost something."""
         names = [f"g{at}" for at in range(len(self.columns))]
         numbered = ", ".join(f"{column} AS {name}" for column, name in zip(self.columns, names, strict=True))
         ordinals = ", ".join(str(at + 1) for at in range(len(names)))
@@ -147,7 +148,7 @@ class _Board:
         for row in dicts(self.database, query, *self.values):
             group = self.name(tuple(row.pop(name) for name in names))
             found[group] = _added(found[group], row) if group in found else row
-        return [(group, sums) for group, sums in found.items() if sums["executions"]]
+        return list(found.items())
 
     def total(self, groups: Sequence[tuple[tuple[Any, ...], Row]]) -> Row:
         """The sums over all groups, of which an execution is in one."""

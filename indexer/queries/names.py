@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import UnknownRunError
-from indexer.queries.filters import require_text
+from indexer.queries.filters import CUT, require_text
 from indexer.records import utc_text
 
 STALE_AFTER = 3600
@@ -32,6 +32,7 @@ ORDER BY s.timestamp DESC, s.run_key DESC LIMIT 1 OFFSET ?
 def resolve(database: sqlite3.Connection, name: str, stale_after: int = STALE_AFTER) -> int:
     """The internal id of the run that `name` stands for. Raises UnknownRunError, with candidates if there are any."""
     require_text("run", name)
+    name = name.removesuffix(CUT)
     if (pk := _named(database, name, stale_after)) is not None:
         return pk
     if (match := _ANCESTOR.fullmatch(name)) and (

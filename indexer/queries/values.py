@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from indexer.errors import QueryError, UnknownTestError
-from indexer.queries.filters import DECLARED
+from indexer.queries.filters import CUT, DECLARED
 from indexer.queries.select import distinct
 
 Test = tuple[str | None, str]
@@ -39,7 +39,7 @@ def meant(database: sqlite3.Connection, name: str, value: str) -> list[Any]:
     if declared.kind == "commit":
         return [_commit(value)]
     exact = _tests_called(database, value) if name == "test" else [value]
-    is_pattern = "*" in value or "?" in value
+    is_pattern = "*" in value or "?" in value or value.endswith(CUT)
     if is_pattern and not exists(database, name, exact):
         exact = _matching(database, name, value)
     if declared.choices and not set(exact) & set(declared.choices):
@@ -65,7 +65,8 @@ def exists(database: sqlite3.Connection, name: str, values: Sequence[Any]) -> bo
 
 def _matching(database: sqlite3.Connection, name: str, pattern: str) -> list[Any]:
     """The values that a pattern with `*` and `?` matches, letter by letter otherwise."""
-    plain = re.compile(translate(pattern.replace("[", "[[]")))
+    whole = f"{pattern.removesuffix(CUT)}*" if pattern.endswith(CUT) else pattern
+    plain = re.compile(translate(whole.replace("[", "[[]")))
     if name == "test":
         return [
             (suite, test)
@@ -118,6 +119,7 @@ def named_test(database: sqlite3.Connection, name: str, suite: str | None = None
         found: list[Test] = [(known, name) for known in suites(database, name) if (known or "") == suite]
     else:
         found = _tests_called(database, name) or _tests_of_trials(database, name)
+        found = found or (_matching(database, "test", name) if name.endswith(CUT) else [])
     if len(found) == 1:
         return found[0]
     if not found:

@@ -35,6 +35,7 @@ class FolderSource(FileSource):
         self.searched: dict[str, Stamp] = {}
         """The folders, no runs themselves, in which the last passes looked for runs, as they were then."""
         self._links = Links(self.place)
+        self._gone: set[str] = set()  # paths at which the walk under way found nothing
         self._identity: tuple[int, int] | None = None
         self._walked: tuple[str, ...] = ()
 
@@ -83,7 +84,21 @@ class FolderSource(FileSource):
         for path in sorted({about for path in paths if (about := self.about(path)) is not None}, key=lambda p: f"{p}/"):
             if last is None or not is_within(path, last):  # else it was looked at with the folder above
                 last = path
-                yield from self._walk_at(path, indexed)
+                yield from self._look_at(path, indexed)
+        self._forget_gone()
+
+    def _look_at(self, path: str, indexed: Indexed) -> Iterator[Change]:
+        """What a walk at a path finds; of a folder, no run itself, also what was indexed below and is not met."""
+        met: set[str] = set()
+        for change in self._walk_at(path, indexed):
+            if isinstance(change, Found | Same | Trouble):
+                met.add(change.path)
+            yield change
+        if path not in met:
+            for stored in indexed.below(path):
+                above = (stored[:at] for at, character in enumerate(f"{stored}/") if character == "/")
+                if met.isdisjoint(above):
+                    yield Gone(None, stored)
 
     def about(self, path: str) -> str | None:
         """Where to look when something happened at a path: the run that it belongs to, or the folder; None for nowhere.
@@ -153,9 +168,15 @@ class FolderSource(FileSource):
             return
         self._require_place()
         self._links.forget(path)
-        for gone in [each for each in self.searched if is_within(each, path)]:
-            del self.searched[gone]
+        self._gone.add(path)
         yield Gone(None, path)
+
+    def _forget_gone(self) -> None:
+        """Forget the folders that were searched and went, all together: many may go at once."""
+        for path in list(self.searched) if self._gone else ():
+            if any(path[:at] in self._gone for at, character in enumerate(f"{path}/") if character == "/"):
+                del self.searched[path]
+        self._gone.clear()
 
     def parts(self) -> tuple[str, ...]:
         """The parts of a project; the place itself where it is one of them, or a checkout of a results repository."""

@@ -19,11 +19,12 @@ from contextlib import closing
 import pygit2
 
 from indexer.changes import Added
+from indexer.errors import SourceError
 from indexer.formats import ANCHORS
 from indexer.formats.masking import masked
 from indexer.sources.gitcommand import Listing
 
-_DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "-z", "--no-renames", "--name-status"]
+_DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "--always", "-z", "--no-renames", "--name-status"]
 # a commit, a path that no parent has, or any other path
 _RECORD = re.compile(rb"([0-9a-f]{40})\0|A+\0([^\0]+)\0|[^\0]{1,20}\0[^\0]+\0")
 _ANCHORS = {name.encode() for name in ANCHORS}
@@ -49,6 +50,8 @@ class AddedFolders:
                     yield self._told(folder, sha)
                 else:
                     late[folder] = raw
+        if self._listing.seen is None:
+            raise SourceError("git cannot read the history: it lists no commits")
         waiting = sorted(late.items())
         for at in range(0, len(waiting), _PATHS):
             some = waiting[at : at + _PATHS]
@@ -72,12 +75,15 @@ class _Listing(Listing):
 
     def __init__(self, repository: pygit2.Repository, arguments: Sequence[str | bytes]):
         super().__init__(repository, ["rev-list", *arguments], _DIFF_TREE, task="read the history")
+        self.seen: str | None = None
+        """The first commit that was listed, which is the newest."""
 
     def commits(self) -> Iterator[tuple[str, dict[str, bytes], set[bytes]]]:
         """For each commit that adds any: its id, the run folders whose anchors it adds, and all paths it adds."""
         sha, anchored, added = "", dict[str, bytes](), set[bytes]()
         for commit, path in self._records():
             if commit:
+                self.seen = self.seen or commit.decode()
                 if added:
                     yield sha, _outermost(anchored), added
                 sha, anchored, added = commit.decode(), {}, set()

@@ -25,6 +25,8 @@ class Links:
 
     def note(self, folder: DiskFolder) -> None:
         """Remember the links that lead to a folder that is walked, and those inside a run."""
+        if folder.path in self._real and folder.path not in folder.snapshot.links:
+            self.forget(folder.path)  # a folder took the link's place
         for path, real in folder.snapshot.links.items():
             if is_within(folder.path, path) or (is_within(path, folder.path) and recognise(folder) is not None):
                 self._real[path] = real

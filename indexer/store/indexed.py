@@ -38,6 +38,14 @@ class IndexedSource:
         query = "SELECT path FROM places WHERE source = ? AND ended = 0 AND ref IS NULL"
         return [path for (path,) in self._database.execute(query, (self._source,))]
 
+    def below(self, path: str) -> Sequence[str]:
+        self._transaction.flush()
+        query = "SELECT path FROM places WHERE source = ? AND ref IS NULL"
+        if not path:
+            return [each for (each,) in self._database.execute(query, (self._source,))]
+        bounds = (self._source, f"{path}/", f"{path}0")
+        return [each for (each,) in self._database.execute(f"{query} AND path > ? AND path < ?", bounds)]
+
     def inside(self, path: str) -> bool:
         below = "SELECT 1 FROM places WHERE source = ? AND path > ? AND path < ? AND ref IS NULL"
         place = self._database.execute(below, (self._source, f"{path}/", f"{path}0")).fetchone()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from indexer.errors import SourceError
+from indexer.passes.check import check
 from indexer.passes.sync import look
 from indexer.sources.folder import FolderSource
 from indexer.store import file
@@ -246,6 +247,36 @@ def test_a_huge_file_is_not_read(world: World) -> None:
         sparse.truncate(1 << 30)
     assert paths(world) == []
     assert world.column("SELECT kind FROM problems") == ["too-large"]
+
+
+def look_at(world: World, *paths: str) -> None:
+    with closing(file.connect(world.db, write=True)) as database:
+        look(database, world.sources, world.options, {"local": paths})
+
+
+def test_a_folder_in_the_place_of_another_brings_its_own_runs_alone(world: World) -> None:
+    world.write(at("jobs/g/a", job()) | {".git/HEAD": ""})
+    world.write(at("other/b", job(id="23b29240-0000-4000-8000-00000000000b")))
+    world.sync()
+    (world.local / "jobs/g").rename(world.local / "old")
+    (world.local / "other").rename(world.local / "jobs/g")
+    look_at(world, "jobs/g")
+    assert world.column("SELECT path FROM runs") == ["jobs/g/b"]
+    assert check(world.db, world.sources, world.options) == []
+
+
+def test_a_folder_in_the_place_of_a_link_is_where_it_is(world: World) -> None:
+    world.write(at("elsewhere/a", job()) | {".git/HEAD": "", "jobs/x": ""})
+    (world.local / "jobs/g").symlink_to(world.local / "elsewhere")
+    world.sync()
+    source = world.sources[1]
+    assert isinstance(source, FolderSource)
+    assert source.real_path("jobs/g") == str(world.local / "elsewhere")
+    (world.local / "jobs/g").unlink()
+    (world.local / "jobs/g").mkdir()
+    look_at(world, "jobs/g")
+    assert source.real_path("jobs/g") == str(world.local / "jobs/g")
+    assert world.column("SELECT path FROM runs") == []
 
 
 def test_names_that_are_no_utf8(world: World) -> None:

@@ -168,6 +168,19 @@ def test_the_end_of_one_command_is_heard_by_the_one_before(world: World) -> None
         list(listing.chunks())
 
 
+def test_a_git_that_says_nothing_is_not_believed(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    added = world.repo.commit(at(A, bundle()))
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    with monkeypatch.context() as patched:
+        patched.setenv("PATH", str(program.parent), prepend=":")
+        assert commits(world) == {A: None}
+        assert world.column("SELECT message FROM problems") == ["git cannot read the history: it lists no commits"]
+    assert commits(world) == {A: added}
+
+
 def test_many_commits_agree_with_git_log(world: World) -> None:
     expected = {}
     for number in range(60):
