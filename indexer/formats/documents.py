@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta
 from pydantic_core import from_json
 
-from indexer.formats.masking import is_plain, masked, masked_name
+from indexer.formats.masking import masked, masked_name
 from indexer.protocols import MALFORMED, Folder, Unreadable
 from indexer.records import utc
 
@@ -31,11 +31,11 @@ class Cleaned(NamedTuple):
 
 
 def _name(value: Any) -> str:
-    return value if type(value) is str and is_plain(value) else masked_name(str(value))
+    return masked_name(value if type(value) is str else str(value))
 
 
 def _words(value: Any) -> str:
-    return value if type(value) is str and is_plain(value) else masked(str(value))
+    return masked(value if type(value) is str else str(value))
 
 
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -182,8 +182,8 @@ def _clean(document: D) -> D:
     """Clean a document with all that is in it, in place."""
     for name, clean in _cleaned_fields(type(document)):
         value = getattr(document, name)
-        if value is not None:
-            setattr(document, name, clean(value))
+        if value is not None and (cleaned := clean(value)) is not value:
+            setattr(document, name, cleaned)
     return document
 
 

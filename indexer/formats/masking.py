@@ -124,11 +124,6 @@ def _texts_in_text(value: str) -> Iterator[str]:
 
 
 @lru_cache(8192)
-def is_plain(text: str) -> bool:
-    """Whether a text is too short for a token and holds no credentials of a URL: nothing of it is masked."""
-    return len(text) < _SHORTEST_TOKEN and "@" not in text
-
-
 def masked_name(text: str) -> str:
     """A name without the user and password of a URL, and without what can be nothing but a token."""
     if "@" in text:
