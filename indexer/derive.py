@@ -9,6 +9,12 @@ from typing import Any
 
 from indexer.records import Run, Trial
 
+TOTALS = (
+    "ended_count", "trial_count", "passed", "failed", "errored", "skipped", "cancelled", "test_count", "exceptions",
+    "pass_rate", "avg_score", "quality_rate", "quality_score", "input_tokens", "cached_tokens", "output_tokens",
+    "cost_usd",
+)  # fmt: skip
+"""Columns that `runs` and `run_targets` share, as the comments in schema.sql define them."""
 COUNTED = ("passed", "failed", "errored")
 _LARGEST = 2**63 - 1
 
@@ -72,31 +78,32 @@ class Sums:
         for name in ("scores", "durations", "costs", "input_tokens", "cached_tokens", "output_tokens"):
             getattr(self, name).extend(getattr(other, name))
 
-    def totals(self) -> dict[str, Any]:
-        """Values by column name, from `ended_count` to `cost_usd`, as the comments in schema.sql define them."""
+    def totals(self) -> tuple[Any, ...]:
+        """The values of TOTALS."""
         count = self.count
         passed, failed, errored = count["passed"], count["failed"], count["errored"]
         judged = passed + failed
         counted = judged + errored
-        return {
-            "ended_count": sum(count.values()) - count["running"],
-            "trial_count": counted,
-            "passed": passed,
-            "failed": failed,
-            "errored": errored,
-            "skipped": count["skipped"],
-            "cancelled": count["cancelled"],
-            "test_count": len(self.tests),
-            "exceptions": self.exceptions,
-            "pass_rate": passed / counted if counted else None,
-            "avg_score": mean(self.scores + [0.0] * errored),
-            "quality_rate": passed / judged if judged else None,
-            "quality_score": mean(self.scores),
-            "input_tokens": _count_sum(self.input_tokens),
-            "cached_tokens": _count_sum(self.cached_tokens),
-            "output_tokens": _count_sum(self.output_tokens),
-            "cost_usd": _sum(self.costs),
-        }
+        quality_score = mean(self.scores)
+        return (
+            sum(count.values()) - count["running"],
+            counted,
+            passed,
+            failed,
+            errored,
+            count["skipped"],
+            count["cancelled"],
+            len(self.tests),
+            self.exceptions,
+            passed / counted if counted else None,
+            mean(self.scores + [0.0] * errored) if errored else quality_score,
+            passed / judged if judged else None,
+            quality_score,
+            _count_sum(self.input_tokens),
+            _count_sum(self.cached_tokens),
+            _count_sum(self.output_tokens),
+            _sum(self.costs),
+        )
 
 
 def outcomes(several: Sequence[Tests]) -> list[tuple[int, int, int]]:
@@ -121,7 +128,7 @@ def totals(trials: Iterable[Trial]) -> dict[str, Any]:
     sums = Sums()
     for trial in trials:
         sums.add(trial)
-    return sums.totals()
+    return dict(zip(TOTALS, sums.totals(), strict=True))
 
 
 def by_configuration(trials: Iterable[Trial]) -> dict[Configuration, Sums]:

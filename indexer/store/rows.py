@@ -9,6 +9,7 @@ from operator import attrgetter, itemgetter
 from typing import Any, TypeAlias
 
 from indexer.derive import (
+    TOTALS,
     Configuration,
     Sums,
     Tests,
@@ -26,19 +27,14 @@ Row: TypeAlias = tuple[Any, ...]
 TRIAL = tuple(field.name for field in dataclasses.fields(Trial) if field.name != "scores")
 TRIAL_ROW = (*TRIAL, "timestamp")
 SCORE = tuple(field.name for field in dataclasses.fields(Score))
-_TOTALS = (
-    "ended_count", "trial_count", "passed", "failed", "errored", "skipped", "cancelled", "test_count", "exceptions",
-    "pass_rate", "avg_score", "quality_rate", "quality_score", "input_tokens", "cached_tokens", "output_tokens",
-    "cost_usd",
-)  # fmt: skip
 RUN = (
     "key", "run_id", "source", "path", "ref", "format", "layout", "experiment", "target", "agent", "model", "status",
-    "timestamp", "started_at", "finished_at", "updated_at", "duration_s", "planned_count", "running_count", *_TOTALS,
+    "timestamp", "started_at", "finished_at", "updated_at", "duration_s", "planned_count", "running_count", *TOTALS,
     "size_bytes", "tags", "sha", "added_at", "author", "code_sha", "host", "attempt",
     "derived_from", "error",
 )  # fmt: skip
 TARGET = (
-    "run_key", "timestamp", "experiment", "on_boards", "target", "agent", "model", "suite", *_TOTALS,
+    "run_key", "timestamp", "experiment", "on_boards", "target", "agent", "model", "suite", *TOTALS,
     "duration_s", "timed", "firsts", "paid", "scored", "target_tests", "outcomes", "reported_pass_rate",
     "reported_score",
 )  # fmt: skip
@@ -65,7 +61,6 @@ FROM {0}.trials t JOIN {0}.runs r ON r.id = t.run_pk WHERE t.status IN ('failed'
 GROUP BY 1, 2, 3, 4, 5"""
 """What `_failures` holds of a schema, counted anew."""
 _run_row: Callable[[dict[str, Any]], Row] = itemgetter(*RUN)
-_target_row: Callable[[dict[str, Any]], Row] = itemgetter(*TARGET)
 _trial_row: Callable[[Trial], Row] = attrgetter(*TRIAL)
 _score_row: Callable[[Score], Row] = attrgetter(*SCORE)
 
@@ -105,7 +100,7 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
     if len(grouped) != 1:
         for each in grouped.values():
             sums.merge(each)
-    values = {field: getattr(run, field) for field in _RUN_FIELDS} | sums.totals()
+    values = {field: getattr(run, field) for field in _RUN_FIELDS} | dict(zip(TOTALS, sums.totals(), strict=True))
     values["source"], values["path"], values["ref"] = place
     values["sha"], values["added_at"], values["author"] = added
     values["status"] = status(run)
@@ -151,30 +146,16 @@ def _target_rows(run: Run, grouped: Mapping[Configuration, Sums]) -> list[Row]:
         of_targets.setdefault((target, suite), []).append(sums.tests)
     rows = []
     for configuration, bits in zip(grouped, firsts(list(grouped)), strict=True):
-        target, agent, model, suite = configuration
+        target, _, _, suite = configuration
         sums = grouped[configuration]
         reported = run.reported.get(target or "") or _UNREPORTED
         tests = outcomes(of_targets.pop((target, suite), []))
-        values = sums.totals() | {
-            "run_key": run.key,
-            "timestamp": run.timestamp,
-            "experiment": run.experiment,
-            "on_boards": on_boards,
-            "target": target,
-            "agent": agent,
-            "model": model,
-            "suite": suite,
-            "duration_s": mean(sums.durations),
-            "timed": len(sums.durations),
-            "firsts": bits,
-            "paid": sums.paid,
-            "scored": len(sums.scores),
-            "target_tests": sum(count for _, _, count in tests),
-            "outcomes": f"[{','.join(f'[{executions},{passed},{count}]' for executions, passed, count in tests)}]",
-            "reported_pass_rate": reported.pass_rate,
-            "reported_score": reported.score,
-        }
-        rows.append(_target_row(values))
+        rows.append((
+            run.key, run.timestamp, run.experiment, on_boards, *configuration, *sums.totals(), mean(sums.durations),
+            len(sums.durations), bits, sums.paid, len(sums.scores), sum(count for _, _, count in tests),
+            f"[{','.join(f'[{executions},{passed},{count}]' for executions, passed, count in tests)}]",
+            reported.pass_rate, reported.score,
+        ))  # fmt: skip
     return rows
 
 
