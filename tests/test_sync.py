@@ -3,18 +3,22 @@
 import json
 import os
 import shutil
+import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
 from indexer import open_index
 from indexer.errors import IndexFileError, LockedError, SourceError
+from indexer.passes.sync import rebuild
 from indexer.protocols import Options
 from indexer.sources.disk import DiskFolder
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
 from indexer.sources.objects import GitFolder
 from indexer.store import file, lock
+from indexer.store.differences import differences
 from tests.bundles import NAME, at, bundle, row, without
 from tests.worlds import World
 
@@ -472,3 +476,24 @@ def test_a_pipe_in_the_place_of_the_index_is_left_alone(world: World) -> None:
     with pytest.raises(IndexFileError, match="no regular file"):
         world.sync()
     assert world.db.is_fifo()
+
+
+def test_check_derives_what_is_counted_a_second_way(world: World) -> None:
+    """An index compared with itself differs where what it keeps is not what its own trials say."""
+    huge = [row("t3", 0.0, status="execution_error", cost_usd=1e308), row("t4", cost_usd=1e308)]
+    rows = [row("t1"), row("t2", 0.0), *huge]
+    world.write(at(A, bundle(rows=rows)))
+    world.sync()
+    assert list(differences(world.db, world.db)) == []
+    for wrong in (
+        "UPDATE runs SET passed = passed + 1",
+        "UPDATE runs SET quality_rate = 0.5",
+        "UPDATE runs SET avg_score = NULL",
+        "UPDATE _failures SET trials = trials + 1 WHERE status = 'failed'",
+        "DELETE FROM _failures WHERE status = 'errored'",
+    ):
+        with closing(sqlite3.connect(world.db)) as database:
+            database.execute(wrong)
+            database.commit()
+        assert len(list(differences(world.db, world.db))) >= 1, wrong
+        rebuild(world.db, world.sources, world.options)

@@ -119,7 +119,7 @@ def _fit(value: Any, kind: Any) -> Any:
     Raises _Unfit.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        value = None  # which a required field does not take
     shape = _shape(kind)
     if isinstance(value, dict) and shape.document is not None:
         return _fitted(shape.document, value)

@@ -4,6 +4,7 @@ What may differ between an index and a rebuild is left out: internal ids, `rev`,
 the times in `sources` and `problems`, and runs that an open problem covers.
 """
 
+import math
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -79,6 +80,24 @@ SELECT name FROM {0}.sources WHERE failing_since IS NOT NULL
 """
 
 
+_JUDGED = "t.status IN ('passed', 'failed')"
+_COUNTED = "t.status IN ('passed', 'failed', 'errored')"
+_DERIVED = {
+    "ended_count": "coalesce(sum(t.status <> 'running'), 0)",
+    "trial_count": f"coalesce(sum({_COUNTED}), 0)",
+    **{status: f"coalesce(sum(t.status = '{status}'), 0)" for status in ("passed", "failed", "errored", "skipped")},
+    "test_count": f"count(DISTINCT iif({_COUNTED}, json_array(t.suite, t.test_id), NULL))",
+    "exceptions": "coalesce(sum(t.error_type IS NOT NULL OR t.status = 'errored'), 0)",
+    "pass_rate": f"1.0 * sum(t.status = 'passed') / nullif(sum({_COUNTED}), 0)",
+    "quality_rate": f"1.0 * sum(t.status = 'passed') / nullif(sum({_JUDGED}), 0)",
+    "quality_score": f"avg(iif({_JUDGED}, t.score, NULL))",
+    "avg_score": f"avg(iif({_JUDGED}, t.score, iif(t.status = 'errored', 0, NULL)))",
+    "cost_usd": "sum(t.cost_usd)",
+    "output_tokens": "sum(1.0 * t.output_tokens)",
+}
+"""Columns of `runs`, and what they are by SQL over a run's trials `t`."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Difference:
     """One row that is not the same: which table, which row, and how."""
@@ -100,8 +119,26 @@ def differences(index: Path, fresh: Path) -> Iterator[Difference]:
         for table, (query, identity) in _TABLES.items():
             yield from _in_table(database, table, query, identity)
         yield from _kept_counts(database)
+        yield from _derived(database)
     finally:
         database.close()
+
+
+def _derived(database: sqlite3.Connection) -> Iterator[Difference]:
+    """Where counts and sums of runs are not what SQL says of their trials: derived a second way."""
+    columns = ", ".join(f"r.{name}, {expression}" for name, expression in _DERIVED.items())
+    query = f"SELECT r.key, {columns} FROM a.runs r LEFT JOIN a.trials t ON t.run_pk = r.id GROUP BY r.id"
+    for key, *values in database.execute(query):
+        for name, stored, counted in zip(_DERIVED, values[::2], values[1::2], strict=True):
+            if not _alike(stored, counted):
+                yield Difference("runs", key, f"{name}: {stored!r}, trials say {counted!r}")
+
+
+def _alike(stored: float | None, counted: float | None) -> bool:
+    """Whether two numbers are the same but for rounding; a sum beyond what the index holds is unknown."""
+    if stored is None:
+        return counted is None or abs(counted) >= 2**63
+    return counted is not None and math.isclose(stored, counted, rel_tol=1e-9, abs_tol=1e-300)
 
 
 def _kept_counts(database: sqlite3.Connection) -> Iterator[Difference]:

@@ -102,7 +102,9 @@ def test_values_as_tools_write_them(text: str, expected: tuple[str, float | None
         assert [grader and grader.name for grader in row.scores] == ["a", None, "8"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "7", '{"score": 1}', '{"test_id": [1]}', '{"test_id": "\\ud800"}', "\xff"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"test_id": NaN}', "7", '{"score": 1}', '{"test_id": [1]}', '{"test_id": "\\ud800"}', "\xff"]
+)
 def test_no_document_at_all(text: str) -> None:
     with pytest.raises(Unreadable):
         read_document(Row, "x", text.encode("latin-1"))
