@@ -147,7 +147,9 @@ def _leaf(value: Any, kind: Any) -> Any:
     """A value as its type takes it; 5.0 and "5" are integers."""
     for strict in (True, False):
         with suppress(ValueError, RecursionError):
-            return msgspec.convert(value, kind, strict=strict)
+            found = msgspec.convert(value, kind, strict=strict)
+            if not isinstance(found, float) or math.isfinite(found):  # "NaN" is a text
+                return found
     raise _Unfit
 
 

@@ -90,6 +90,7 @@ def test_what_does_not_fit_costs_itself_alone(seed: int) -> None:
     [
         ('{"test_id": 7, "score": "0.5"}', ("7", 0.5)),
         ('{"test_id": "t", "score": NaN}', ("t", None)),
+        ('{"test_id": "t", "score": "NaN"}', ("t", None)),
         ('{"test_id": 1.5, "score": 1e999}', ("1.5", None)),
         ('{"test_id": "t", "score": [1], "scores": [{"name": "a", "score": 1}, 7, {"name": 8}]}', ("t", None)),
         ('{"test_id": "https://u:p@h/x", "score": -1}', ("https://***@h/x", -1.0)),
