@@ -254,7 +254,8 @@ with sqlite3.connect({str(database)!r}) as d: d.execute("UPDATE runs SET passed 
     )
     process = indexer(project, "check")
     assert process.returncode == 1
-    assert process.stdout == f"runs: agentv:other::{OTHER}: passed: 7, sources say 1\n"
+    run = f"runs: agentv:other::{OTHER}: passed: 7"
+    assert process.stdout == f"{run}, sources say 1\n{run}, trials say 1\n"
     done(project, "rebuild")
     done(project, "check")
 

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from indexer.queries.filters import CUT
 from indexer.render import Row, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Change = Any
 _UNLIMITED, _NARROWEST = 100_000, 8  # columns
@@ -29,7 +32,6 @@ def table(
     On a terminal that is too narrow, `dispensable` columns go, in their order, which is said; then texts are cut at
     their end. Names are cut only as far as they stay different, and what is left of one with its `…` names the same.
     """
-    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -38,33 +40,16 @@ def table(
     used = [at for at in range(len(columns)) if not cells or any(row[at] for row in cells)]
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else _UNLIMITED, no_color=not terminal or None, highlight=False)
-    widths = {at: max(map(cell_len, [columns[at], *(row[at] for row in cells)])) for at in used}
-    left_out = []
-    for name in dispensable:
-        if columns.index(name) in used and sum(widths.values()) + 2 * len(used) - 2 > console.width:
-            used = [at for at in used if columns[at] != name]
-            widths.pop(columns.index(name))
-            left_out.append(name)
-    narrowest = {
-        at: _NARROWEST if columns[at] in _TEXTS else _apart({row[at] for row in cells})
-        for at in used
-        if columns[at] not in right
-    }
-    while sum(widths.values()) + 2 * len(used) - 2 > console.width:
-        flexible = [at for at, least in narrowest.items() if widths[at] > max(least, cell_len(columns[at]))]
-        if not flexible:
-            console.width = sum(widths.values()) + 2 * len(used)  # longer lines than names that stand for two things
-            break
-        widths[max(flexible, key=lambda at: widths[at])] -= 1
+    widths, left_out = _fitted(columns, cells, used, console, right, dispensable)
     grid = Table(box=None, header_style="bold" if terminal else "", pad_edge=False, padding=(0, 2, 0, 0))
-    for at in used:
+    for at in widths:
         justify: Literal["left", "right"] = "right" if columns[at] in right else "left"
         grid.add_column(
             Text(visible(columns[at])), no_wrap=True, overflow="ellipsis", width=widths[at], justify=justify
         )
     for row in cells:
         grid.add_row(
-            *(Text(_cut(row[at], widths[at]), style=_STYLES.get(row[at].partition(" ")[0], "")) for at in used)
+            *(Text(_cut(row[at], widths[at]), style=_STYLES.get(row[at].partition(" ")[0], "")) for at in widths)
         )
     with console.capture() as captured:
         console.print(grid)
@@ -72,6 +57,44 @@ def table(
         print(line.rstrip())
     if left_out:
         print(f"left out, for the width of this terminal: {', '.join(left_out)}", file=sys.stderr)
+
+
+def _fitted(
+    columns: Sequence[str],
+    cells: Sequence[Sequence[str]],
+    used: list[int],
+    console: "Console",
+    right: Sequence[str],
+    dispensable: Sequence[str],
+) -> tuple[dict[int, int], list[str]]:
+    """The widths of the columns that are shown, by their place, and the headings of those that are left out.
+
+    The console is made wider where names would have to be cut to the same.
+    """
+    from rich.cells import cell_len
+
+    widths = {at: max(map(cell_len, [columns[at], *(row[at] for row in cells)])) for at in used}
+    left_out = []
+    for name in dispensable:
+        if columns.index(name) in widths and _total(widths) > console.width:
+            widths.pop(columns.index(name))
+            left_out.append(name)
+    narrowest = {
+        at: _NARROWEST if columns[at] in _TEXTS else _apart({row[at] for row in cells})
+        for at in widths
+        if columns[at] not in right
+    }
+    while _total(widths) > console.width:
+        flexible = [at for at, least in narrowest.items() if widths[at] > max(least, cell_len(columns[at]))]
+        if not flexible:
+            console.width = _total(widths) + 2  # longer lines than names that stand for two things
+            break
+        widths[max(flexible, key=lambda at: widths[at])] -= 1
+    return widths, left_out
+
+
+def _total(widths: dict[int, int]) -> int:
+    return sum(widths.values()) + 2 * len(widths) - 2
 
 
 def _cut(text: str, width: int) -> str:

@@ -20,7 +20,7 @@ from indexer.formats.documents import read_or_note
 from indexer.formats.pier_documents import JobConfig, JobResult, Lock, Manifest, Stats
 from indexer.formats.pier_trials import CONFIG_LIMIT, TrialReader
 from indexer.protocols import Conventions, Earlier, Folder, Options, Unreadable, common, nowhere, unreadable, untold
-from indexer.records import Run, RunState, Trial, TrialStatus, joined, seconds_between, utc
+from indexer.records import Run, RunState, Trial, joined, seconds_between, utc
 
 NAME = "pier"
 ANCHORS = frozenset({"result.json", "config.json"})
@@ -33,6 +33,7 @@ _TRIAL_NAME = re.compile(r".*__[0-9A-Za-z]{7}", re.DOTALL)
 _NESTED_NAME = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _DEFAULT_NAME = re.compile(r"\d{4}-\d\d-\d\d__\d\d-\d\d-\d\d")
 _PLACES = frozenset({"jobs", "runs", "results", ".agentv"})
+_NO_TIME = "nothing tells when this job began: no lock, trial or start"
 _QUARTER = 900  # seconds
 
 CONVENTIONS = Conventions(folders=("jobs",))
@@ -106,10 +107,9 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     if not files and not _tells_of_trials(job) and "config.json" not in folder.files():
         return None  # a result of something else
     state = _state(folder, job, [file for _, file in files])
-    unfinished: TrialStatus = "running" if state in ("running", "queued") else "cancelled"
     # what only trials tell of the job is told by none that is not read
     may_skip = job.id is not None and lock.names_tool and "config.json" in folder.files()
-    reader = TrialReader(folder, options, earlier, broken, unfinished, may_skip=may_skip)
+    reader = TrialReader(folder, options, earlier, broken, state, may_skip=may_skip)
     trials = [trial for name, file in files if (trial := reader.read(name, file)) is not None]
     if broken and (partial or job.id is None) and earlier.exists():
         raise unreadable(broken | reader.optional)
@@ -123,8 +123,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     ends = [trial.finished_at for trial in trials if trial.finished_at]
     timestamp = lock.created_at or first or started_at
     if job_id is None or timestamp is None:
-        why = Unreadable("", "no-time", "nothing tells when this job began: no lock, trial or start")
-        raise unreadable(broken) if broken else why
+        raise unreadable(broken) if broken else Unreadable("", "no-time", _NO_TIME)
     run_id, experiment, nested = _names(folder, manifest, config, trials)
     is_harbor = lock.harbor is not None if lock.names_tool else reader.saw_harbor
     return Run(

@@ -24,7 +24,7 @@ from indexer.formats.pier_documents import (
     TrialResult,
 )
 from indexer.protocols import Earlier, Folder, Options, Unreadable
-from indexer.records import Score, Trial, TrialStatus, seconds_between
+from indexer.records import RunState, Score, Trial, TrialStatus, seconds_between
 
 CONFIG_LIMIT = 8 * 2**20
 """Bytes of a configuration."""
@@ -45,12 +45,12 @@ class TrialReader:
         options: Options,
         earlier: Earlier,
         broken: dict[str, str],
-        unfinished: TrialStatus,
+        state: RunState,
         *,
         may_skip: bool,
     ):
         self._folder, self._options, self._earlier, self._broken = folder, options, earlier, broken
-        self._unfinished: TrialStatus = unfinished
+        self._unfinished: TrialStatus = "running" if state in ("running", "queued") else "cancelled"
         self._argv: list[str] | None = None
         # what these files hold is masked in the errors of all trials
         self._may_skip = may_skip and earlier.unchanged("config.json") and earlier.unchanged("lock.json")

@@ -5,6 +5,7 @@ from typing import Any
 
 from indexer.records import Run, utc_now
 from indexer.store import file, rows
+from indexer.store.failure_counts import FailureCounts
 from indexer.store.places import Place, added, ranked, tags
 from indexer.store.transaction import FULL, Transaction
 
@@ -17,11 +18,6 @@ FROM places p
 LEFT JOIN _added a ON a.source = p.source AND a.ref = p.ref AND a.path = p.path
 LEFT JOIN _refs r ON r.source = p.source AND r.ref = p.ref
 WHERE p.run_pk = ?
-"""
-_COUNT_FAILURES = f"INSERT INTO _failures {rows.FAILURES.format('main')}"
-_ADD_FAILURES = """
-INSERT INTO _failures VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET trials = trials + excluded.trials, runs = runs + excluded.runs
 """
 
 
@@ -46,7 +42,7 @@ class Runs:
         self._next_trial = self._newest("SELECT max(id) FROM trials") + 1
         self._next_place = self._newest("SELECT max(id) FROM places") + 1
         self._pending: set[str] = set()
-        self._failures: dict[rows.Row, tuple[int, int]] = {}  # by group: trials and runs more, or less
+        self.failures = FailureCounts(transaction)
         self._written: set[int] = set()  # of a fresh index: hashes of the keys that may be there
         self._counted: set[str] = set()
         self._indexed = False
@@ -86,8 +82,8 @@ class Runs:
         self.index_for_reading()
         old, ids = rows.stored_rows(self._database, pk)
         if old != new:
-            self._count_failures(rows.failures(new), 1)
-            self._count_failures(rows.failures(old), -1)
+            self.failures.add(new)
+            self.failures.add(old, -1)
             self.last_rev += 1
             self._transaction.changed = True
             self._next_trial = rows.replace_differences(
@@ -139,7 +135,7 @@ class Runs:
         self._transaction.add_all(rows.INSERT_TAG, [(pk, *tag) for tag in new.tags])
         self._transaction.add_all(rows.INSERT_REPEAT, [(pk, *row) for row in new.repeats])
         if not self._transaction.fresh:
-            self._count_failures(rows.failures(new), 1)
+            self.failures.add(new)
         if self._transaction.fresh:
             self._written.add(hash(new.run[0]))
         else:
@@ -212,28 +208,12 @@ class Runs:
 
     def _delete_run(self, key: str, pk: int) -> None:
         old, _ = rows.stored_rows(self._database, pk)
-        self._count_failures(rows.failures(old), -1)
+        self.failures.add(old, -1)
         rows.delete_rows(self._database, pk)
         self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self.last_rev += 1
         self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, utc_now()))
         self._count(old.run[rows.RUN.index("source")], "removed", key)
-
-    def _count_failures(self, failures: Mapping[rows.Row, int], times: int) -> None:
-        for group, trials in failures.items():
-            of_trials, of_runs = self._failures.get(group, (0, 0))
-            self._failures[group] = of_trials + times * trials, of_runs + times
-
-    def write_failures(self) -> None:
-        """Bring the counts of what failed alike in line with the runs that were written; once, at the end."""
-        if self._transaction.fresh:
-            self._database.execute(_COUNT_FAILURES)
-            return
-        for group, counts in self._failures.items():
-            if any(counts):
-                self._transaction.run(_ADD_FAILURES, (*group, *counts))
-        if self._failures:
-            self._database.execute("DELETE FROM _failures WHERE trials = 0")
 
     def index_for_reading(self) -> None:
         """The indexes of a fresh index, once: they are cheaper after the rows, but rewriting a run needs them."""

@@ -88,7 +88,7 @@ class Pass:
             state.finish(None if work is None else work.get(name, ()))
         if self._transaction.fresh:
             self._runs.index_for_reading()
-        self._runs.write_failures()
+        self._runs.failures.write()
         if self.changed:
             self._close()
 
