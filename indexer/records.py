@@ -125,8 +125,8 @@ def utc(text: str | None) -> str | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        if len(text) == 24 and text[23] == "Z" and text[10] == "T" and text[4] == text[7] == "-" and text[19] == ".":
-            return text
+        if text[-1] == "Z" and text[4] == text[7] == "-" and text[10] == "T" and text[19:20] == "." and len(text) > 23:
+            return f"{text[:23]}Z"
         if not text[:10].replace("-", "").isdigit() or text[4:5] != "-" or text[7:8] != "-":
             return None  # week dates and bare numbers
         return utc_text(time)

@@ -15,6 +15,7 @@ from indexer.formats.documents import read_or_note
 from indexer.formats.masking import error_line, error_type, secrets_in
 from indexer.formats.pier_documents import (
     AgentConfig,
+    AgentContext,
     AgentInfo,
     Effort,
     ExceptionInfo,
@@ -246,13 +247,21 @@ def _add_usage(trial: Trial, result: TrialResult) -> None:
     contexts = [result.agent_result] if result.agent_result else []
     if not contexts:
         contexts = [step.agent_result for step in result.step_results or [] if step and step.agent_result]
-    trial.input_tokens = _sum(context.n_input_tokens for context in contexts)
-    trial.cached_tokens = _sum(context.n_cache_tokens for context in contexts)
-    trial.output_tokens = _sum(context.n_output_tokens for context in contexts)
-    trial.cost_usd = _sum(context.cost_usd for context in contexts)
-    trial.peak_context_tokens = max((c.peak_context_tokens for c in contexts if c.peak_context_tokens), default=None)
-    steps = _sum(context.n_agent_steps for context in contexts)
-    trial.turns = result.n_agent_steps if result.n_agent_steps is not None else steps
+    if len(contexts) == 1:
+        (context,) = contexts
+    else:
+        context = AgentContext(
+            n_input_tokens=_sum(each.n_input_tokens for each in contexts),
+            n_cache_tokens=_sum(each.n_cache_tokens for each in contexts),
+            n_output_tokens=_sum(each.n_output_tokens for each in contexts),
+            cost_usd=_sum(each.cost_usd for each in contexts),
+            peak_context_tokens=max((each.peak_context_tokens or 0 for each in contexts), default=None),
+            n_agent_steps=_sum(each.n_agent_steps for each in contexts),
+        )
+    trial.input_tokens, trial.cached_tokens = context.n_input_tokens, context.n_cache_tokens
+    trial.output_tokens, trial.cost_usd = context.n_output_tokens, context.cost_usd
+    trial.peak_context_tokens = context.peak_context_tokens or None
+    trial.turns = result.n_agent_steps if result.n_agent_steps is not None else context.n_agent_steps
 
 
 def _sum(values: Iterator[Any]) -> Any:
