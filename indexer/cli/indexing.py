@@ -60,7 +60,7 @@ def watch(
         raise SettingsError(f"log-format: {log_format!r} is neither text nor json")
     project = find_project(config, db)
     settings, sources = load(project)
-    with console.log(sys.stdout, log_format) as log:
+    with console.log(sys.stderr, log_format) as log:
         Watcher(project.db, sources, settings.options(), log).run()
 
 
