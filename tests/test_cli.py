@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import NAME, at, bundle, row
-from tests.jobs import job
+from tests.jobs import job, trial
 from tests.repos import RESULTS, Repo
 
 COMMAND = Path(sys.executable).with_name("indexer")
@@ -258,6 +258,31 @@ with sqlite3.connect({str(database)!r}) as d: d.execute("UPDATE runs SET passed 
     assert process.stdout == f"{run}, sources say 1\n{run}, trials say 1\n"
     done(project, "rebuild")
     done(project, "check")
+
+
+def test_show_names_what_to_look_at(project: Path) -> None:
+    """What passed beside an exception, what low rewards were given, and what of the run cannot be read now."""
+    trials = {
+        "slow__aaaaaaa": trial("slow", 1.0, error="AgentTimeoutError"),
+        "half__bbbbbbb": trial("half", {"reward": 0.5, "style": 0.25}),
+        "fizz__ccccccc": trial(),
+    }
+    for name, text in at("jobs/j", job(trials)).items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    done(project, "sync")
+    shown = done(project, "show", "j").splitlines()
+    at_trials = next(number for number, line in enumerate(shown) if line.startswith("TO LOOK AT"))
+    assert [line.split()[:2] for line in shown[at_trials + 1 : at_trials + 4]] == [
+        ["half__bbbbbbb", "failed"],
+        ["slow__aaaaaaa", "passed"],
+        [],
+    ]
+    assert "reward 0.5, style 0.25" in shown[at_trials + 1]
+    assert "AgentTimeoutError" in shown[at_trials + 2]
+    (project / "jobs/j/half__bbbbbbb/result.json").write_text("{")
+    done(project, "sync")
+    assert "not read: jobs/j/half__bbbbbbb/result.json: no valid JSON" in done(project, "show", "j")
 
 
 def test_init_writes_what_it_found_and_never_overwrites(project: Path) -> None:

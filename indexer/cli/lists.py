@@ -110,7 +110,8 @@ def show(
     project = find_project(config, db)
     with opened(project) as index, index.snapshot():
         found = index.run(run)
-        trials = list(_failing(index, found["key"]))
+        trials = list(_failing(index, found))
+        problems = [problem for problem in index.problems() if problem["run_key"] == found["key"]]
     if path is not None:
         from indexer import files
 
@@ -119,6 +120,8 @@ def show(
         console.document({**found, "failing": trials})
     else:
         _print_run(found, trials, project.stale_after)
+        for problem in problems:
+            print(render.visible(f"\nnot read: {problem['path']}: {problem['message']} ({problem['kind']})"))
 
 
 def _tell_if_old(index: Index) -> None:
@@ -175,9 +178,12 @@ def _print_runs(runs: Iterator[RunRow], stale_after: int) -> None:
     )  # fmt: skip
 
 
-def _failing(index: Index, key: str) -> Iterator[TrialRow]:
+def _failing(index: Index, run: RunDetails) -> Iterator[TrialRow]:
+    """The trials that did not pass, and those that passed beside an exception."""
     for status in ("errored", "failed"):
-        yield from index.each_trial(key, status=status)
+        yield from index.each_trial(run["key"], status=status)
+    if run["exceptions"] > run["errored"]:
+        yield from (trial for trial in index.each_trial(run["key"], status="passed") if trial["error_type"])
 
 
 def _facts(run: RunDetails, stale_after: int) -> dict[str, object]:
@@ -228,7 +234,7 @@ def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> No
             [t["trial"], t["target"] if several else "", t["status"], render.score(t["score"]), _reason(t)]
             for t in failing
         ]
-        console.table(["NOT PASSED", "TARGET", "STATUS", "SCORE", "REASON"], rows, right=["SCORE"])
+        console.table(["TO LOOK AT", "TARGET", "STATUS", "SCORE", "REASON"], rows, right=["SCORE"])
     print()
     places = [[p["source"], p["path"], p["ref"], p["status"]] for p in run["places"]]
     console.table(["SOURCE", "PATH", "REF", "STATUS"], places)
@@ -239,8 +245,10 @@ def _print_run(run: RunDetails, failing: list[TrialRow], stale_after: int) -> No
 
 
 def _reason(trial: TrialRow) -> str:
-    """Why a trial did not pass: its error, else the graders that gave less than full marks."""
+    """Why a trial did not pass: its error, else the graders that say so, else what they gave."""
     if trial["error"] or trial["error_type"]:
         return ": ".join(filter(None, (trial["error_type"], trial["error"])))
     low = [score["name"] for score in trial["scores"] if score["passed"] == 0]
-    return f"failed: {', '.join(low)}" if low else ""
+    if low:
+        return f"failed: {', '.join(low)}"
+    return ", ".join(f"{score['name']} {score['score']:g}" for score in trial["scores"] if score["score"] is not None)

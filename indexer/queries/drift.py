@@ -219,7 +219,7 @@ QUESTION = Question(
         "window": Parameter(help="Runs of each group, or a span of time before the newest run.", default=WINDOW),
         "by": Parameter(help="Only this level: target, dataset or test."),
         "every": Parameter(help="All groups that were looked at, with their p and q.", kind="flag", default=False),
-        "limit": Parameter(help="Rows at most, 1 to 1000.", kind="number", default=20),
+        "limit": Parameter(help="Rows at most, 1 to 1000, unless all are asked for.", kind="number", default=20),
     },
     filters=tuple(DECLARED),
 )
