@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 
 from indexer.store import file
-from indexer.store.rows import FAILURES, RUN, SCORE, TAG, TARGET, TRIAL_ROW
+from indexer.store.rows import FAILURES, RUN, SCORE, TAG, TARGET, TRIAL_ROW, VALUES
 
 TESTS = 1_000
 """Distinct tests, where runs have trials."""
@@ -78,6 +78,7 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
     file.run_script(database, "indexes.sql")
     database.execute("UPDATE meta SET last_rev = ?", (runs,))
     database.execute(f"INSERT INTO _failures {FAILURES.format('main')}")
+    database.execute(f"INSERT INTO _values {VALUES.format('main')}")
     database.execute("COMMIT")
     return database
 

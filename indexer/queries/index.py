@@ -167,6 +167,11 @@ class Index(Reading):
                         found.append((name, value, near))
         return found
 
+    def values(self, of: str) -> list[Row]:
+        """The values of a filter, that of the newest run first, each with its number of `runs`. Raises QueryError."""
+        with self._reading() as database:
+            return values.counted_values(database, of)
+
     def token(self) -> str:
         """The token of now: `changes(token)` tells what comes after."""
         with self._reading() as database:

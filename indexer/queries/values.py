@@ -10,10 +10,12 @@ from typing import Any
 
 from indexer.errors import QueryError, UnknownTestError
 from indexer.queries.filters import CUT, DECLARED
-from indexer.queries.select import distinct
+from indexer.queries.select import Row, dicts, distinct
 
 Test = tuple[str | None, str]
 """(suite, test_id)."""
+COUNTED = ("experiment", "target", "agent", "model", "dataset", "status", "source", "tag")
+"""Filters whose values are counted."""
 _SHOWN, _NEAREST, _LOOKED_THROUGH = 10, 3, 10_000
 
 
@@ -24,13 +26,31 @@ def known_values(database: sqlite3.Connection, name: str) -> Iterator[str]:
         yield from declared.choices
     elif name == "test":
         yield from ("/".join(filter(None, test)) for test in _tests(database))
-    elif declared.leads:
-        yield from filter(None, distinct(database, declared.column, f"FROM {declared.table} WHERE 1"))
+    elif name == "source":
+        yield from (value for (value,) in database.execute("SELECT name FROM sources WHERE runs ORDER BY 1"))
+    elif name in COUNTED:
+        query = "SELECT value FROM _values WHERE name = ? ORDER BY 1"
+        yield from (value for (value,) in database.execute(query, (name,)))
     else:
         query = (
             f"SELECT DISTINCT {declared.column} FROM {declared.table} WHERE {declared.column} IS NOT NULL ORDER BY 1"
         )
         yield from (value for (value,) in database.execute(query))
+
+
+def counted_values(database: sqlite3.Connection, name: str) -> list[Row]:
+    """The values of a filter, each with the number of its runs, that of the newest run first. Raises QueryError."""
+    if name not in COUNTED:
+        raise QueryError(f"of: {name!r} is none of {', '.join(COUNTED)}")
+    declared = DECLARED[name]
+    newest = f"SELECT max(timestamp) FROM {declared.table} WHERE {declared.column} = v.value"
+    if not declared.leads:  # no index has their runs in order
+        groups = f"SELECT {declared.column} AS value, max(timestamp) AS newest FROM {declared.table} GROUP BY 1"
+        newest = f"SELECT newest FROM ({groups}) g WHERE g.value = v.value"
+    counted = "SELECT value, runs FROM _values WHERE name = ?"
+    if name == "source":
+        counted = "SELECT name AS value, runs FROM sources WHERE runs AND ? IS NOT NULL"
+    return dicts(database, f"SELECT v.value, v.runs FROM ({counted}) v ORDER BY ({newest}) DESC, v.value", name)
 
 
 def meant(database: sqlite3.Connection, name: str, value: str) -> list[Any]:

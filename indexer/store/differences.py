@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from indexer.store.rows import FAILURES, REPEAT, RUN, SCORE, TAG, TARGET, TRIAL_ROW
+from indexer.store.rows import FAILURES, REPEAT, RUN, SCORE, TAG, TARGET, TRIAL_ROW, VALUES
 
 _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "runs": (f"SELECT {', '.join(RUN)} FROM {{0}}.runs", ("key",)),
@@ -143,10 +143,11 @@ def _alike(stored: float | None, counted: float | None) -> bool:
 
 def _kept_counts(database: sqlite3.Connection) -> Iterator[Difference]:
     """Where counts that the index keeps differ from its own rows."""
-    kept, counted = "SELECT * FROM a._failures", FAILURES.format("a")
-    for one, other, how in ((kept, counted, "is not what trials say"), (counted, kept, "is not kept")):
-        for row in database.execute(f"SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other})"):
-            yield Difference("_failures", " ".join(str(part) for part in row), how)
+    for table, counted in (("_failures", FAILURES.format("a")), ("_values", VALUES.format("a"))):
+        kept = f"SELECT * FROM a.{table}"
+        for one, other, how in ((kept, counted, "is not what rows say"), (counted, kept, "is not kept")):
+            for row in database.execute(f"SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other})"):
+                yield Difference(table, " ".join(str(part) for part in row), how)
 
 
 def _in_table(database: sqlite3.Connection, table: str, query: str, identity: tuple[str, ...]) -> Iterator[Difference]:

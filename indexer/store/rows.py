@@ -60,6 +60,18 @@ SELECT t.status, t.error_type, t.suite, t.test_id, t.target, count(*) AS trials,
 FROM {0}.trials t JOIN {0}.runs r ON r.id = t.run_pk WHERE t.status IN ('failed', 'errored') AND r.on_boards
 GROUP BY 1, 2, 3, 4, 5"""
 """What `_failures` holds of a schema, counted anew."""
+_OF_TARGETS = {"target": "target", "agent": "agent", "model": "model", "dataset": "suite"}
+"""Filters whose values stand in `run_targets`, by their columns."""
+VALUES = " UNION ALL ".join([
+    *(f"SELECT '{name}', {name}, count(*) FROM {{0}}.runs GROUP BY 2" for name in ("experiment", "status")),
+    *(
+        f"SELECT '{name}', {column}, sum(firsts >> {1 << at} & 1) FROM {{0}}.run_targets "
+        f"WHERE {column} IS NOT NULL GROUP BY 2"
+        for at, (name, column) in enumerate(_OF_TARGETS.items())
+    ),
+    "SELECT 'tag', tag, count(*) FROM {0}.run_tags GROUP BY 2",
+])  # fmt: skip
+"""What `_values` holds of a schema, counted anew."""
 _run_row: Callable[[dict[str, Any]], Row] = itemgetter(*RUN)
 _trial_row: Callable[[Trial], Row] = attrgetter(*TRIAL)
 _score_row: Callable[[Score], Row] = attrgetter(*SCORE)
@@ -255,3 +267,12 @@ def failures(rows: RunRows) -> Counter[Row]:
     if status not in ("completed", "failed") or derived_from is not None:
         return Counter()
     return Counter(_failure(trial) for trial, _ in rows.trials.values() if trial[_STATUS] in ("failed", "errored"))
+
+
+def values(rows: RunRows) -> set[Row]:
+    """The values that a run has of filters: (filter, value)."""
+    found: set[Row] = {(name, rows.run[RUN.index(name)]) for name in ("experiment", "status")}
+    for name, column in _OF_TARGETS.items():
+        at = TARGET.index(column)
+        found |= {(name, target[at]) for target in rows.targets if target[at] is not None}
+    return found | {("tag", tag[TAG.index("tag")]) for tag in rows.tags}

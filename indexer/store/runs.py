@@ -1,11 +1,12 @@
 """Writing runs: the rows of one at a time, and which of its places they are read from."""
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexer.records import Run, utc_now
 from indexer.store import file, rows
-from indexer.store.failure_counts import FailureCounts
+from indexer.store.kept_counts import KeptCounts
 from indexer.store.places import Place, added, ranked, tags
 from indexer.store.transaction import FULL, Transaction
 
@@ -42,7 +43,7 @@ class Runs:
         self._next_trial = self._newest("SELECT max(id) FROM trials") + 1
         self._next_place = self._newest("SELECT max(id) FROM places") + 1
         self._pending: set[str] = set()
-        self.failures = FailureCounts(transaction)
+        self.kept = KeptCounts(transaction)
         self._written: set[int] = set()  # of a fresh index: hashes of the keys that may be there
         self._counted: set[str] = set()
         self._indexed = False
@@ -82,8 +83,8 @@ class Runs:
         self.index_for_reading()
         old, ids = rows.stored_rows(self._database, pk)
         if old != new:
-            self.failures.add(new)
-            self.failures.add(old, -1)
+            self.kept.add(new)
+            self.kept.add(old, -1)
             self.last_rev += 1
             self._transaction.changed = True
             self._next_trial = rows.replace_differences(
@@ -135,7 +136,7 @@ class Runs:
         self._transaction.add_all(rows.INSERT_TAG, [(pk, *tag) for tag in new.tags])
         self._transaction.add_all(rows.INSERT_REPEAT, [(pk, *row) for row in new.repeats])
         if not self._transaction.fresh:
-            self.failures.add(new)
+            self.kept.add(new)
         if self._transaction.fresh:
             self._written.add(hash(new.run[0]))
         else:
@@ -198,6 +199,7 @@ class Runs:
             if shared[0] != stored[3]:
                 self.index_for_reading()
                 rows.replace_tags(self._database, pk, rows.tag_rows(key, stored[7], chosen))
+                self.kept.replace_tags(json.loads(stored[3]), sorted(set(chosen)))
             self._count(stored[0], "changed", key)
 
     def _moved(self, pk: int, key: str, timestamp: str) -> None:
@@ -208,7 +210,7 @@ class Runs:
 
     def _delete_run(self, key: str, pk: int) -> None:
         old, _ = rows.stored_rows(self._database, pk)
-        self.failures.add(old, -1)
+        self.kept.add(old, -1)
         rows.delete_rows(self._database, pk)
         self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self.last_rev += 1

@@ -175,6 +175,14 @@ CREATE TABLE _failures (
   runs       INTEGER NOT NULL
 );
 
+CREATE TABLE _values (
+  -- how many runs have each value of a filter
+  name  TEXT NOT NULL,                 -- the filter: experiment, status, target, agent, model, dataset or tag
+  value TEXT NOT NULL,
+  runs  INTEGER NOT NULL,
+  PRIMARY KEY (name, value)
+) WITHOUT ROWID;
+
 CREATE TABLE run_tags (
   -- one row per tag of a run
   id        INTEGER PRIMARY KEY,

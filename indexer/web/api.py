@@ -129,6 +129,11 @@ def _question(question: Question) -> Callable[[Index, Request], Row]:
     return answer
 
 
+def _values(index: Index, request: Request) -> Row:
+    (of,) = required(arguments(request, ("of",)), "of")
+    return {"values": index.values(of)}
+
+
 def _changes(index: Index, request: Request) -> Row:
     found = index.changes(**arguments(request, ("since",), ("limit",)))
     return {"changes": found.changes, "next": found.next}
@@ -159,6 +164,7 @@ _ANSWERS: dict[str, Callable[[Index, Request], Row]] = {
     "runs": _runs,
     "run": _run,
     "trials": _trials,
+    "values": _values,
     "changes": _changes,
     "health": _health,
     **{name: _question(question) for name, question in QUESTIONS.items()},

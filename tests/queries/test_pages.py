@@ -318,3 +318,28 @@ def test_50_000_runs_cost_the_same_at_any_depth(tmp_path: Path) -> None:
             ratio = statistics.median(last) / statistics.median(first)
             print(f"{sort}: deepest page / first page {ratio:.2f}")
             assert ratio < 2  # the aim is 1.2; an OFFSET or a scan costs a hundred times more
+
+
+@pytest.mark.parametrize("name", ["experiment", "target", "agent", "model", "dataset", "status", "source", "tag"])
+def test_values_of_a_filter_with_their_runs(index: Index, name: str) -> None:
+    """Counted from the rows of all runs, the value of the newest run first."""
+    runs = {run["key"]: index.run(run["key"]) for run in index.each_run()}
+    held: dict[str, dict[str, str]] = {}
+    for key, run in runs.items():
+        of_targets = {"target": "target", "agent": "agent", "model": "model", "dataset": "suite"}
+        if name == "tag":
+            found = set(run["tags"])
+        elif name == "source":
+            found = {place["source"] for place in run["places"]}
+        elif name in of_targets:
+            found = {target[of_targets[name]] for target in run["targets"]} - {None}  # type: ignore[literal-required]
+        else:
+            found = {run[name]}  # type: ignore[literal-required]
+        for value in found:
+            held.setdefault(value, {})[key] = run["timestamp"]
+    if name == "source":
+        held = {}  # made without sources
+    expected = sorted(sorted(held), key=lambda value: max(held[value].values()), reverse=True)
+    assert index.values(name) == [{"value": value, "runs": len(held[value])} for value in expected]
+    with pytest.raises(QueryError, match="of: 'host' is none of"):
+        index.values("host")
