@@ -13,11 +13,12 @@ from indexer import open_index
 from indexer.errors import IndexFileError, LockedError, SourceError
 from indexer.passes.sync import rebuild
 from indexer.protocols import Options
+from indexer.records import Run, Trial
 from indexer.sources.disk import DiskFolder
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
 from indexer.sources.objects import GitFolder
-from indexer.store import file, lock
+from indexer.store import file, lock, rows
 from indexer.store.differences import differences
 from tests.bundles import NAME, at, bundle, row, without
 from tests.worlds import World
@@ -497,3 +498,19 @@ def test_check_derives_what_is_counted_a_second_way(world: World) -> None:
             database.commit()
         assert len(list(differences(world.db, world.db))) >= 1, wrong
         rebuild(world.db, world.sources, world.options)
+
+
+def test_repeats_of_a_target_count_together_whatever_model_each_used() -> None:
+    trials = [
+        Trial(trial=f"{n}", test_id="t", target="base", model=f"m{n}", status="passed" if n % 2 else "failed")
+        for n in range(6)
+    ]
+    run = Run(
+        key="k", run_id="r", format="f", layout="l", experiment="e", state="ended",
+        timestamp="2026-01-05T09:00:00.000Z",
+        trials=[*trials, Trial(trial="alone", test_id="once", target="base", status="passed")],
+    )  # fmt: skip
+    repeats = rows.run_rows(run, ("s", "p", None), [], (None, None, None)).repeats
+    verdicts, passed = (rows.REPEAT.index(name) for name in ("verdicts", "passed"))
+    assert [sum(row[at] for row in repeats) for at in (verdicts, passed)] == [6, 3]
+    assert {row[rows.REPEAT.index("test_id")] for row in repeats} == {"t"}

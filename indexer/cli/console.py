@@ -103,7 +103,7 @@ def _cut(text: str, width: int) -> str:
 
     if cell_len(text) <= width:
         return text
-    end = width - 1
+    end = len(text)
     while cell_len(text[:end]) >= width:
         end -= 1
     return f"{text[:end]}{CUT}"
@@ -117,7 +117,11 @@ def _apart(names: set[str]) -> int:
     least = _NARROWEST
     for one, other in pairwise(ordered):
         common = next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), len(one))
-        least = max(least, *(cell_len(name[: common + 1]) + 1 for name in (one, other)))
+        for name in (one, other):
+            end = common + 1
+            while end < len(name) and cell_len(name[: end + 1]) == cell_len(name[:end]):
+                end += 1  # what takes no column of its own belongs to what it stands behind
+            least = max(least, cell_len(name[:end]) + 1)
     return least
 
 

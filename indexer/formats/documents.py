@@ -71,9 +71,12 @@ def read_document(model: type[D], path: str, data: bytes) -> D:
     except (ValueError, RecursionError):  # it does not fit, holds what is no JSON but written by Python, or is none
         pass
     try:
-        found = from_json(data)
-    except ValueError as error:
-        raise Unreadable(path, MALFORMED, f"no valid JSON: {error}") from None
+        found = msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        try:
+            found = from_json(data)
+        except ValueError as error:
+            raise Unreadable(path, MALFORMED, f"no valid JSON: {error}") from None
     if not isinstance(found, dict):
         raise Unreadable(path, MALFORMED, "not a JSON object")
     try:

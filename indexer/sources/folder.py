@@ -88,17 +88,19 @@ class FolderSource(FileSource):
         self._forget_gone()
 
     def _look_at(self, path: str, indexed: Indexed) -> Iterator[Change]:
-        """What a walk at a path finds; of a folder, no run itself, also what was indexed below and is not met."""
+        """What a walk at a path finds, and what was indexed below and is not met."""
         met: set[str] = set()
+        unread: set[str] = set()
         for change in self._walk_at(path, indexed):
-            if isinstance(change, Found | Same | Trouble):
+            if isinstance(change, Found | Same):
                 met.add(change.path)
+            elif isinstance(change, Trouble):
+                unread.add(change.path)
             yield change
-        if path not in met:
-            for stored in indexed.below(path):
-                above = (stored[:at] for at, character in enumerate(f"{stored}/") if character == "/")
-                if met.isdisjoint(above):
-                    yield Gone(None, stored)
+        for stored in indexed.below(path):
+            above = (stored[:at] for at, character in enumerate(f"{stored}/") if character == "/")
+            if stored not in met and unread.isdisjoint(above):
+                yield Gone(None, stored)
 
     def about(self, path: str) -> str | None:
         """Where to look when something happened at a path: the run that it belongs to, or the folder; None for nowhere.

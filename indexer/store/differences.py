@@ -80,6 +80,17 @@ SELECT name FROM {0}.sources WHERE failing_since IS NOT NULL
 """
 
 
+_REPEATED = """
+SELECT suite, test_id, target, sum(verdicts), sum(passed) FROM (
+  SELECT t.suite, t.test_id, t.target, sum(t.verdicts) AS verdicts, sum(t.passed) AS passed
+  FROM a._repeats t JOIN a.runs r ON r.id = t.run_pk WHERE r.on_boards
+  GROUP BY t.suite, t.test_id, t.target, t.task_checksum, t.reasoning_effort, t.agent_version, r.code_sha,
+           iif(t.agent_version IS NULL OR r.code_sha IS NULL, r.id, 0)
+  HAVING sum(t.verdicts) > 1
+) GROUP BY suite, test_id, target
+HAVING sum(verdicts) >= 5 AND 2.0 * sum(passed * (verdicts - passed)) / sum(verdicts * (verdicts - 1)) >= 0.1
+"""
+"""What the view `flaky_tests` says, from the rows that are kept for it."""
 _JUDGED = "t.status IN ('passed', 'failed')"
 _COUNTED = "t.status IN ('passed', 'failed', 'errored')"
 _DERIVED = {
@@ -143,8 +154,12 @@ def _alike(stored: float | None, counted: float | None) -> bool:
 
 def _kept_counts(database: sqlite3.Connection) -> Iterator[Difference]:
     """Where counts that the index keeps differ from its own rows."""
-    for table, counted in (("_failures", FAILURES.format("a")), ("_values", VALUES.format("a"))):
-        kept = f"SELECT * FROM a.{table}"
+    pairs = (
+        ("_failures", "SELECT * FROM a._failures", FAILURES.format("a")),
+        ("_values", "SELECT * FROM a._values", VALUES.format("a")),
+        ("_repeats", _REPEATED, "SELECT suite, test_id, target, verdicts, passed FROM a.flaky_tests"),
+    )
+    for table, kept, counted in pairs:
         for one, other, how in ((kept, counted, "is not what rows say"), (counted, kept, "is not kept")):
             for row in database.execute(f"SELECT * FROM ({one}) EXCEPT SELECT * FROM ({other})"):
                 yield Difference(table, " ".join(str(part) for part in row), how)

@@ -45,7 +45,7 @@ _UNREPORTED = Reported()
 TAG = ("run_key", "timestamp", "tag", "key", "value")
 
 _CONDITION = (
-    "suite", "test_id", "target", "agent", "model", "task_checksum", "reasoning_effort", "agent_version",
+    "agent", "model", "suite", "test_id", "target", "task_checksum", "reasoning_effort", "agent_version",
 )  # fmt: skip
 REPEAT = ("timestamp", *_CONDITION, "verdicts", "passed")
 
@@ -174,17 +174,20 @@ def _target_rows(run: Run, grouped: Mapping[Configuration, Sums]) -> list[Row]:
 def _repeat_rows(run: Run) -> list[Row]:
     """Verdicts under equal conditions: more than one, or one that another run may repeat."""
     groups: dict[Row, list[int]] = {}
+    together = Counter[Row]()  # agent and model of a target are no conditions of their own
     for trial in run.trials:
         if trial.status in ("passed", "failed"):
-            count = groups.setdefault(_condition(trial), [0, 0])
+            condition = _condition(trial)
+            count = groups.setdefault(condition, [0, 0])
             count[0] += 1
             count[1] += trial.status == "passed"
+            together[condition[2:]] += 1
     comparable = run.code_sha is not None
     return sorted(
         (
             (run.timestamp, *condition, *count)
             for condition, count in groups.items()
-            if count[0] > 1 or (comparable and condition[-1] is not None)
+            if together[condition[2:]] > 1 or (comparable and condition[-1] is not None)
         ),
         key=repr,
     )

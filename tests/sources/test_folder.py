@@ -265,6 +265,16 @@ def test_a_folder_in_the_place_of_another_brings_its_own_runs_alone(world: World
     assert check(world.db, world.sources, world.options) == []
 
 
+def test_a_run_in_the_place_of_a_folder_of_runs(world: World) -> None:
+    world.write(at("jobs/n/20260105-090000", job()) | {".git/HEAD": ""})
+    world.sync()
+    shutil.rmtree(world.local / "jobs/n")
+    world.write(at("jobs/n", job(id="23b29240-0000-4000-8000-00000000000b")))
+    look_at(world, "jobs/n")
+    assert world.column("SELECT path FROM runs") == ["jobs/n"]
+    assert check(world.db, world.sources, world.options) == []
+
+
 def test_a_folder_in_the_place_of_a_link_is_where_it_is(world: World) -> None:
     world.write(at("elsewhere/a", job()) | {".git/HEAD": "", "jobs/x": ""})
     (world.local / "jobs/g").symlink_to(world.local / "elsewhere")
