@@ -11,7 +11,6 @@ reader, who goes on with old rows (https://www.sqlite.org/howtocorrupt.html, sec
 import os
 import sqlite3
 import stat
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -202,6 +201,8 @@ def _require_ours(path: Path, database: sqlite3.Connection) -> None:
 
 def _header_is_ours(path: Path) -> bool:
     """Whether a file that SQLite cannot read begins as an index does; another process looks, see above."""
+    import subprocess
+
     head = subprocess.run(["head", "-c", "100", "--", str(path)], capture_output=True, check=False).stdout
     return head[:16] == _MAGIC and int.from_bytes(head[68:72]) == APPLICATION_ID
 

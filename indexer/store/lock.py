@@ -8,11 +8,9 @@ by `keep`.
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -101,6 +99,9 @@ def held(path: Path, command: str) -> Iterator[Held]:
 
 def _locked_guard(path: Path) -> tuple[int, Path] | None:
     """The second lock and its file; None where this user has no folder for it. Raises LockedError."""
+    import hashlib  # readers start without what only writers need
+    import tempfile
+
     name = f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.lock"
     for parent in (os.environ.get("XDG_CACHE_HOME"), "~/.cache", tempfile.gettempdir()):
         try:
