@@ -148,10 +148,8 @@ def _drift(found: Row, _stale_after: int) -> None:
         return
     if not found["groups"]:
         fall = found["detectable_fall"]
-        would = f"; a fall of about {100 * fall:.0f} points would have been seen" if fall else ""
-        if found["looked_at"] and not fall:
-            would = "; they are too few to prove any fall"
-        print(f"no fall is proved; {looked}{would}")
+        would = f"a fall of about {100 * fall:.0f} points would have been seen" if fall else None
+        print(f"no fall is proved; {looked}; {would or 'they are too few to prove any fall'}")
         return
     console.table(
         ["TARGET", "TEST", "MEASURE", "BEFORE", "SINCE THEN", "DIFFERENCE", "Q", "SINCE"],

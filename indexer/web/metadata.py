@@ -28,14 +28,14 @@ def _described() -> dict[str, Row]:
             title = table.strip("_").replace("_", " ").capitalize()
             tables[table] = {"title": title, "description": "", "columns": {}, "hidden": table.startswith("_")}
         elif table and line.startswith("  "):
-            told = tables[table]
+            described = tables[table]
             column = words[0].strip('"') if words and not words[0].isupper() else column
             if words and column in _UNITS:
                 comment = "; ".join(filter(None, (_UNITS[column], comment)))
             if comment and not column:
-                told["description"] = f"{told['description']} {comment}".strip()
+                described["description"] = f"{described['description']} {comment}".strip()
             elif comment:
-                told["columns"][column] = f"{told['columns'].get(column, '')} {comment}".strip()
+                described["columns"][column] = f"{described['columns'].get(column, '')} {comment}".strip()
     return tables
 
 

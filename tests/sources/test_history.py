@@ -18,6 +18,15 @@ A, B, C = (f"runs/with_skills/2026-01-0{day}T09-00-00-000Z" for day in (5, 6, 7)
 FACTS = "SELECT path, sha FROM runs ORDER BY timestamp"
 
 
+def instead_of_git(patched: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """From now on `git` is this shell script."""
+    (folder / "bin").mkdir(exist_ok=True)
+    program = folder / "bin" / "git"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    patched.setenv("PATH", str(program.parent), prepend=":")
+
+
 def commits(world: World) -> dict[str, str | None]:
     return {row["path"]: row["sha"] for row in world.synced(FACTS)}
 
@@ -142,15 +151,11 @@ def test_history_that_cannot_be_read_is_a_problem_and_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     added = world.repo.commit(at(A, bundle()))
-    program = tmp_path / "bin" / "git"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\necho fatal: no luck >&2; exit 128\n")
-    program.chmod(0o755)
     with monkeypatch.context() as patched:
-        patched.setenv("PATH", str(program.parent), prepend=":")
+        instead_of_git(patched, tmp_path, "echo fatal: no luck >&2; exit 128")
         assert commits(world) == {A: None}
         assert world.column("SELECT message FROM problems") == ["git cannot read the history: fatal: no luck"]
-        program.write_text("#!/bin/sh\nexec sleep 60\n")
+        instead_of_git(patched, tmp_path, "exec sleep 60")
         patched.setattr(gitcommand, "SILENCE", 0.05)
         world.sync()
         assert "did not answer" in world.column("SELECT message FROM problems")[0]
@@ -170,12 +175,8 @@ def test_the_end_of_one_command_is_heard_by_the_one_before(world: World) -> None
 
 def test_a_git_that_says_nothing_is_not_believed(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     added = world.repo.commit(at(A, bundle()))
-    program = tmp_path / "bin" / "git"
-    program.parent.mkdir()
-    program.write_text("#!/bin/sh\nexit 0\n")
-    program.chmod(0o755)
     with monkeypatch.context() as patched:
-        patched.setenv("PATH", str(program.parent), prepend=":")
+        instead_of_git(patched, tmp_path, "exit 0")
         assert commits(world) == {A: None}
         assert world.column("SELECT message FROM problems") == ["git cannot read the history: it lists no commits"]
     assert commits(world) == {A: added}
