@@ -97,7 +97,7 @@ def _add_trials(database: sqlite3.Connection, trials: int) -> None:
         "status": f"CASE WHEN {chance} < 70 THEN 'passed' WHEN {chance} < 90 THEN 'failed' ELSE 'errored' END",
         "score": f"CASE WHEN {chance} < 70 THEN 1.0 WHEN {chance} < 90 THEN 0.25 END",
         "error_type": f"CASE WHEN {chance} >= 90 THEN 'Error' || (n % 4) END",
-        "error": f"CASE WHEN {chance} >= 90 THEN 'the sandbox did not answer in time' END",
+        "error": f"CASE WHEN {chance} >= 90 THEN 'sandbox ' || {number} || ' did not answer in time' END",
         "started_at": "r.timestamp",
         "finished_at": "r.timestamp",
         "duration_s": "n * 1.5",
@@ -114,13 +114,19 @@ def _add_trials(database: sqlite3.Connection, trials: int) -> None:
     )
     database.execute(
         f"INSERT INTO scores (trial_pk, {', '.join(SCORE)}) SELECT id, 'contains', 'contains', score, 1.0, "
-        "iif(status = 'errored', NULL, status = 'passed') FROM trials"
+        "iif(status = 'errored', NULL, status = 'passed'), NULL FROM trials"
+    )
+    database.execute(
+        "INSERT INTO _errors (timestamp, run_key, run_pk, text) "
+        "SELECT r.timestamp, r.key, r.id, group_concat(lower(t.error), x'0a') "
+        "FROM runs r JOIN trials t ON t.run_pk = r.id WHERE t.error IS NOT NULL GROUP BY r.id"
     )
     database.execute(
         """
-        UPDATE runs SET (ended_count, trial_count, test_count, passed, failed, errored, cost_usd, avg_score) = (
+        UPDATE runs SET
+          (ended_count, trial_count, test_count, passed, failed, errored, exceptions, cost_usd, avg_score) = (
           SELECT count(*), count(*), count(*), sum(status = 'passed'), sum(status = 'failed'),
-                 sum(status = 'errored'), sum(cost_usd), total(score) / count(*)
+                 sum(status = 'errored'), sum(status = 'errored'), sum(cost_usd), total(score) / count(*)
           FROM (SELECT status, cost_usd, score FROM trials WHERE id > (runs.id - 1) * ?1 AND id <= runs.id * ?1)
         )
         """,

@@ -29,6 +29,10 @@ class UnknownRunError(IndexerError):
     """A RUN that names no run, or more than one."""
 
 
+class UnknownTrialError(IndexerError):
+    """No trial of the run is called so, or several could be."""
+
+
 class UnknownTestError(IndexerError):
     """A TEST that names no test, or tests of several suites."""
 

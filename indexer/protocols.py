@@ -43,6 +43,8 @@ class Options(BaseModel):
     agentv_threshold: float = 0.8
     pier_threshold: float = 1.0
     errors: bool = True
+    whole_errors: bool = False
+    """Whether errors and reasons are read whole, for one look at a trial; no index holds them so."""
     aliases: dict[str, str] = {}
     """How models are shown, by the names that are read."""
 

@@ -27,6 +27,7 @@ class Score:
     score: float | None = None
     weight: float | None = None
     passed: bool | None = None
+    reason: str | None = None  # first line, masked, as an error
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class Trial:
     lines_added: int | None = None
     lines_removed: int | None = None
     task_checksum: str | None = None
+    folder: str | None = None  # where its files lie in the run's folder
     scores: list[Score] = field(default_factory=list)
 
 

@@ -144,7 +144,11 @@ def unknown(told: list[dict[str, Any]], summary: dict[str, Any], alone: bool) ->
 
 def flat(grader: dict[str, Any]) -> Iterator[dict[str, Any]]:
     passed = grader.get("pass", {"pass": True, "fail": False}.get(grader.get("verdict", "")))
-    yield {name: grader.get(name) for name in ("name", "type", "score", "weight")} | {"passed": passed}
+    told = [each for each in grader.get("assertions") or [] if each.get("text")]
+    failed = [each["text"] for each in told if each.get("passed") is False]
+    reason = grader.get("reason") or "; ".join(failed or [each["text"] for each in told])
+    facts = {name: grader.get(name) for name in ("name", "type", "score", "weight")}
+    yield facts | {"passed": passed, "reason": reason.strip().split("\n")[0][:200].strip() or None}
     for part in grader.get("scores", []):
         yield from flat(part)
 

@@ -83,7 +83,7 @@ def _ask(random: Random, index: Index, text: str) -> None:
     sort = random.choice(["-timestamp", "timestamp", "pass_rate", "-cost_usd", text])
     names = ("experiment", "target", "model", "status", "source", "tag", "since", "until", "commit")
     some: dict[str, Any] = {name: _text(random, text) for name in names if random.random() < 0.1}
-    match random.randrange(9):
+    match random.randrange(10):
         case 0:
             index.changes(text)
         case 1:
@@ -99,7 +99,13 @@ def _ask(random: Random, index: Index, text: str) -> None:
         case 7:
             index.compare(side_of([f"{random.choice(names)}={text}"]), side_of([f"target={text}"]), **some)
         case 5:
-            index.trials(index.runs(limit=1).runs[0]["key"], cursor=text, status=random.choice([None, text]))
+            run = random.choice([None, text, "latest"])
+            told: dict[str, Any] = {
+                name: random.choice([None, text]) for name in ("trial_status", "error_type", "error", "cursor")
+            }
+            index.trials(run, **told, **some)
+        case 8:
+            index.trial(random.choice([text, "latest"]), text)
         case _:
             some["min_pass_rate"] = random.choice([None, None, 0.5, -1.0, 2.0, float("nan"), float("inf")])
             limit = random.choice([1, 3, 50, 0, -1, 1001])

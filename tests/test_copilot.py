@@ -111,7 +111,7 @@ def test_an_error_waits_for_what_has_to_be_masked_in_it(world: World) -> None:
     world.write({f"{PLACE}/variants/v/trials/001/meta.json": json.dumps(meta() | told)})
     world.synced()
     assert world.column("SELECT error FROM trials") == [None]
-    world.write({f"{PLACE}/variants/v/variant.json": json.dumps({"name": "v", "env": {"A": "my-own-word"}})})
+    world.write({f"{PLACE}/variants/v/variant.json": json.dumps({"name": "v", "env": {"A_KEY": "my-own-word"}})})
     world.synced()
     assert world.column("SELECT error FROM trials") == ["RuntimeError: *** lost"]
 

@@ -93,7 +93,7 @@ def test_python_has_a_method_for_each_question(name: str) -> None:
 
 def test_rows_are_typed_as_they_are() -> None:
     assert set(RunRow.__annotations__) == set(PUBLIC)
-    assert set(TrialRow.__annotations__) == {*TRIAL, "scores"}
+    assert set(TrialRow.__annotations__) == {*TRIAL, "scores", "run_key", "run_id", "experiment", "timestamp"}
     own = {"run_key", "timestamp", "experiment", "on_boards"}
     assert set(TargetRow.__annotations__) == set(TARGET) - own
 

@@ -175,7 +175,7 @@ def test_errors_in_sql_of_ones_own_are_told_as_such(world: World) -> None:
             with pytest.raises(QueryError, match="sql: "):
                 index.select(query)
         with pytest.raises(QueryError, match="status"):
-            index.trials("x", status="bogus")
+            index.trials("x", trial_status="bogus")
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ tools leave their runs, and what names them elsewhere, is in their `Conventions`
 from indexer.formats import agentv, copilot, pier
 from indexer.protocols import AnyFolder, Format, RunFolder
 
-READER = 4
+READER = 5
 """What the formats make of the same bytes; a change of it makes every index be rebuilt."""
 
 FORMATS: tuple[Format, ...] = (agentv, pier, copilot)

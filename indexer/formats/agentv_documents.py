@@ -17,6 +17,11 @@ class Usage(Document):
     cached: Count | None = None
 
 
+class Assertion(Document):
+    text: str | None = None
+    passed: bool | None = None
+
+
 class Grader(Document):
     name: Words | None = None
     type: Words | None = None
@@ -24,6 +29,8 @@ class Grader(Document):
     weight: Number | None = None
     verdict: Text | None = None
     passed: bool | None = field(default=None, name="pass")
+    reason: str | None = None
+    assertions: Annotated[list[Assertion | None], Meta(max_length=1000)] | None = None
     scores: "Graders | None" = None  # of a composite grader: its parts
 
 

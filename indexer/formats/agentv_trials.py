@@ -29,7 +29,7 @@ from indexer.formats.agentv_documents import (
     UsageSources,
 )
 from indexer.formats.documents import read_or_note
-from indexer.formats.masking import error_line, error_type
+from indexer.formats.masking import error_line, error_type, reason_line
 from indexer.protocols import Folder, Options, Unreadable
 from indexer.records import Score, Trial, TrialStatus
 
@@ -142,11 +142,12 @@ class Executions:
             status=status,
             score=execution.score,
             error_type=_error_type(execution) if status == "errored" else None,
-            error=error_line(execution.error) if self._options.errors else None,
+            error=error_line(execution.error, whole=self._options.whole_errors) if self._options.errors else None,
             started_at=times[0],
             finished_at=times[1],
             duration_s=None if duration_ms is None else duration_ms / 1000,
-            scores=[score for grader in execution.scores or [] if grader for score in _scores(grader)],
+            folder=_folder(row, execution, attempt),
+            scores=[score for grader in execution.scores or [] if grader for score in _scores(grader, self._options)],
             **figures,
         )
 
@@ -290,11 +291,41 @@ def _verdict(execution: Execution, threshold: float) -> TrialStatus:
     return "passed" if execution.score >= threshold else "failed"
 
 
-def _scores(grader: Grader) -> Iterator[Score]:
+def _folder(row: Row, execution: Execution, attempt: int) -> str | None:
+    """Where the files of an execution lie in the run's folder, as far as its row tells."""
+    test = row.result_dir or row.artifact_dir
+    if not test or not isinstance(execution, Sample):
+        return test
+    name = execution.sample_path or execution.attempt_path or execution.run_path
+    several = len(row.samples or row.attempts or row.trials or []) > 1
+    name = name or (f"sample-{attempt}" if several else None)
+    return f"{test}/{name}" if name else test
+
+
+def _reason(grader: Grader, options: Options) -> str | None:
+    """What a grader says: its reason, else its assertions that failed, else all of them."""
+    if not options.errors:
+        return None
+    if grader.reason:
+        return reason_line(grader.reason, whole=options.whole_errors)
+    told = [each for each in grader.assertions or [] if each and each.text]
+    failed = [each.text for each in told if each.passed is False]
+    said = "; ".join(filter(None, failed or [each.text for each in told]))
+    return reason_line(said, whole=options.whole_errors)
+
+
+def _scores(grader: Grader, options: Options) -> Iterator[Score]:
     """A grader's score, then those of the graders that it is made of."""
     passed = grader.passed if grader.passed is not None else {"pass": True, "fail": False}.get(grader.verdict or "")
     name = grader.name or grader.type or ""
-    yield Score(name=name, type=grader.type, score=grader.score, weight=grader.weight, passed=passed)
+    yield Score(
+        name=name,
+        type=grader.type,
+        score=grader.score,
+        weight=grader.weight,
+        passed=passed,
+        reason=_reason(grader, options),
+    )
     for part in grader.scores or []:
         if part is not None:
-            yield from _scores(part)
+            yield from _scores(part, options)

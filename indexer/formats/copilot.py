@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 
 from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Words, read_document, read_or_note
-from indexer.formats.masking import error_line, error_type, secrets_in
+from indexer.formats.given import secrets_in
+from indexer.formats.masking import error_line, error_type
 from indexer.protocols import (
     MALFORMED,
     Conventions,
@@ -31,6 +32,7 @@ ANCHORS = frozenset({"run.json", "variant.json", "meta.json"})
 _MIB = 2**20
 _RUN_LIMIT, _FILE_LIMIT = 64 * _MIB, 8 * _MIB
 _RUN_NAME = re.compile(r"(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z_[0-9a-f]{6}")
+_SLUG_WORD = re.compile(r"[a-z0-9]+")
 _TRIAL_FILES = ("meta.json", "metrics.json", "verify.json")
 _STATES: dict[str, RunState] = {"completed": "ended", "partial": "ended", "failed": "failed"}
 
@@ -204,7 +206,8 @@ def _finished_trials(run: RunDocument, options: Options, secrets: list[str]) -> 
             for trial in task.trials or []:
                 if trial is not None:
                     metrics = trial.metrics or Metrics()
-                    yield _trial(each.variant or Variant(), task.task_slug, trial, metrics, options, secrets)
+                    place = _place(each.variant or Variant(), task.task_slug, trial.trial_no)
+                    yield _trial(each.variant or Variant(), task.task_slug, trial, metrics, options, secrets, place)
 
 
 def _live_trials(folder: Folder, options: Options, broken: dict[str, str], optional: dict[str, str]) -> Iterator[Trial]:
@@ -219,13 +222,23 @@ def _live_trials(folder: Folder, options: Options, broken: dict[str, str], optio
         number = place.rpartition("/")[2]
         meta = read_or_note(folder, f"{place}/meta.json", TrialDocument, _FILE_LIMIT, broken)
         if meta is None:
-            yield Trial(trial="", status="running", target=variant.name, test_id=task, attempt=int(number))
+            yield Trial(
+                trial="", status="running", target=variant.name, test_id=task, attempt=int(number), folder=place
+            )
             continue
         metrics = read_or_note(folder, f"{place}/metrics.json", Metrics, _FILE_LIMIT, optional) or Metrics()
         secrets: list[str] | None = None  # what to mask in an error is not known yet
         if variant_document is not None:
             secrets = secrets_in(folder.read(described, _FILE_LIMIT)) if meta.error else []
-        yield _trial(variant, task, meta, metrics, options, secrets)
+        yield _trial(variant, task, meta, metrics, options, secrets, place)
+
+
+def _place(variant: Variant, task: str | None, number: int | None) -> str | None:
+    """Where the files of a finished trial lie: folders are called by slugs of the names, numbers have three digits."""
+    if variant.name is None or number is None:
+        return None
+    slug = "-".join(_SLUG_WORD.findall(variant.name.lower())) or "unnamed"
+    return f"variants/{slug}/{f'tasks/{task}/' if task else ''}trials/{number:03}"
 
 
 def _trial_places(folder: Folder) -> Iterator[tuple[str, str | None, str]]:
@@ -256,6 +269,7 @@ def _trial(
     metrics: Metrics,
     options: Options,
     secrets: list[str] | None,
+    place: str | None,
 ) -> Trial:
     models = [model for model in metrics.models or [] if model]
     failed_itself = trial.status is not None and trial.status != "ok"
@@ -271,7 +285,7 @@ def _trial(
         status=_verdict(trial),
         score=None if trial.success is None else float(trial.success),
         error_type=error_type(trial.status) if failed_itself else None,
-        error=error_line(trial.error, secrets) if options.errors else None,
+        error=error_line(trial.error, secrets, whole=options.whole_errors) if options.errors else None,
         exit_code=trial.exit_code,
         duration_s=trial.duration_s,
         input_tokens=metrics.input_tokens,
@@ -286,6 +300,7 @@ def _trial(
         peak_context_tokens=metrics.peak_context_tokens,
         lines_added=metrics.lines_added,
         lines_removed=metrics.lines_removed,
+        folder=place,
         scores=[] if trial.success is None else [_verify_score(trial.success)],
     )
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
-from indexer.formats.masking import error_line, error_type, secrets_in
+from indexer.formats.given import secrets_in
+from indexer.formats.masking import error_line, error_type
 from indexer.formats.pier_documents import (
     AgentConfig,
     AgentContext,
@@ -79,7 +80,7 @@ class TrialReader:
             return known
         self.lacks_trials = True  # what is known may only have stood in
         if known is None and self._unfinished == "running":
-            return Trial(trial=name, status="running")  # it may be in the middle of being written
+            return Trial(trial=name, status="running", folder=name)  # it may be in the middle of being written
         return known
 
     def _note_closed(self, name: str) -> bool:
@@ -109,6 +110,7 @@ class TrialReader:
             model=model,
             reasoning_effort=effort,
             target=_target(agent_name, model, effort),
+            folder=name,
         )
 
     def _finished_trial(self, name: str) -> Trial | None:
@@ -141,6 +143,7 @@ class TrialReader:
             finished_at=result.finished_at,
             duration_s=seconds_between(result.started_at, result.finished_at),
             task_checksum=result.task_checksum,
+            folder=name,
             scores=[Score(name=key, type="reward", score=value) for key, value in rewards.items()],
         )
         if config.source_trial is None:
@@ -178,7 +181,8 @@ class TrialReader:
             own = secrets_in(self._folder.read(path, _RESULT_LIMIT))
         except ValueError:
             return None
-        return error_line(exception.exception_message, [*self._argv, *own])
+        secrets = [*self._argv, *own]
+        return error_line(exception.exception_message, secrets, whole=self._options.whole_errors)
 
 
 def _target(agent: str | None, model: str | None, effort: str | None) -> str | None:

@@ -96,7 +96,7 @@ def note_looked(db: Path, sources: Sequence[Source], when: str, kept: Collection
 
 def reader(options: Options) -> str:
     """What decides which rows the same bytes give: the reader version and the options."""
-    return f"{READER} {options.model_dump_json()}"
+    return f"{READER} {options.model_dump_json(exclude={'whole_errors'})}"
 
 
 def _continue(db: Path, plan: Plan) -> Report:

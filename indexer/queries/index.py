@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import astuple
 from datetime import UTC, tzinfo
 from itertools import islice
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 from indexer.errors import QueryError
 from indexer.queries import changes, filters, names, runs, trials, values
 from indexer.queries.changes import Changes
-from indexer.queries.filters import DECLARED, Filters, FiltersOfTest
+from indexer.queries.filters import DECLARED, Filters, FiltersOfTest, Values
 from indexer.queries.names import STALE_AFTER
 from indexer.queries.reading import Reading
 from indexer.queries.runs import Page, Trend, TrialPage
 from indexer.queries.select import Row, dicts
+from indexer.queries.selection import select
 from indexer.queries.types import ProblemRow, RunDetails, RunRow, SourceRow, TrialRow
 from indexer.store import file, lock
 
@@ -66,18 +68,54 @@ class Index(Reading):
         with self._reading() as database:
             return runs.details(database, names.resolve(database, name, self.stale_after))
 
-    def trials(self, run: str, *, status: str | None = None, limit: int = 50, cursor: str | None = None) -> TrialPage:
-        """A page of the trials of a run, by any RUN name, with `scores`. Raises UnknownRunError."""
-        trials.require_status(status)
+    def trials(
+        self,
+        run: str | None = None,
+        *,
+        trial_status: Values | None = None,
+        error_type: Values | None = None,
+        error: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+        **wanted: Unpack[Filters],
+    ) -> TrialPage:
+        """A page of trials with `scores`: of one run by any RUN name, or over all runs, newest first.
+
+        `error` is a piece of an error or of a grader's reason, in which case does not count. Of one run, `status` is
+        another name of `trial_status`. Raises UnknownRunError.
+        """
+        if run is not None and "status" in wanted:
+            trial_status = wanted.pop("status") if trial_status is None else trial_status
+        asked = trials.wanted(trial_status, error_type, error)
+        with self._reading() as database:
+            pk = None if run is None else names.resolve(database, run, self.stale_after)
+            selection = select(database, wanted, self.zone)
+            bound = {**filters.given(wanted), "of": run and runs.key_of(database, pk), "trials": astuple(asked)}
+            return trials.page(database, selection, asked, pk, bound, limit, cursor)
+
+    def trial(self, run: str, name: str) -> TrialRow:
+        """One trial of a run: by its name, a unique prefix of it, or a test that has one trial in the run.
+
+        Raises UnknownRunError, and UnknownTrialError with candidates if there are several.
+        """
         with self._reading() as database:
             pk = names.resolve(database, run, self.stale_after)
-            return trials.page(database, pk, status, limit, cursor)
+            return trials.one(database, pk, names.resolve_trial(database, pk, name))
 
-    def each_trial(self, run: str, *, status: str | None = None) -> Iterator[TrialRow]:
-        """Every trial of a run, page by page."""
+    def each_trial(
+        self,
+        run: str | None = None,
+        *,
+        trial_status: Values | None = None,
+        error_type: Values | None = None,
+        error: str | None = None,
+        **wanted: Unpack[Filters],
+    ) -> Iterator[TrialRow]:
+        """Every trial, page by page."""
         cursor: str | None = None
+        asked: Row = {"trial_status": trial_status, "error_type": error_type, "error": error}
         while True:
-            page = self.trials(run, status=status, limit=1000, cursor=cursor)
+            page = self.trials(run, limit=1000, cursor=cursor, **asked, **wanted)
             yield from page
             if (cursor := page.next_cursor) is None:
                 return

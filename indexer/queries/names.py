@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from indexer.errors import UnknownRunError
+from indexer.errors import UnknownRunError, UnknownTrialError
 from indexer.queries.filters import CUT, require_text
 from indexer.records import utc_text
 
@@ -137,6 +137,31 @@ def _only(database: sqlite3.Connection, name: str, condition: str, values: list[
         more = ", …" if len(found) > _CANDIDATES else ""
         raise UnknownRunError(f"{name!r} is ambiguous: {', '.join(map(shlex.quote, shown[:_CANDIDATES]))}{more}")
     return found[0][0] if found else None
+
+
+def resolve_trial(database: sqlite3.Connection, pk: int, name: str) -> str:
+    """The trial of a run that a name stands for: its own, a unique prefix of it, or a test with one trial in the run.
+
+    Raises UnknownTrialError, with candidates that can be typed.
+    """
+    require_text("trial", name)
+    name = name.removesuffix(CUT)
+    in_run = "SELECT trial FROM trials WHERE run_pk = ?"
+    of_test = "(test_id = ? OR suite || '/' || test_id = ?)"
+    for condition, values in (
+        ("trial = ?", [name]),
+        (of_test, [name, name]),
+        ("trial >= ? AND trial < ?", _range(name)),
+    ):
+        found = database.execute(f"{in_run} AND {condition} ORDER BY trial LIMIT {_CANDIDATES + 1}", (pk, *values))
+        trials = [trial for (trial,) in found]
+        if len(trials) > 1:
+            more = ", …" if len(trials) > _CANDIDATES else ""
+            raise UnknownTrialError(f"{name!r} is ambiguous: {', '.join(map(shlex.quote, trials[:_CANDIDATES]))}{more}")
+        if trials:
+            return str(trials[0])
+    (key,) = database.execute("SELECT key FROM runs WHERE id = ?", (pk,)).fetchone()
+    raise UnknownTrialError(f"no trial of {key} is called {name!r}; `indexer trials {shlex.quote(key)}` lists them")
 
 
 def _first(cursor: sqlite3.Cursor) -> int | None:

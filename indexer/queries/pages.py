@@ -11,6 +11,7 @@ values of that one, each is a range of its own, and the ranges are merged.
 """
 
 import base64
+import hashlib
 import json
 import math
 import sqlite3
@@ -85,7 +86,7 @@ def segments(
 
     Each query of a segment is in the page's order; their rows are to be merged.
     """
-    leading = _leading(selection) if column == "timestamp" else None
+    leading = leading_filter(selection) if column == "timestamp" else None
     table = "runs" if leading is None else DECLARED[leading].table
     aliased = "runs r" if table == "runs" else f"{table} s"
     sorted_by, key, pk = (
@@ -119,7 +120,7 @@ def segments(
         yield [(columns + " AND ".join(bounds) + f" ORDER BY {key} {direction} LIMIT ?", [*values, limit])]
 
 
-def _leading(selection: Selection) -> str | None:
+def leading_filter(selection: Selection) -> str | None:
     """The filter whose values lead to the runs of a page in order, each by its own range of an index."""
     leading = [name for name in selection.groups if DECLARED[name].leads]
     return min(leading, key=lambda name: DECLARED[name].leads, default=None)
@@ -164,8 +165,14 @@ def _sort(sort: str) -> tuple[str, bool]:
 
 def encode(bound: dict[str, Any], value: Any, key: str) -> str:
     """A cursor after a sort value and a key, which goes on only with what it is bound to."""
-    text = json.dumps([bound, value, key], ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps([_digest(bound), value, key], ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _digest(bound: dict[str, Any]) -> str:
+    """Stands for what a cursor is bound to, however many values that are."""
+    told = json.dumps(bound, sort_keys=True).encode()
+    return base64.b64encode(hashlib.blake2b(told, digest_size=9).digest()).decode()
 
 
 def decode(cursor: str, bound: dict[str, Any]) -> tuple[Any, str]:
@@ -178,7 +185,7 @@ def decode(cursor: str, bound: dict[str, Any]) -> tuple[Any, str]:
         raise QueryError("cursor: it is not one of ours") from None
     if not isinstance(key, str):
         raise QueryError("cursor: it is not one of ours")
-    if cursor_bound != bound:
+    if cursor_bound != _digest(bound):
         raise QueryError("cursor: it belongs to another sort or other filters")
     return value, key
 

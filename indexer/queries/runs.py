@@ -64,7 +64,7 @@ class Page(Rows[RunRow]):
 
 
 class TrialPage(Rows[TrialRow]):
-    """Some trials of a run in the order of their names."""
+    """Some trials in order."""
 
     @property
     def trials(self) -> list[TrialRow]:
@@ -107,6 +107,12 @@ def trends(
         for target, rate in database.execute(_TREND, (experiment,)):
             found.setdefault((experiment, target), []).append(rate)
     return {group: rates[:runs][::-1] for group, rates in found.items()}
+
+
+def key_of(database: sqlite3.Connection, pk: int | None) -> str:
+    """The key of a run by its id."""
+    (key,) = database.execute("SELECT key FROM runs WHERE id = ?", (pk,)).fetchone()
+    return str(key)
 
 
 def by_ids(database: sqlite3.Connection, ids: Sequence[int]) -> list[RunRow]:

@@ -46,10 +46,13 @@ class Selection:
         self._add_facts_of_runs(where, parameters)
         return where, parameters
 
-    def of_trials(self, beside: Mapping[str, str] = MappingProxyType({})) -> tuple[str, list[Any]]:
+    def of_trials(
+        self, beside: Mapping[str, str] = MappingProxyType({}), *, within_run: bool = False
+    ) -> tuple[str, list[Any]]:
         """SQL that starts with AND over `runs r` and its `trials t`, and its values.
 
-        `beside` are columns of the run that stand beside its trials too: how they are called there.
+        `beside` are columns of the run that stand beside its trials too: how they are called there. `within_run` says
+        that it is about one run, so that no condition has to lead to runs.
         """
         where, parameters = self._times(beside.get("timestamp", "r.timestamp"))
         for name, groups in self.groups.items():
@@ -57,8 +60,9 @@ class Selection:
                 condition, more = _is_any(DECLARED[name], group, of_trials=True, beside=beside)
                 where.append(condition)
                 parameters += more
-                if DECLARED[name].table == "run_targets" and DECLARED[name].leads and group:  # leads to the runs
-                    is_one, more = _is_one_of(group)
+                leads = DECLARED[name].table == "run_targets" and DECLARED[name].leads and not within_run
+                if leads and group:
+                    is_one, more = is_one_of(group)
                     having = f"SELECT run_pk FROM run_targets WHERE {DECLARED[name].column} {is_one}"
                     where.append(f"{beside.get('id', 'r.id')} IN ({having})")
                     parameters += more
@@ -113,7 +117,7 @@ def _is_any(
         if of_trials:
             return condition, parameters
         return f"EXISTS (SELECT 1 FROM trials x WHERE x.run_pk = r.id AND {condition})", parameters
-    is_one, parameters = _is_one_of(values)
+    is_one, parameters = is_one_of(values)
     if of_trials and declared.of_trials:
         return f"t.{declared.of_trials} {is_one}", parameters
     if declared.table == "runs":
@@ -126,7 +130,7 @@ def _is_of_any_commit(prefixes: Sequence[str]) -> tuple[str, list[Any]]:
     names = "(r.key, r.run_id, r.format || ':' || r.run_id)"  # a trailer names a run by its id, or its key
     conditions, values = [], list[Any]()
     for length in sorted({len(prefix) for prefix in prefixes}):
-        is_one, texts = _is_one_of([prefix for prefix in prefixes if len(prefix) == length])
+        is_one, texts = is_one_of([prefix for prefix in prefixes if len(prefix) == length])
         begins = f"substr({{}}, 1, {length}) {is_one}"
         named = f"SELECT 1 FROM run_commits c WHERE c.run_key IN {names} AND {begins.format('c.sha')}"
         conditions += [begins.format("r.sha"), begins.format("r.code_sha"), f"EXISTS ({named})"]
@@ -140,7 +144,7 @@ def _is_any_test(row: str, tests: Sequence[Test]) -> tuple[str, list[Any]]:
         return f"({' OR '.join(pairs)})", [
             value for suite, test in tests for value in (test, suite) if value is not None
         ]
-    is_one, parameters = _is_one_of(list(dict.fromkeys(test for _, test in tests)))
+    is_one, parameters = is_one_of(list(dict.fromkeys(test for _, test in tests)))
     same = f"j.value ->> 1 = {row}.test_id AND j.value ->> 0 IS {row}.suite"
     return f"({row}.test_id {is_one} AND EXISTS (SELECT 1 FROM json_each(?) j WHERE {same}))", [
         *parameters,
@@ -148,7 +152,7 @@ def _is_any_test(row: str, tests: Sequence[Test]) -> tuple[str, list[Any]]:
     ]
 
 
-def _is_one_of(values: Sequence[Any]) -> tuple[str, list[Any]]:
+def is_one_of(values: Sequence[Any]) -> tuple[str, list[Any]]:
     """What follows a column that equals one of these; SQLite takes only so many written out."""
     if len(values) == 1:
         return "= ?", list(values)

@@ -116,11 +116,16 @@ class ScoreRow(TypedDict):
     score: float | None
     weight: float | None
     passed: int | None
+    reason: str | None
 
 
 class TrialRow(TypedDict):
-    """A row of `trials` with its scores."""
+    """A row of `trials` with its scores, and what names its run."""
 
+    run_key: str
+    run_id: str
+    experiment: str
+    timestamp: str
     trial: str
     suite: str | None
     test_id: str | None
@@ -154,6 +159,7 @@ class TrialRow(TypedDict):
     lines_added: int | None
     lines_removed: int | None
     task_checksum: str | None
+    folder: str | None
     scores: list[ScoreRow]
 
 

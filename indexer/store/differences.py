@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from indexer.store.rows import FAILURES, REPEAT, RUN, SCORE, TAG, TARGET, TRIAL_ROW, VALUES
+from indexer.store.rows import ERRORS, FAILURES, REPEAT, RUN, SCORE, TAG, TARGET, TRIAL_ROW, VALUES
 
 _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "runs": (f"SELECT {', '.join(RUN)} FROM {{0}}.runs", ("key",)),
@@ -36,6 +36,7 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
         "FROM {0}._repeats x JOIN {0}.runs r ON r.id = x.run_pk",
         ("key", *REPEAT),
     ),
+    "_errors": (f"SELECT {', '.join(ERRORS)} FROM {{0}}._errors", ("run_key",)),
     "run_tags": (f"SELECT {', '.join(TAG)} FROM {{0}}.run_tags", ("run_key", "tag")),
     "places": (
         "SELECT p.run_key, p.source, p.path, p.ref, p.timestamp, p.sha, p.status, p.ended, p.ended_count, "

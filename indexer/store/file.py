@@ -22,7 +22,7 @@ from indexer.errors import IndexFileError
 from indexer.store import lock
 
 APPLICATION_ID = 0x69647872
-SCHEMA = 6
+SCHEMA = 7
 """Shape of the tables, kept as `PRAGMA user_version`."""
 
 LONGEST_LOG = 64 << 20

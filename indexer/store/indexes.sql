@@ -6,6 +6,12 @@ CREATE INDEX runs_pass_rate ON runs (pass_rate, key);
 CREATE INDEX runs_avg_score ON runs (avg_score, key);
 CREATE INDEX runs_cost_usd ON runs (cost_usd, key);
 CREATE INDEX runs_duration_s ON runs (duration_s, key);
+CREATE INDEX runs_passed ON runs (timestamp, key) WHERE passed > 0; -- runs that have trials of a status
+CREATE INDEX runs_failed ON runs (timestamp, key) WHERE failed > 0;
+CREATE INDEX runs_errored ON runs (timestamp, key) WHERE errored > 0;
+CREATE INDEX runs_skipped ON runs (timestamp, key) WHERE skipped > 0;
+CREATE INDEX runs_cancelled ON runs (timestamp, key) WHERE cancelled > 0;
+CREATE INDEX runs_exceptions ON runs (timestamp, key) WHERE exceptions > 0;
 CREATE INDEX runs_experiment ON runs (experiment, timestamp, key);
 CREATE INDEX runs_status ON runs (status, timestamp, key);
 CREATE INDEX run_targets_target ON run_targets (target, timestamp, run_key, run_pk);

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sqlite3
+import string
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import attrgetter, itemgetter
@@ -42,6 +43,9 @@ DELETIONS_KEPT = 100_000
 """How many deleted runs are remembered for those who follow changes."""
 
 _UNREPORTED = Reported()
+ERRORS = ("timestamp", "run_key", "text")
+_DELETE_ERRORS = "DELETE FROM _errors WHERE timestamp = ? AND run_key = ?"
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 TAG = ("run_key", "timestamp", "tag", "key", "value")
 
 _CONDITION = (
@@ -91,6 +95,7 @@ INSERT_TRIAL = insert("trials", ["id", "run_pk", *TRIAL_ROW])
 INSERT_SCORE = insert("scores", ["trial_pk", *SCORE])
 INSERT_TARGET = insert("run_targets", ["run_pk", *TARGET])
 INSERT_REPEAT = insert("_repeats", ["run_pk", *REPEAT])
+INSERT_ERRORS = insert("_errors", ["run_pk", *ERRORS])
 INSERT_TAG = insert("run_tags", ["run_pk", *TAG])
 
 
@@ -103,6 +108,7 @@ class RunRows:
     targets: list[Row]
     tags: list[Row]
     repeats: list[Row]
+    errors: list[Row]  # one row, or none
 
 
 def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], added: Row) -> RunRows:
@@ -129,6 +135,7 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
         targets=_target_rows(run, grouped),
         tags=tag_rows(run.key, run.timestamp, tags),
         repeats=_repeat_rows(run),
+        errors=_error_rows(run),
     )
 
 
@@ -193,6 +200,19 @@ def _repeat_rows(run: Run) -> list[Row]:
     )
 
 
+def _error_rows(run: Run) -> list[Row]:
+    """What pages by a piece of an error look through: the texts of a run's trials, each once."""
+    texts = {trial.error for trial in run.trials}
+    texts.update(score.reason for trial in run.trials for score in trial.scores)
+    text = "\n".join(sorted(small_letters(text) for text in texts if text))
+    return [(run.timestamp, run.key, text)] if text else []
+
+
+def small_letters(text: str) -> str:
+    """A text with the letters of ASCII made small, as SQL's `lower` does."""
+    return text.translate(_SMALL)
+
+
 def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dict[str, int]]:
     """The rows of a run as the index has them, and the ids of its trials by name."""
     run = database.execute(select("runs", RUN, "id = ?"), (run_pk,)).fetchone()
@@ -208,7 +228,10 @@ def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dic
     targets = database.execute(select("run_targets", TARGET, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
     tags = database.execute(select("run_tags", TAG, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
     repeats = database.execute(select("_repeats", REPEAT, "run_pk = ?"), (run_pk,)).fetchall()
-    return RunRows(run, trials, targets, tags, sorted(repeats, key=repr)), ids
+    key, timestamp = run[RUN.index("key")], run[RUN.index("timestamp")]
+    where = "timestamp = ? AND run_key = ?"
+    errors = database.execute(select("_errors", ERRORS, where), (timestamp, key)).fetchall()
+    return RunRows(run, trials, targets, tags, sorted(repeats, key=repr), errors), ids
 
 
 def stored_trials(database: sqlite3.Connection, run_pk: int) -> dict[str, Trial]:
@@ -246,6 +269,9 @@ def replace_differences(
     if old.repeats != new.repeats:
         database.execute("DELETE FROM _repeats WHERE run_pk = ?", (run_pk,))
         database.executemany(INSERT_REPEAT, [(run_pk, *row) for row in new.repeats])
+    if old.errors != new.errors:
+        database.executemany(_DELETE_ERRORS, [row[:2] for row in old.errors])
+        database.executemany(INSERT_ERRORS, [(run_pk, *row) for row in new.errors])
     if old.tags != new.tags:
         replace_tags(database, run_pk, new.tags)
     return next_id
@@ -258,6 +284,9 @@ def replace_tags(database: sqlite3.Connection, run_pk: int, tags: Iterable[Row])
 
 def delete_rows(database: sqlite3.Connection, run_pk: int) -> None:
     """Remove a run and all below it but its places."""
+    database.execute(
+        "DELETE FROM _errors WHERE (timestamp, run_key) = (SELECT timestamp, key FROM runs WHERE id = ?)", (run_pk,)
+    )
     database.execute("DELETE FROM scores WHERE trial_pk IN (SELECT id FROM trials WHERE run_pk = ?)", (run_pk,))
     for table in ("trials", "run_targets", "run_tags", "_repeats"):
         database.execute(f"DELETE FROM {table} WHERE run_pk = ?", (run_pk,))

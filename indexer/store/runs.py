@@ -135,6 +135,7 @@ class Runs:
         self._transaction.add_all(rows.INSERT_TARGET, [(pk, *target) for target in new.targets])
         self._transaction.add_all(rows.INSERT_TAG, [(pk, *tag) for tag in new.tags])
         self._transaction.add_all(rows.INSERT_REPEAT, [(pk, *row) for row in new.repeats])
+        self._transaction.add_all(rows.INSERT_ERRORS, [(pk, *row) for row in new.errors])
         if not self._transaction.fresh:
             self.kept.add(new)
         if self._transaction.fresh:

@@ -93,6 +93,7 @@ CREATE TABLE trials (
   lines_added         INTEGER,
   lines_removed       INTEGER,
   task_checksum       TEXT,
+  folder              TEXT,            -- where its files lie in the run's folder
   timestamp           TEXT NOT NULL    -- the run's
 );
 
@@ -104,7 +105,8 @@ CREATE TABLE scores (
   type     TEXT,
   score    REAL,
   weight   REAL,
-  passed   INTEGER                     -- NULL where it is no verdict
+  passed   INTEGER,                    -- NULL where it is no verdict
+  reason   TEXT                        -- first line, masked, at most 200 characters
 );
 
 CREATE TABLE run_targets (
@@ -174,6 +176,15 @@ CREATE TABLE _failures (
   trials     INTEGER NOT NULL,
   runs       INTEGER NOT NULL
 );
+
+CREATE TABLE _errors (
+  -- the errors and reasons of a run's trials in small letters, a line each: what pages by a piece of them look through
+  timestamp TEXT NOT NULL,             -- the run's
+  run_key   TEXT NOT NULL,
+  run_pk    INTEGER NOT NULL REFERENCES runs(id),
+  text      TEXT NOT NULL,
+  PRIMARY KEY (timestamp, run_key)
+) WITHOUT ROWID;
 
 CREATE TABLE _values (
   -- how many runs have each value of a filter

@@ -15,7 +15,14 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
 from indexer import Index
-from indexer.errors import IndexerError, QueryError, StaleTokenError, UnknownRunError, UnknownTestError
+from indexer.errors import (
+    IndexerError,
+    QueryError,
+    StaleTokenError,
+    UnknownRunError,
+    UnknownTestError,
+    UnknownTrialError,
+)
 from indexer.freshness import freshness
 from indexer.queries.compare import side_of
 from indexer.queries.filters import DECLARED, Filters, number
@@ -28,7 +35,7 @@ from indexer.web.reading import permitted, readers
 FAILING_FOR = 3600
 """Seconds from when on a source that fails makes the whole unhealthy."""
 READING = ("GET", "HEAD")
-STATUS = {QueryError: 400, UnknownRunError: 404, UnknownTestError: 404, StaleTokenError: 409}
+STATUS = {QueryError: 400, UnknownRunError: 404, UnknownTestError: 404, UnknownTrialError: 404, StaleTokenError: 409}
 
 Row = dict[str, Any]
 View = Callable[[Request, Datasette], Awaitable[Response]]

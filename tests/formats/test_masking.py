@@ -1,10 +1,13 @@
 import json
+import random
+import string
 from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from indexer.formats.masking import LENGTH, error_line, masked, masked_name, masked_tag, secrets_in
+from indexer.formats.given import secrets_in
+from indexer.formats.masking import LENGTH, error_line, masked, masked_name, masked_tag
 from tests.mutations import no_hang
 
 
@@ -32,7 +35,8 @@ from tests.mutations import no_hang
         ("token expired", "token expired"),
         ("Authorization: Token abc.def-ghi", "Authorization: Token ***"),
         (r"repr: 'a\nghp_0123456789abcdefABCDEF'", r"repr: 'a\n***'"),
-        (r"key_sk-abcdefghijklmnop, a\nsk-abcdefghijk", r"key_***, a\n***"),
+        (r"key_sk-abcdefghijklmnop, a\nsk-abcdefghi4k", r"key_***, a\n***"),
+        ("no test sk-learn-regression", "no test sk-learn-regression"),
         ("glptt-0123456789abcdefABCD and gsk_0123456789abcdefABCD", "*** and ***"),
         ("password='correct horse battery' x", "password='***' x"),
         ('{"secret": ["abcd efgh"]}', '{"secret": ["***"]}'),
@@ -118,20 +122,52 @@ def test_json_in_arguments_may_be_nested_deep() -> None:
 @pytest.mark.parametrize(
     ("given", "secret"),
     [
-        ({"env": {"A": "hunter22"}}, "hunter22"),
-        ({"ENV": ["A=hunter22"]}, "hunter22"),
-        ({"argv": ["--ak=foo=hunter22"]}, "hunter22"),
+        ({"env": {"API_KEY": "hunter22"}}, "hunter22"),
+        ({"ENV": ["A_TOKEN=hunter22"]}, "hunter22"),
+        ({"env": [{"name": "DB_PASSWORD", "value": "hunter22"}]}, "hunter22"),
+        ({"argv": ["--ak=apiKey=hunter22"]}, "hunter22"),
+        ({"argv": ["--ak", "api_key=hunter22"]}, "hunter22"),
+        ({"argv": ["--auth-token", "hunter22"]}, "hunter22"),
+        ({"command": "run --password 'hunter22' -x"}, "hunter22"),
         ({"headers": {"X": "X-Auth: hunter22"}}, "hunter22"),
         ({"kwargs": {"auth": "Bearer hunter22"}}, "hunter22"),
         ({"env": {"KEY": "first line\nhunter22"}}, "hunter22"),
-        ({"env": {"JSON": '{"a": {"b": "hunter22"}}'}}, "hunter22"),
-        ({"kwargs": {"pin": 8172635405}}, "8172635405"),
+        ({"env": {"JSON": '{"cookie": {"b": "hunter22"}}'}}, "hunter22"),
+        ({"env": {"JSON": json.dumps({"a": json.dumps({"secret": "hunter22"})})}}, "hunter22"),
         ({"task": {"git_url": "https://bob:hunter22@h/x"}}, "hunter22"),
     ],
 )
-def test_what_a_run_was_given_is_secret(given: object, secret: str) -> None:
+def test_what_a_run_was_given_under_a_name_that_says_secret_is_secret(given: object, secret: str) -> None:
     assert secret in secrets_in(json.dumps(given).encode())
     assert error_line(f"failed: {secret}!", secrets_in(json.dumps(given).encode())) == "failed: ***!"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {
+            "env": {
+                "MODEL": "gpt-5-mini",
+                "MAX_TOKENS": "128000",
+                "TOKENIZER": "cl100k_base",
+                "TOKEN_LIMIT": "none-at-all",
+            }
+        },
+        {"argv": ["run", "-m", "anthropic/claude-fake-4", "--job-name", "nightly-eval", "--n-tokens", "200000"]},
+        {
+            "kwargs": {
+                "api_key": "${API_KEY}",
+                "token": "****",
+                "auth_mode": "oauth-device",
+                "secret": True,
+                "key": "short",
+            }
+        },
+        {"argv": ["--ak=effort=highest", "--task", "hello-world", "--no-auth", "--verbose"]},
+    ],
+)
+def test_what_is_called_otherwise_is_no_secret(given: object) -> None:
+    assert secrets_in(json.dumps(given).encode()) == []
 
 
 @pytest.mark.parametrize("written", [repr, json.dumps, quote, quote_plus])
@@ -156,3 +192,133 @@ def test_a_secret_across_the_cut_leaves_no_half() -> None:
     assert line is not None
     assert "s3cret" not in line
     assert len(line) <= LENGTH
+
+
+ALPHABET = string.ascii_letters + string.digits
+DRAWN = random.Random(23)
+
+
+def drawn(length: int, alphabet: str = ALPHABET) -> str:
+    return "".join(DRAWN.choices(alphabet, k=length))
+
+
+CAPITALS, SMALL, HEX = (
+    string.ascii_uppercase + string.digits,
+    string.ascii_lowercase + string.digits,
+    "0123456789abcdef",
+)
+HOOK = f"T{drawn(8, CAPITALS)}/B{drawn(8, CAPITALS)}/{drawn(24)}"
+SECRETS = {
+    "openai": f"sk-proj-{drawn(48)}",
+    "openai legacy": f"sk-{drawn(20)}T3BlbkFJ{drawn(20)}",
+    "anthropic": f"sk-ant-api03-{drawn(93, ALPHABET + '-_')}AA",
+    "openrouter": f"sk-or-v1-{drawn(64, HEX)}",
+    "hugging face": f"hf_{drawn(34)}",
+    "groq": f"gsk_{drawn(52)}",
+    "xai": f"xai-{drawn(80)}",
+    "replicate": f"r8_{drawn(37)}",
+    "langfuse": f"sk-lf-{drawn(8, SMALL)}-{drawn(12, SMALL)}",
+    "github": f"ghp_{drawn(36)}",
+    "github fine-grained": f"github_pat_{drawn(22)}_{drawn(59)}",
+    "gitlab": f"glpat-{drawn(20)}",
+    "npm": f"npm_{drawn(36)}",
+    "pypi": f"pypi-AgEIcHlwaS5vcmc{drawn(70)}",
+    "docker": f"dckr_pat_{drawn(27)}",
+    "aws id": f"AKIA{drawn(16, CAPITALS)}",
+    "google": f"AIza{drawn(35)}",
+    "google oauth": f"ya29.{drawn(60)}",
+    "slack": f"xoxb-{drawn(11, '123456789')}-{drawn(24)}",
+    "slack hook": f"https://hooks.slack.com/services/{HOOK}",
+    "stripe": f"sk_live_{drawn(24)}",
+    "sendgrid": f"SG.{drawn(22)}.{drawn(43)}",
+    "databricks": f"dapi{drawn(32, HEX)}",
+    "digitalocean": f"dop_v1_{drawn(64, HEX)}",
+    "vault": f"hvs.{drawn(90)}",
+    "sentry": f"sntrys_{drawn(60)}",
+    "jwt": f"eyJ{drawn(20)}.eyJ{drawn(40)}.{drawn(43)}",
+    "telegram": f"{drawn(9, '123456789')}:AA{drawn(33)}",
+    "random": drawn(40),
+    "random url-safe": drawn(43, ALPHABET + "-_"),
+    "named": "api_key=correct-horse",
+    "header": "Authorization: Bearer battery-staple",
+    "url": "postgres://app:t0p-s3cret@db/x",
+    "option": "--password open-sesame",
+    "login": "deploy:hunter2-22@proxy.example.org",
+}
+"""One made-up secret of each kind; no kind may get into the index."""
+
+
+def told_part(secret: str) -> str:
+    """The part of a made-up secret that may not be told."""
+    for before in ("Bearer ", "api_key=", "--password ", "services/", "app:", "deploy:"):
+        secret = secret.rpartition(before)[2]
+    return secret.partition("@")[0]
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+@pytest.mark.parametrize(
+    "message", ["{}", "401 from the model: {} is not valid", "key '{}'.", 'said "{}"', "url?k={}", "({})"]
+)
+def test_no_kind_of_secret_is_told(kind: str, message: str) -> None:
+    line = error_line(message.format(SECRETS[kind]))
+    assert line is not None
+    assert told_part(SECRETS[kind]) not in line
+    assert "***" in line
+
+
+ORDINARY = """
+model {model} is not found at {host}
+task {task} of job {job} timed out after 600 seconds
+AgentTimeoutError: {task} ({model}) did not end in 1800.0 s
+cannot open {path}: no such file or directory
+HTTP 429 from https://{host}:8080/v1/chat/{model}@latest
+token limit 200000 exceeded by {model} in {task}
+max_tokens=4096 is too large for {model}
+tokenizer: {model} has no vocabulary at {path}
+invalid api key for {model}
+secret {task} not found on {host}
+docker run -u 1000:1000 {task}: exit 125
+verifier of {task} wrote no reward to {path}
+basic test {task} failed on {host}
+key {task} is missing in {path}
+invalid bearer token for {host}
+{job}/{task}: RewardFileNotFoundError: {path}
+password of {host} has expired, {task}
+cost of {job} by {model}: input_tokens: 120034
+ssh: connect to host {host} port 22: refused, {job}
+sha256:{hex} of {task} differs, {uuid}
+""".strip().splitlines()
+NAMED = [
+    dict(zip(("model", "job", "task", "path", "host"), line.split(), strict=True))
+    for line in """
+claude-sonnet-4-5-20250929 nightly-2026-11-20 fix-git__7E4yD34 /work/jobs/n/fix-git__7E4yD34/result.json api.a.com
+gpt-5-mini-2025-08-07 2026-01-05__09-00-00-exp0 count-dataset-tokens__25PPWGh jobs/a/verifier/reward.txt 10.0.0.12
+Qwen3-Coder-480B-A35B-Instruct-FP8 regression swe-bench_astropy__astropy-12907 ./tasks/12907/task.toml gpu-07.internal
+Llama-4-Maverick-17B-128E-Instruct terminal-bench-2.0-sweep sk-learn-regression C:/evals/sk-learn/run.log localhost
+us.anthropic.claude-3-7-sonnet-20250219-v1:0 api-key-rotation secret-santa-scheduling ~/evals/token-stream/a.json ec2-5
+DeepSeek-R1-0528-Qwen3-8B p-resumed password-reset-flow-3 /tmp/harbor/ms__cSPcfqx/steps/scaffold proxy-1.example.org
+openai/gpt-4o-mini-2024-07-18 auth-refactor authorization-bug-12 logs/2026-11-26_x_NnXkTbQ8yLqWzVfPjH2aRc.eval a.docker
+kimi-k2-0905-preview w47-2026 cookie-consent-banner /home/dev/evals/2026-11-21T05-35-23-788Z/index.jsonl registry.a.net
+gemini-2.5-pro-preview-06-05 baseline sso-token-exchange agents/oracle/oracle.txt 192.168.4.20
+mistral-large-2411 AgentTimeoutErrorInVerifierStep2 build-cython-ext runs/e::2026-01-05T09-00-00-123Z/summary.json node3
+""".strip().splitlines()
+]
+
+
+@pytest.mark.parametrize("template", ORDINARY)
+@pytest.mark.parametrize("names", NAMED)
+def test_no_name_is_lost(template: str, names: dict[str, str]) -> None:
+    argv = ["run", "-m", names["model"], "--job-name", names["job"], "-t", names["task"], "-p", names["path"]]
+    given = {"argv": argv, "env": {"HOST": names["host"], "MODEL": names["model"]}}
+    text = template.format(**names, hex=HEX * 4, uuid="23b29240-0000-4000-8000-00000000abcd")
+    assert error_line(text, secrets_in(json.dumps(given).encode())) == text[:LENGTH]
+
+
+def test_a_name_of_the_run_stays_though_it_looks_random() -> None:
+    name = drawn(24)
+    assert error_line(f"log {name} is empty", names=[name]) == f"log {name} is empty"
+    assert error_line(f"log {name} is empty") == "log *** is empty"
+
+
+def test_a_whole_message_is_masked_line_by_line() -> None:
+    assert error_line("a\n  token=abcd1234\nsee s3cr3t-x", ["s3cr3t-x"], whole=True) == "a\n  token=***\nsee ***"

@@ -25,7 +25,7 @@ SELECT run_id::text, jsonb_build_object(
             'cache_read_tokens', summary #> '{{performance_metrics,tokens,cache_read_tokens}}',
             'cache_creation_tokens', summary #> '{{performance_metrics,tokens,cache_creation_tokens}}'))
 )::text, {_TEXT.format("error")}, jsonb_build_object(
-    'env', jsonb_build_array(spec -> 'context', spec -> 'sinks', spec -> 'credential_refs'),
+    'context', spec -> 'context', 'sinks', spec -> 'sinks', 'credentials', spec -> 'credential_refs',
     'eval_config', spec -> 'eval_config', 'target', spec -> 'target')::text
 FROM (
     SELECT run_id, status, attempt, created_at, started_at, finished_at, error, summary,

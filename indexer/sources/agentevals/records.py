@@ -11,7 +11,8 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from indexer.formats.documents import Count, Document, Number, Text, Time, Words, fitted, read_document
-from indexer.formats.masking import error_line, masked_name, secrets_in
+from indexer.formats.given import secrets_in
+from indexer.formats.masking import error_line, masked_name
 from indexer.protocols import Earlier, Options, Unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between
 
@@ -87,7 +88,7 @@ class RunRows:
         secrets = _secrets_of(self.spec)
         state = _STATES.get(run.status, "running")
         summary = run.summary or Summary()
-        trials = _trials(run, summary, [_result(row, secrets) for row in self.results], options)
+        trials = _trials(run, summary, [_result(row, secrets, options) for row in self.results], options)
         planned = summary.trace_count if summary.trace_count is not None else run.trace_count
         return Run(
             key=f"agentevals:{run.run_id}",
@@ -106,14 +107,15 @@ class RunRows:
             size_bytes=len(self.document.encode())
             + sum(len(str(value)) for row in self.results for value in row.values()),
             attempt=run.attempt,
-            error=error_line(self.error, secrets) if options.errors else None,
+            error=error_line(self.error, secrets, whole=options.whole_errors) if options.errors else None,
             trials=trials,
         )
 
 
-def _result(row: Mapping[str, Any], secrets: Collection[str] | None) -> Result:
+def _result(row: Mapping[str, Any], secrets: Collection[str] | None, options: Options) -> Result:
     """A row of `result`; a value that is none of its column's is dropped."""
-    row = {**row, "error_text": error_line(row["error_text"], secrets)}
+    error = error_line(row["error_text"], secrets, whole=options.whole_errors) if options.errors else None
+    row = {**row, "error_text": error}
     return fitted(Result, row)
 
 
@@ -139,7 +141,7 @@ def _trials(run: RunDocument, summary: Summary, results: Sequence[Result], optio
             attempt=run.attempt,
             status=_verdict(of_item),
             score=_mean([result.score for result in of_item if result.score is not None]),
-            error=_error(of_item) if options.errors else None,
+            error=next((result.error_text for result in of_item if result.error_text), None),
             finished_at=max((result.created_at for result in of_item if result.created_at), default=None),
             input_tokens=prompt[at],
             cached_tokens=read[at],
@@ -168,13 +170,15 @@ def _verdict(results: Sequence[Result]) -> TrialStatus:
     return next((status for status in _WORST if status in said), "skipped")
 
 
-def _error(results: Sequence[Result]) -> str | None:
-    return next((line for result in results if (line := error_line(result.error_text))), None)
-
-
 def _score(result: Result) -> Score:
     name = result.evaluator_name or ""
-    return Score(name=name, type=result.evaluator_type, score=result.score, passed=_PASSED.get(result.status or ""))
+    return Score(
+        name=name,
+        type=result.evaluator_type,
+        score=result.score,
+        passed=_PASSED.get(result.status or ""),
+        reason=result.error_text,
+    )
 
 
 def _mean(scores: Sequence[float]) -> float | None:

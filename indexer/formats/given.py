@@ -1,0 +1,136 @@
+"""What a run was given that is secret: the values that have to be masked wherever an error repeats them.
+
+A document of a tool holds the arguments and the environment of what it ran, often in clear. A value is secret if its
+name says so (`api_key`, `OPENAI_API_KEY=…`, `--auth-token …`, `Authorization: …`), or if it is the password of a URL.
+All other values are names that errors need: models, jobs, tasks, paths.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic_core import from_json
+
+SHORTEST_SECRET = 6
+"""Characters; masking shorter values would eat ordinary words."""
+_LONGEST_LINE, _LONGEST_TEXT = 10_000, 20_000  # characters of a value that are looked into
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SECRET_WORDS = frozenset(
+    {"key", "keys", "apikey", "token", "tokens", "secret", "secrets", "password", "passwords", "passwd", "passphrase",
+     "pass", "pwd", "pat", "auth", "authorization", "credential", "credentials", "cookie", "cookies", "bearer"}
+)  # fmt: skip
+_FACTS = frozenset(
+    {"name", "id", "type", "kind", "count", "limit", "max", "min", "path", "file", "dir", "usage", "budget", "length",
+     "size", "window", "expiry", "expires", "ttl", "format", "mode", "url", "method", "provider"}
+)  # fmt: skip
+"""Last words of names that tell something of a secret, not the secret."""
+_PASSWORD = re.compile(r"//[^\s:/@]{0,200}:([^\s/@]{1,500})@")
+_PLAIN = re.compile(r"[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?|true|false|null|none|\*+|\[?redacted\]?|\$\{?\w+\}?", re.I)
+_ASSIGNED = re.compile(r"\s*-{0,2}([\w.-]{1,100})\s*[=:]\s*(.+)", re.DOTALL)
+_SCHEME = re.compile(r"(?:bearer|basic|token|apikey|digest)\s+", re.I)
+
+
+def secrets_in(data: bytes | None) -> list[str]:
+    """The secret texts that a JSON document holds; empty without a document.
+
+    Raises ValueError for what is no JSON: nobody knows then what has to be masked.
+    """
+    return [text for text in _values(from_json(data or b"null"), secret=False) if is_secret(text)]
+
+
+def says_secret(name: str) -> bool:
+    """Whether what is called so is a secret: `api_key`, `authToken`, `X-Auth`; no `token_limit`, no `tokenizer`."""
+    words = [word.lower() for word in _WORD.findall(name)]
+    return bool(words) and words[-1] not in _FACTS and not _SECRET_WORDS.isdisjoint(words)
+
+
+def is_secret(text: str) -> bool:
+    """Whether a value that is called a secret is one: no number, no boolean, nothing short, no placeholder."""
+    return len(text) >= SHORTEST_SECRET and _PLAIN.fullmatch(text) is None
+
+
+def _values(value: Any, *, secret: bool) -> Iterator[str]:
+    """The texts that are secret; all of them where the name above says so."""
+    if isinstance(value, dict):
+        named = value.get("name", value.get("key"))
+        for name, inside in value.items():
+            is_value = name == "value" and isinstance(named, str) and says_secret(named)
+            yield from _values(inside, secret=secret or is_value or says_secret(name))
+    elif isinstance(value, list):
+        follows = False
+        for inside in value:
+            is_option = isinstance(inside, str) and inside.startswith("-")
+            yield from _values(inside, secret=secret or (follows and not is_option))
+            follows = isinstance(inside, str) and _is_option(inside)
+    elif isinstance(value, str):
+        yield from _in_text(value, secret=secret)
+
+
+def _is_option(word: str) -> bool:
+    """Whether the next word of a command is a secret."""
+    is_switch = word.startswith("--no-")
+    return len(word) <= 100 and word.startswith("-") and "=" not in word and not is_switch and says_secret(word)
+
+
+def _in_text(text: str, *, secret: bool) -> Iterator[str]:
+    if "@" in text:
+        yield from _PASSWORD.findall(text[:_LONGEST_LINE])
+    if len(text) > _LONGEST_TEXT:
+        return
+    if text[:1] in ("{", "["):
+        yield from _in_json(text, secret=secret)
+    if secret:
+        yield text
+        yield _SCHEME.sub("", text, count=1)
+    if len(text) <= _LONGEST_LINE:
+        lines = text.splitlines()
+        for line in lines:
+            if secret and len(lines) > 1:
+                yield line
+            yield from _in_line(line)
+
+
+def _in_line(line: str) -> Iterator[str]:
+    """Of `NAME=secret`, `--option secret` and `Header: secret`, alone or as words of a command, the secret."""
+    follows = False
+    for word in (line, *line.split()) if " " in line else (line,):
+        if follows and not word.startswith("-"):
+            yield word.strip("\"'")
+        follows = _is_option(word)
+        text = word.strip("\"'")
+        while match := _ASSIGNED.fullmatch(text):  # also in `--ak api_key=secret`, written `--ak=api_key=secret`
+            name, text = match[1], match[2]
+            if says_secret(name):
+                yield text
+                yield _SCHEME.sub("", text, count=1)
+                break
+
+
+def _in_json(text: str, *, secret: bool) -> Iterator[str]:
+    """The secrets of JSON inside a value, which may hold JSON itself."""
+    waiting = [(text, secret)]
+    while waiting:
+        each, known = waiting.pop()
+        try:
+            value = from_json(each.encode("utf-8", "surrogatepass"))
+        except ValueError:
+            continue
+        for found, is_known in _texts_of(value, known):
+            if found[:1] in ("{", "[") and len(found) < len(each):
+                waiting.append((found, is_known))
+            elif is_known:
+                yield found
+            else:
+                yield from _in_line(found)
+
+
+def _texts_of(value: Any, secret: bool) -> Iterator[tuple[str, bool]]:
+    if isinstance(value, dict):
+        for name, inside in value.items():
+            yield from _texts_of(inside, secret or says_secret(name))
+    elif isinstance(value, list):
+        for inside in value:
+            yield from _texts_of(inside, secret)
+    elif isinstance(value, str):
+        yield value, secret
