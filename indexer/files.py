@@ -1,14 +1,38 @@
 """The files of an indexed run, read from where it lies."""
 
-from indexer.errors import SettingsError, SourceError, UnknownRunError
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from indexer.errors import IndexerError, SettingsError, SourceError, UnknownRunError
 from indexer.project import Project
 from indexer.protocols import Folder, Unreadable
-from indexer.queries.types import RunRow
+from indexer.queries.types import RunRow, TrialRow
+from indexer.records import Trial
 
 LARGEST = 8 << 20
 """Bytes of a file at most."""
+MOST = 1000
+"""Files of a folder that are listed."""
 _NAMED = 10
 """Files that are named in a message."""
+_DEPTH_OF_RUN, _DEPTH_OF_TRIAL = 2, 5
+_USEFUL = (
+    r"(^|/)exception[^/]*\.txt$|(^|/)error[^/]*$",
+    r"(^|/)(stderr|stdout)[^/]*$|(^|/)trial\.log$|(^|/)agent/[^/]*\.(txt|log)$",
+    r"trajectory[^/]*\.json$|transcript|(^|/)(answer|response)\.md$|(^|/)outputs/",
+    r"(^|/)verifier/|(^|/)(grading|verify|reward)[^/]*$",
+    r"\.(txt|log|md|jsonl)$",
+)
+_PATTERNS = tuple(map(re.compile, _USEFUL))
+"""What people open first of a trial: its exception, what it printed, what the agent did, what the verifier said."""
+
+
+class File(NamedTuple):
+    """A file of a run: its path inside the folder asked for, and its size in bytes, None if nobody knows."""
+
+    path: str
+    size: int | None
 
 
 def names(project: Project, run: RunRow) -> list[str]:
@@ -17,23 +41,97 @@ def names(project: Project, run: RunRow) -> list[str]:
     Raises SettingsError, SourceError, UnknownRunError.
     """
     folder = _folder(project, run)
-    return sorted(_below(folder, "", 2)) if folder is not None else []
+    return sorted(_below(folder, "", _DEPTH_OF_RUN)) if folder is not None else []
 
 
-def content(project: Project, run: RunRow, path: str) -> bytes:
-    """The bytes of one of the run's files. Raises SettingsError, SourceError, UnknownRunError."""
+def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
+    """The files of a trial, most useful first; none of one that has no folder of its own. Raises as `names`."""
+    if trial["folder"] is None:
+        return []
+    inside = _folder(project, run)
+    folder = inside.find(trial["folder"]) if inside is not None else None
+    if folder is None:
+        return []
+    found = sorted(_below(folder, "", _DEPTH_OF_TRIAL), key=lambda path: (_rank(path), path))
+    return [File(path, _size(folder, path)) for path in found[:MOST]]
+
+
+def _rank(path: str) -> int:
+    return next((at for at, pattern in enumerate(_PATTERNS) if pattern.search(path)), len(_PATTERNS))
+
+
+def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> bytes:
+    """The bytes of one of the run's files, or of one of a trial's. Raises as `names`."""
     folder = _folder(project, run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
+    called, depth = run["run_id"], _DEPTH_OF_RUN
+    if trial is not None and trial["folder"] is not None:
+        folder = folder.find(trial["folder"]) or folder
+        called, depth = f"{called} {trial['trial']}", _DEPTH_OF_TRIAL
     try:
         data = folder.read(path, LARGEST)
     except Unreadable as error:
-        raise UnknownRunError(f"{run['path']}/{path}: {error.message}") from None
+        raise UnknownRunError(f"{folder.path}/{path}: {error.message}") from None
     if data is None:
-        known = sorted(_below(folder, "", 2))
+        known = sorted(_below(folder, "", depth))
         more = ", …" if len(known) > _NAMED else ""
-        raise UnknownRunError(f"{run['run_id']} has no file {path!r}; it has {', '.join(known[:_NAMED])}{more}")
+        raise UnknownRunError(f"{called} has no file {path!r}; it has {', '.join(known[:_NAMED])}{more}")
     return data
+
+
+def place(project: Project, run: RunRow, trial: TrialRow | None = None) -> str:
+    """Where the folder of a run or of a trial lies on this machine.
+
+    Raises SettingsError, SourceError, and UnknownRunError for what lies in git or in a database.
+    """
+    inside = "/".join(filter(None, (run["path"], trial["folder"] if trial else None)))
+    if run["ref"] is not None:
+        raise UnknownRunError(f"{run['run_id']} lies in git, at {run['ref']}:{inside}; --file prints a file of it")
+    folder = _folder(project, run)
+    if folder is None:
+        raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no folder")
+    found = folder.find(trial["folder"]) if trial is not None and trial["folder"] else folder
+    real = getattr(found, "real", None)
+    if real is None:
+        raise UnknownRunError(f"{inside} is there no more")
+    return str(real)
+
+
+def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:
+    """The whole error of a trial as its files tell it, masked; what the index has of it where they tell nothing now."""
+    from indexer.settings import load
+
+    settings, sources = load(project)
+    options = settings.options().model_copy(update={"whole_errors": True})
+    source = next((source for source in sources if source.name == run["source"]), None)
+    try:
+        if source is not None:
+            source.open()
+            found = source.find(run["ref"], run["path"])
+            read = found.run.read(options, _OnlyOne(trial)) if found else None
+            mine = next((each for each in read.trials if each.trial == trial["trial"]), None) if read else None
+            if mine is not None and mine.error:
+                return mine.error
+    except (Unreadable, IndexerError):
+        pass  # it went, or it is torn: the index has its first line
+    return trial["error"]
+
+
+class _OnlyOne:
+    """`protocols.Earlier` for which everything was read but one trial."""
+
+    def __init__(self, trial: TrialRow):
+        self._name, self._folder = trial["trial"], trial["folder"]
+
+    def exists(self) -> bool:
+        return False
+
+    def trial(self, name: str) -> Trial | None:
+        return None if name == self._name else Trial(trial=name, status="passed")
+
+    def unchanged(self, part: str) -> bool:
+        return part not in (self._name, self._folder)
 
 
 def _folder(project: Project, run: RunRow) -> Folder | None:
@@ -56,12 +154,20 @@ def _folder(project: Project, run: RunRow) -> Folder | None:
     return folder
 
 
-def _below(folder: Folder, prefix: str, depth: int) -> list[str]:
+def _size(folder: Folder, path: str) -> int | None:
     try:
-        found = [f"{prefix}{name}" for name in folder.files()]
+        return folder.size(path)
+    except Unreadable:
+        return None
+
+
+def _below(folder: Folder, prefix: str, depth: int) -> Iterator[str]:
+    try:
+        files = [f"{prefix}{name}" for name in folder.files()]
         inside = {name: folder.find(name) for name in folder.folders()} if depth else {}
     except Unreadable:
-        return []  # what can be read beside it is shown
+        return  # what can be read beside it is shown
+    yield from files
     for name, each in inside.items():
-        found += _below(each, f"{prefix}{name}/", depth - 1) if each else []
-    return found
+        if each is not None:
+            yield from _below(each, f"{prefix}{name}/", depth - 1)

@@ -16,6 +16,8 @@ from indexer.records import span_seconds
 
 CONFIG = "indexer.toml"
 DB = "results/index.db"
+RUN_FOLDERS = ("jobs", "logs", "results", ".agentv/results")
+"""Where the tools that come with this program keep runs in a project: what tells its root without settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class Project:
 
 
 def find_project(config: Path | None = None, db: Path | None = None) -> Project:
-    """The project around the current folder. Options come before `INDEXER_*`, these before the settings file.
+    """The project around the current folder: of the nearest settings file, else of the nearest folder that has runs.
+
+    Options come before `INDEXER_*`, these before the settings file.
 
     Raises SettingsError when a file that was named is not there, or cannot be read.
     """
@@ -44,7 +48,7 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
     path = (
         named.absolute() if named else next((p / CONFIG for p in (here, *here.parents) if (p / CONFIG).is_file()), None)
     )
-    root = path.parent if path else here
+    root = path.parent if path else _root_around(here)
     content = _read(path) if path else {}
     scalars = {key: _text(path, key, content.pop(key)) for key in ("db", "stale_after") if key in content}
     chosen = db.absolute() if db else None
@@ -59,6 +63,22 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
     except ValueError as error:
         where = "INDEXER_STALE_AFTER" if from_environment else f"{path}: stale_after"
         raise SettingsError(f"{where}: {error}") from None
+
+
+def _root_around(here: Path) -> Path:
+    """The nearest folder that holds an index or folders of runs, up to the work tree of git around it.
+
+    A home folder or the root of all is none unless it is the current one: folders of these names there are others'.
+    """
+    home = Path("~").expanduser()
+    for folder in (here, *here.parents):
+        if folder != here and folder in (home, folder.parent):
+            break
+        if any((folder / name).exists() for name in (DB, *RUN_FOLDERS)):
+            return folder
+        if (folder / ".git").exists():
+            break
+    return here
 
 
 def expanded(path: str | Path) -> Path:

@@ -85,16 +85,58 @@ def seconds_since(time: str) -> float:
     return max(0.0, (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds())
 
 
+def silence(run: Row) -> float:
+    """Seconds since the last sign of life of a run that has not ended; 0 for one that has."""
+    live = run["status"] in ("queued", "running")
+    return seconds_since(run["updated_at"] or run["timestamp"]) if live else 0.0
+
+
+def is_live(run: Row, stale_after: int) -> bool:
+    """Whether a run goes on: one that is silent for longer than `stale_after` seconds may have stopped."""
+    return run["status"] in ("queued", "running") and silence(run) <= stale_after
+
+
+def progress(run: Row) -> str:
+    """How far a run is: `4/10, 2 running`."""
+    of = "" if run["planned_count"] is None else f"/{run['planned_count']}"
+    running = f", {run['running_count']} running" if run["running_count"] else ""
+    return f"{run['ended_count']}{of}{running}"
+
+
 def status(run: Row, stale_after: int) -> str:
-    """A run's status; one that should be live and was silent for longer than `stale_after` seconds may have stopped."""
-    last = run["updated_at"] or run["timestamp"]
-    silent = seconds_since(last) if run["status"] in ("queued", "running") else 0
-    return f"stopped? (silent {duration(silent)})" if silent > stale_after else str(run["status"])
+    """A run's status; of one that has not ended how far it is, and whether it may have stopped."""
+    if run["status"] not in ("queued", "running"):
+        return str(run["status"])
+    if silence(run) > stale_after:
+        return f"stopped? {progress(run)}"
+    return progress(run) if run["running_count"] else f"{run['status']} {progress(run)}"
+
+
+def size(count: int | None) -> str:
+    """Bytes as people say them."""
+    if count is None:
+        return ""
+    for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count} B"
 
 
 def passed(run: Row) -> str:
     """Passed of counted trials."""
     return f"{run['passed']}/{run['trial_count']}"
+
+
+def reason(trial: Row) -> str:
+    """Why a trial did not pass: its error, else the graders that say so, else what they gave."""
+    if trial["error"] or trial["error_type"]:
+        return ": ".join(filter(None, (trial["error_type"], trial["error"])))
+    low = [score for score in trial["scores"] if score["passed"] == 0]
+    if low:
+        return "; ".join(": ".join(filter(None, (score["name"], score["reason"]))) for score in low)
+    if trial["status"] in ("passed", "running"):
+        return ""
+    return ", ".join(f"{score['name']} {score['score']:g}" for score in trial["scores"] if score["score"] is not None)
 
 
 def freshness(fresh: Row) -> str:

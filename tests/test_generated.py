@@ -65,7 +65,7 @@ def test_2000_runs_of_mixed_layouts_in_git(world: World, shared: Path, monkeypat
     monkeypatch.setattr(GitFolder, "read", read)
     more = generate(shared, repo, "--append", 10, "--seed", 2, "--layout", "v3", "--start", 2000)
     report = world.sync().sources[0]
-    assert (report.added, report.changed, report.removed) == (10, 0, 0)
+    assert tuple(report.counts.values()) == (10, 0, 0)
     assert {path.removeprefix("metadata/") for path in opened} == {fact["path"] for fact in more}
     require(world, truth + more)
     world.synced()
@@ -102,4 +102,4 @@ def test_folders_of_each_layout(world: World, shared: Path, layout: str, argumen
     world.sync()
     require(world, truth)
     report = world.sync().sources[0]
-    assert (report.added, report.changed, report.removed) == (0, 0, 0)
+    assert tuple(report.counts.values()) == (0, 0, 0)

@@ -13,9 +13,12 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from indexer.errors import IndexerError
+from indexer.project import find_project
 from indexer.queries.filters import DECLARED, Filters
 from indexer.queries.index import Index, open_index
 from indexer.queries.question import Parameter
+from indexer.queries.values import COUNTED
 from indexer.render import visible
 
 if TYPE_CHECKING:
@@ -35,9 +38,36 @@ Config = Annotated[
 ]
 Db = Annotated[Path | None, typer.Option("--db", metavar="FILE", help="The index; else results/index.db.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document; for lists one object a line.")]
+
+
+def complete_run(incomplete: str) -> list[str]:
+    """The newest runs whose id begins so, for a shell that completes a word."""
+    where = "SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY timestamp DESC LIMIT 50"
+    return _completed(where, incomplete, f"{incomplete}\U0010ffff")
+
+
+def _completing(name: str) -> Callable[[str], list[str]]:
+    """Completes the values of a filter."""
+    known = "SELECT value FROM _values WHERE name = ? AND value >= ? AND value < ? ORDER BY value LIMIT 100"
+    return lambda incomplete: _completed(known, name, incomplete, f"{incomplete}\U0010ffff")
+
+
+def _completed(query: str, *values: str) -> list[str]:
+    """The first column of a query; nothing without an index, since a shell has no place for an error."""
+    try:
+        with open_index(find_project().db) as index:
+            return [str(next(iter(row.values()))) for row in index.select(query, *values)]
+    except IndexerError:
+        return []
+
+
 Run = Annotated[
     str,
-    typer.Argument(metavar="RUN", help="A run id, key, prefix, path, latest, latest:EXPERIMENT, live, tag:NAME; ~N."),
+    typer.Argument(
+        metavar="RUN",
+        help="A run id, key, prefix, path, latest, latest:EXPERIMENT, live, tag:NAME; ~N.",
+        autocompletion=complete_run,
+    ),
 ]
 
 
@@ -45,7 +75,7 @@ def _print_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version
 
-        print(f"indexer {version('indexer')}")
+        print(f"indexer {version('eval-indexer')}")
         raise typer.Exit
 
 
@@ -100,8 +130,16 @@ def declared(
     return decorate
 
 
-def _option(name: str, kind: Any, help: str, default: Any, spelled: str | None = None) -> inspect.Parameter:
-    annotation = Annotated[kind, typer.Option(spelled or f"--{name.replace('_', '-')}", help=help)]
+def _option(
+    name: str,
+    kind: Any,
+    help: str,
+    default: Any,
+    spelled: str | None = None,
+    completing: Callable[[str], list[str]] | None = None,
+) -> inspect.Parameter:
+    option = typer.Option(spelled or f"--{name.replace('_', '-')}", help=help, autocompletion=completing)
+    annotation = Annotated[kind, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -110,7 +148,8 @@ def _filter(name: str) -> inspect.Parameter:
     if not filter_.several:
         return _option(name, _TYPES[filter_.kind] | None, filter_.help, None)
     how = "several: with all" if filter_.every else "several: any"
-    return _option(name, list[str] | None, f"{filter_.help.rstrip('.')}; {how}.", None)
+    help = f"{filter_.help.rstrip('.')}; {how}."
+    return _option(name, list[str] | None, help, None, completing=_completing(name) if name in COUNTED else None)
 
 
 def _parameter(name: str, parameter: Parameter, spelled: str | None) -> inspect.Parameter:

@@ -9,13 +9,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from indexer.queries.filters import CUT
-from indexer.render import Row, visible
+from indexer.render import Row, is_live, visible
+from indexer.render import progress as progress_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 Change = Any
 _UNLIMITED, _NARROWEST = 100_000, 8  # columns
+_LINES = 10  # for running jobs
 _TEXTS = frozenset({"STATUS", "REASON", "ERROR", "PLACE", "PATH", "VERDICT"})
 """Headings of what is no name."""
 
@@ -25,12 +27,14 @@ def table(
     rows: Iterable[Sequence[object]],
     *,
     right: Sequence[str] = (),
+    wide: Sequence[str] = (),
     dispensable: Sequence[str] = (),
 ) -> None:
     """Print rows under headings, without columns that are empty.
 
-    On a terminal that is too narrow, `dispensable` columns go, in their order, which is said; then texts are cut at
-    their end. Names are cut only as far as they stay different, and what is left of one with its `…` names the same.
+    On a terminal that is too narrow, `wide` columns go, in their order, which is said; then texts are cut at their end.
+    Names are cut only as far as they stay different, and what is left of one with its `…` names the same. Where that is
+    not enough, `dispensable` columns go too.
     """
     from rich.console import Console
     from rich.table import Table
@@ -40,7 +44,7 @@ def table(
     used = [at for at in range(len(columns)) if not cells or any(row[at] for row in cells)]
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else _UNLIMITED, no_color=not terminal or None, highlight=False)
-    widths, left_out = _fitted(columns, cells, used, console, right, dispensable)
+    widths, left_out = _fitted(columns, cells, used, console, right, (wide, dispensable))
     grid = Table(box=None, header_style="bold" if terminal else "", pad_edge=False, padding=(0, 2, 0, 0))
     for at in widths:
         justify: Literal["left", "right"] = "right" if columns[at] in right else "left"
@@ -48,9 +52,7 @@ def table(
             Text(visible(columns[at])), no_wrap=True, overflow="ellipsis", width=widths[at], justify=justify
         )
     for row in cells:
-        grid.add_row(
-            *(Text(_cut(row[at], widths[at]), style=_STYLES.get(row[at].partition(" ")[0], "")) for at in widths)
-        )
+        grid.add_row(*(Text(_cut(row[at], widths[at]), style=_style(row[at])) for at in widths))
     with console.capture() as captured:
         console.print(grid)
     for line in captured.get().splitlines():
@@ -65,7 +67,7 @@ def _fitted(
     used: list[int],
     console: "Console",
     right: Sequence[str],
-    dispensable: Sequence[str],
+    may_go: tuple[Sequence[str], Sequence[str]],
 ) -> tuple[dict[int, int], list[str]]:
     """The widths of the columns that are shown, by their place, and the headings of those that are left out.
 
@@ -74,18 +76,20 @@ def _fitted(
     from rich.cells import cell_len
 
     widths = {at: max(map(cell_len, [columns[at], *(row[at] for row in cells)])) for at in used}
-    left_out = []
-    for name in dispensable:
-        if columns.index(name) in widths and _total(widths) > console.width:
-            widths.pop(columns.index(name))
-            left_out.append(name)
     narrowest = {
-        at: _NARROWEST if columns[at] in _TEXTS else _apart({row[at] for row in cells})
+        at: max(cell_len(columns[at]), _NARROWEST if columns[at] in _TEXTS else _apart({row[at] for row in cells}))
         for at in widths
         if columns[at] not in right
     }
+    wide, dispensable = may_go
+    left_out = []
+    for name, needed in [*((name, {}) for name in wide), *((name, narrowest) for name in dispensable)]:
+        least = {at: min(width, needed.get(at, width)) for at, width in widths.items()}
+        if columns.index(name) in widths and _total(least) > console.width:
+            widths.pop(columns.index(name))
+            left_out.append(name)
     while _total(widths) > console.width:
-        flexible = [at for at, least in narrowest.items() if widths[at] > max(least, cell_len(columns[at]))]
+        flexible = [at for at, least in narrowest.items() if at in widths and widths[at] > least]
         if not flexible:
             console.width = _total(widths) + 2  # longer lines than names that stand for two things
             break
@@ -125,7 +129,14 @@ def _apart(names: set[str]) -> int:
     return least
 
 
-_STYLES = {"failed": "red", "errored": "red", "cancelled": "yellow", "running": "cyan", "completed": "green"}
+_STYLES = {
+    "failed": "red", "errored": "red", "cancelled": "yellow", "stopped?": "yellow", "running": "cyan",
+    "completed": "green", "passed": "green",
+}  # fmt: skip
+
+
+def _style(cell: str) -> str:
+    return "cyan" if cell.endswith(" running") else _STYLES.get(cell.partition(" ")[0], "")
 
 
 def document(value: object) -> None:
@@ -133,38 +144,57 @@ def document(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
+class Log:
+    """Tells what happens: a line each."""
+
+    def __init__(self, line: Callable[[str, Row], None], live: Callable[[Sequence[Row]], None] | None = None):
+        self.line = line
+        self.live = live
+        """Shows the runs that go on, on a terminal."""
+
+
 @contextmanager
-def log(stream: TextIO, form: str) -> Iterator[Callable[[str, Row], None]]:
-    """A way to tell what happens: a line each, or on a terminal one line that is kept current."""
+def log(stream: TextIO, form: str, stale_after: int) -> Iterator[Log]:
+    """Where a watcher tells what happens: lines, or on a terminal lines that are kept current, one a running job."""
 
     def told(event: str, facts: Row) -> str:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if form == "json":
             return json.dumps({"time": time, "event": event, **facts}, ensure_ascii=False)
-        return f"{time} {event} " + " ".join(f"{name}={visible(value)}" for name, value in facts.items())
+        return f"{time} {event} " + " ".join(f"{name}={_said(value)}" for name, value in facts.items())
 
     def line(event: str, facts: Row) -> None:
         print(told(event, facts), file=stream, flush=True)
 
     if form == "json" or not stream.isatty():
-        yield line
+        yield Log(line)
         return
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.text import Text
 
     console = Console(file=stream, highlight=False)
+    newest, running = Text("reading what is there"), list[Text]()
     with console.status("reading what is there", refresh_per_second=1) as shown:
 
         def current(event: str, facts: Row) -> None:
             if event not in ("changed", "ready", "built"):
                 console.print(Text(told(event, facts)))
             said = " ".join(
-                visible(value) if name == "source" else f"{name}={visible(value)}" for name, value in facts.items()
+                _said(value) if name == "source" else f"{name}={_said(value)}" for name, value in facts.items()
             )
-            text = f"{datetime.now().astimezone():%H:%M:%S} {event} {said}"
-            shown.update(Text(text[: console.width - 4]))
+            newest.plain = f"{datetime.now().astimezone():%H:%M:%S} {event} {said}"[: console.width - 4]
+            shown.update(Group(newest, *running))
 
-        yield current
+        def live(runs: Sequence[Row]) -> None:
+            lines = [f"{visible(run['run_id'])}  {progress_of(run)}" for run in runs if is_live(run, stale_after)]
+            running[:] = [Text(_cut(line, console.width - 4)) for line in lines[:_LINES]]
+            shown.update(Group(newest, *running))
+
+        yield Log(current, live)
+
+
+def _said(value: object) -> str:
+    return visible(", ".join(map(str, value)) if isinstance(value, list) else value)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from indexer.cli.app import Config, Db, Json, app
 from indexer.errors import IndexerError, SettingsError
 from indexer.project import CONFIG, Project, find_project
 from indexer.queries.index import open_index
+
+if TYPE_CHECKING:
+    from indexer.passes.walk import Report
 
 
 @app.command(epilog="Example: indexer init")
@@ -60,8 +63,8 @@ def watch(
         raise SettingsError(f"log-format: {log_format!r} is neither text nor json")
     project = find_project(config, db)
     settings, sources = load(project)
-    with console.log(sys.stderr, log_format) as log:
-        Watcher(project.db, sources, settings.options(), log).run()
+    with console.log(sys.stderr, log_format, project.stale_after) as log:
+        Watcher(project.db, sources, settings.options(), log.line, log.live).run()
 
 
 @app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")
@@ -104,17 +107,7 @@ def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> Non
         print(f"built {project.db} anew: {report.built}", file=sys.stderr)
     if report.waiting:
         print(f"indexer: {render.visible(report.waiting)}", file=sys.stderr)
-    for source in report.sources:
-        counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
-        if json:
-            console.document({"source": source.name, **counts, "error": source.error})
-        elif not source.error and source.kind != "repo":
-            print(f"{source.name}: " + ", ".join(f"{number} {what}" for what, number in counts.items()))
-        if source.error:
-            print(
-                f"indexer: source {render.visible(f'{source.name}: {source.error}')}; its rows stay",
-                file=sys.stderr,
-            )
+    _print_report(report, json=json)
     with open_index(project.db) as index:
         for row in index.sources():
             if row["note"]:
@@ -124,3 +117,21 @@ def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> Non
             print(f"indexer: not read: {render.visible(where)}", file=sys.stderr)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _print_report(report: "Report", *, json: bool) -> None:
+    """What a pass changed: a line a source, or one line where it changed nothing."""
+    for source in report.sources:
+        if json:
+            console.document({"source": source.name, **source.counts, "error": source.error})
+        if source.error:
+            said = render.visible(f"source {source.name}: {source.error}")
+            print(f"indexer: {said}; its rows stay", file=sys.stderr)
+    readable = [source for source in report.sources if not source.error and source.kind != "repo"]
+    if json or not readable:
+        return
+    if report.built is None and not any(any(source.counts.values()) for source in readable):
+        print(f"nothing changed in {', '.join(source.name for source in readable)}")
+        return
+    for source in readable:
+        print(f"{source.name}: " + ", ".join(f"{number} {what}" for what, number in source.counts.items()))

@@ -9,13 +9,13 @@ from indexer.cli.app import app
 from indexer.errors import IndexerError, QueryError, SettingsError
 from indexer.interrupts import Interrupted
 
-_OF_LISTS = {"runs", "show", "status"}
-"""Commands that need no module but `lists`: loading the others takes longer than listing runs does."""
+_OWN_MODULES = {"runs": "lists", "trials": "lists", "show": "show", "status": "status", "query": "sql"}
+"""Commands that need no module but one: loading the others takes longer than listing runs does."""
 
 
 def main() -> None:
     """Run the command; an error that a user can cause is one line on standard error."""
-    import_module("indexer.cli.lists" if _OF_LISTS.intersection(sys.argv[1:2]) else "indexer.cli.commands")
+    import_module(f"indexer.cli.{_OWN_MODULES.get(''.join(sys.argv[1:2]), 'commands')}")
     try:
         app()
     except IndexerError as error:

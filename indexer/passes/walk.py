@@ -58,9 +58,8 @@ class SourceReport:
 
     name: str
     kind: str
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
+    counts: Mapping[str, int]  # added, changed, removed
+    runs: Sequence[str]  # ids of the first of these runs
     error: str | None = None
     looked: bool = True  # whether the whole source was walked
 
@@ -103,9 +102,10 @@ class _Walk:
                 self._walk(source)
         self._pass.settle(plan.work)
         for source in plan.sources:
-            counts, error = self._pass.counts[source.name], self._errors.get(source.name)
+            counts, runs = self._pass.counts[source.name], self._pass.named[source.name]
+            error = self._errors.get(source.name)
             looked = plan.has_work(source.name) and plan.paths(source.name) is None
-            self._report.sources.append(SourceReport(source.name, source.kind, **counts, error=error, looked=looked))
+            self._report.sources.append(SourceReport(source.name, source.kind, counts, runs, error, looked))
         self._report.changed = self._pass.changed
         return self._report
 

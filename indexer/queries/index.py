@@ -14,6 +14,7 @@ from indexer.errors import QueryError
 from indexer.queries import changes, filters, names, runs, trials, values
 from indexer.queries.changes import Changes
 from indexer.queries.filters import DECLARED, Filters, FiltersOfTest, Values
+from indexer.queries.limits import limit
 from indexer.queries.names import STALE_AFTER
 from indexer.queries.reading import Reading
 from indexer.queries.runs import Page, Trend, TrialPage
@@ -23,6 +24,8 @@ from indexer.queries.types import ProblemRow, RunDetails, RunRow, SourceRow, Tri
 from indexer.store import file, lock
 
 if TYPE_CHECKING:
+    from sqlite_utils import Database
+
     from indexer.queries.compare import Name
 
 _SOURCE = "name, kind, place, tip, runs, changed_at, failing_since, error, note"
@@ -227,6 +230,18 @@ class Index(Reading):
         with self._reading() as database:
             rows = dicts(database, f"SELECT {_PROBLEM} FROM problems ORDER BY source, path, kind")
             return cast("list[ProblemRow]", rows)
+
+    @property
+    def database(self) -> "Database":
+        """A read-only `sqlite_utils.Database` on the index, for queries of one's own; limited as those of `serve`.
+
+        It is this thread's own and stays open with its state of the file; ask for it anew to see a replaced one.
+        """
+        from sqlite_utils import Database
+
+        connection = file.connect_ours(self.path)
+        limit(connection)
+        return Database(connection, execute_plugins=False)
 
     def select(self, query: str, *parameters: Any, **named: Any) -> list[Row]:
         """The rows of a query of your own, read-only; its parameters are `?` or `:name`."""

@@ -25,7 +25,11 @@ from indexer.store.rows import TRIAL, small_letters
 TRIAL_STATUSES: tuple[str, ...] = get_args(TrialStatus)
 
 _OF_RUN = {"run_key": "key", "run_id": "run_id", "experiment": "experiment", "timestamp": "timestamp"}
-_COLUMNS = ", ".join([*(f"r.{column} AS {name}" for name, column in _OF_RUN.items()), *(f"t.{name}" for name in TRIAL)])
+COLUMNS = (*_OF_RUN, *TRIAL)
+"""The columns of a trial's row beside its scores."""
+_SELECTED = ", ".join(
+    [*(f"r.{column} AS {name}" for name, column in _OF_RUN.items()), *(f"t.{name}" for name in TRIAL)]
+)
 _IN_REASON = "EXISTS (SELECT 1 FROM scores s WHERE s.trial_pk = t.id AND instr(lower(s.reason), ?))"
 
 
@@ -111,7 +115,7 @@ def one(database: sqlite3.Connection, pk: int, trial: str) -> TrialRow:
 
 
 def _select() -> str:
-    return f"SELECT t.id, {_COLUMNS} FROM runs r JOIN trials t ON t.run_pk = r.id"
+    return f"SELECT t.id, {_SELECTED} FROM runs r JOIN trials t ON t.run_pk = r.id"
 
 
 def _of_run(

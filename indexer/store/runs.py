@@ -11,7 +11,9 @@ from indexer.store.places import Place, added, ranked, tags
 from indexer.store.transaction import FULL, Transaction
 
 _HAS_RUN = "SELECT 1 FROM runs WHERE key = ?"
-_STORED = "SELECT id, source, path, ref, tags, sha, added_at, author, timestamp FROM runs WHERE key = ?"
+_STORED = "SELECT id, source, path, ref, tags, sha, added_at, author, timestamp, run_id FROM runs WHERE key = ?"
+_NAMED = 5
+"""Runs of a source that a report names."""
 _PLACES = """
 SELECT p.source, p.path, p.ref, p.ended, p.ended_count, p.last_activity, p.tags, p.tags_at, p.authored_tags,
        a.sha, a.seconds, a.author, coalesce(r.wip, 0)
@@ -36,6 +38,7 @@ class Runs:
         reread: Callable[[str, str, str | None], Run | None],
     ):
         self.counts = {source: {"added": 0, "changed": 0, "removed": 0} for source in order}
+        self.named: dict[str, list[str]] = {source: [] for source in order}
         self._transaction, self._database = transaction, transaction.database
         self._order, self._reread = order, reread
         self.last_rev = self._newest("SELECT last_rev FROM meta")
@@ -91,7 +94,7 @@ class Runs:
                 self._database, pk, self.last_rev, old, ids, new, self._next_trial
             )
             self._moved(pk, run.key, run.timestamp)
-            self._count(place.source, "changed", run.key)
+            self._count(place.source, "changed", run.key, run.run_id)
         return pk
 
     def places_of(self, pk: int) -> list[Place]:
@@ -102,7 +105,7 @@ class Runs:
     def is_best(self, place: Place, others: Sequence[Place]) -> bool:
         return ranked([place, *others], self._order)[0] is place
 
-    def _count(self, source: str, what: str, key: str) -> None:
+    def _count(self, source: str, what: str, key: str, run_id: str) -> None:
         """Count a run for the report, once."""
         if source not in self.counts or (self._transaction.fresh and what != "added"):
             return
@@ -111,6 +114,8 @@ class Runs:
                 return
             self._counted.add(key)
         self.counts[source][what] += 1
+        if len(self.named[source]) < _NAMED:
+            self.named[source].append(run_id)
 
     def _newest(self, query: str) -> int:
         row = self._database.execute(query).fetchone()
@@ -142,7 +147,7 @@ class Runs:
             self._written.add(hash(new.run[0]))
         else:
             self._transaction.run("DELETE FROM deletions WHERE key = ?", (new.run[0],))
-        self._count(source, "added", new.run[0])
+        self._count(source, "added", *new.run[:2])
         return pk
 
     def changed_elsewhere(self, names: Iterable[str]) -> None:
@@ -201,7 +206,7 @@ class Runs:
                 self.index_for_reading()
                 rows.replace_tags(self._database, pk, rows.tag_rows(key, stored[7], chosen))
                 self.kept.replace_tags(json.loads(stored[3]), sorted(set(chosen)))
-            self._count(stored[0], "changed", key)
+            self._count(stored[0], "changed", key, stored[8])
 
     def _moved(self, pk: int, key: str, timestamp: str) -> None:
         self._database.execute(
@@ -216,7 +221,7 @@ class Runs:
         self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self.last_rev += 1
         self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, utc_now()))
-        self._count(old.run[rows.RUN.index("source")], "removed", key)
+        self._count(old.run[rows.RUN.index("source")], "removed", *old.run[:2])
 
     def index_for_reading(self) -> None:
         """The indexes of a fresh index, once: they are cheaper after the rows, but rewriting a run needs them."""

@@ -74,6 +74,11 @@ class Pass:
         """Runs added, changed and removed, by source."""
         return self._runs.counts
 
+    @property
+    def named(self) -> dict[str, list[str]]:
+        """Ids of the first runs that were added, changed or removed, by source."""
+        return self._runs.named
+
     def settle(self, work: Mapping[str, Collection[str] | None] | None = None) -> None:
         """Bring every touched run in line with its places; to be called once, after all sources.
 

@@ -24,7 +24,7 @@ from indexer import interrupts
 from indexer.errors import IndexFileError, LockedError, SourceError
 from indexer.interrupts import Interrupted
 from indexer.passes.sync import bring_up_to_date, look, note_looked
-from indexer.passes.walk import Report
+from indexer.passes.walk import Report, SourceReport
 from indexer.protocols import Options
 from indexer.records import utc_now
 from indexer.sources import Source
@@ -41,6 +41,12 @@ SWEEP = 60.0
 
 Log = Callable[[str, dict[str, Any]], None]
 """Takes the name of what happened and its facts."""
+ShowLive = Callable[[Sequence[dict[str, Any]]], None]
+"""Shows the newest runs that have not ended."""
+_LIVE = "run_id", "status", "timestamp", "updated_at", "planned_count", "ended_count", "running_count"
+_NEWEST_LIVE = f"""
+SELECT {", ".join(_LIVE)} FROM runs WHERE status IN ('queued', 'running') ORDER BY timestamp DESC, key DESC LIMIT 100
+"""
 
 
 class OpenIndex:
@@ -79,8 +85,11 @@ class OpenIndex:
 class Watcher:
     """Keeps the index at `db` current until a signal comes."""
 
-    def __init__(self, db: Path, sources: Sequence[Source], options: Options, log: Log):
+    def __init__(
+        self, db: Path, sources: Sequence[Source], options: Options, log: Log, show_live: ShowLive | None = None
+    ):
         self._db, self._sources, self._options, self._log = db, sources, options, log
+        self._show_live = show_live
         self._index = OpenIndex(db)
         self._followers = {source.name: follower(source, self._index.ask) for source in sources}
         self._own = {f"{os.path.realpath(db)}{suffix}" for suffix in ("", "-wal", "-shm", "-journal", ".lock")}
@@ -140,6 +149,7 @@ class Watcher:
             self._tell_falls()
         if work or swept:
             self._follow(watches)
+            self._tell_live()
 
     def _due_work(self, now: float) -> dict[str, Collection[str] | None]:
         due = {name: each for name, each in self._followers.items() if each.schedule.next() <= now}
@@ -160,7 +170,7 @@ class Watcher:
         ended = time.monotonic()
         self._stumbled = 0
         self._tell(report, ended - began)
-        changed = {source.name for source in report.sources if source.added or source.changed or source.removed}
+        changed = {source.name for source in report.sources if any(source.counts.values())}
         for name, paths in work.items():
             self._followers[name].looked(paths, ended, rest=name in changed)
         self._look_again(report, ended)
@@ -209,14 +219,19 @@ class Watcher:
             self._log("waiting", {"why": report.waiting})
         self._waiting = report.waiting or (self._waiting if report.built is None else None)
         for source in report.sources:
-            counts = {"added": source.added, "changed": source.changed, "removed": source.removed}
-            if any(counts.values()):
-                self._log("changed", {"source": source.name, **counts, "ms": round(1000 * seconds, 1)})
+            if any(source.counts.values()):
+                facts = {"source": source.name, **source.counts, "ms": round(1000 * seconds, 1)}
+                self._log("changed", facts | {"runs": _named(source)})
             each = self._followers[source.name]
             if source.error and source.error != each.failing:
                 self._log("error", {"source": source.name, "error": source.error})
             if source.error or source.looked:
                 each.failing = source.error
+
+    def _tell_live(self) -> None:
+        if self._show_live is not None:
+            runs = self._index.ask(_NEWEST_LIVE)
+            self._show_live([dict(zip(_LIVE, run, strict=True)) for run in runs])
 
     def _follow(self, watches: Watches) -> None:
         """Watch where runs may come, and what has not ended; look at what was not watched before."""
@@ -274,6 +289,12 @@ class Watcher:
             wait = min(pause * 2**failed, max(pause, source.longest_pause)) * random.uniform(0.9, 1.1)
             if moved or source.error != before:
                 self._mailbox.put(self._followers[source.name].root, True)
+
+
+def _named(source: SourceReport) -> list[str]:
+    """The runs that a pass changed, and how many more."""
+    more = sum(source.counts.values()) - len(source.runs)
+    return [*source.runs, *([f"{more} more"] if more else [])]
 
 
 def _notify(state: str) -> None:

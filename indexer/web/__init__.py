@@ -47,7 +47,7 @@ def menu_links(datasette: "Datasette") -> list[Row]:
 
 @hookimpl  # type: ignore[untyped-decorator]
 def prepare_connection(conn: "sqlite3.Connection", database: str, datasette: "Datasette") -> None:
-    from indexer.web.limits import limit
+    from indexer.queries.limits import limit
     from indexer.web.reading import index_database
 
     if database == index_database(datasette):

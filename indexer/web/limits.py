@@ -1,30 +1,12 @@
-"""What a query of a visitor may cost: no value, row or result that fills the memory.
-
-Datasette's time limit does not stop a function that makes one huge value, so SQLite itself is told the longest
-(https://www.sqlite.org/c3ref/limit.html), and what a query returns is counted row by row.
-"""
+"""What visitors of a server may cost together, and whose queries it takes."""
 
 import sqlite3
-from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
-from weakref import ref
 
-LONGEST_VALUE = 1 << 20
-"""Bytes of one text or blob."""
-MOST_COLUMNS = 200
-LARGEST_RESULT = 64 << 20
-"""Bytes of texts and blobs in the rows of one query."""
 _SQL = ("sql", "_where")
 HEAP = 1 << 30
 """Bytes that SQLite may hold in a server's process."""
-
-
-def limit(database: sqlite3.Connection) -> None:
-    """Set the limits of a connection that answers queries of visitors."""
-    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-    database.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, MOST_COLUMNS)
-    database.row_factory = _counted()
 
 
 def limit_heap() -> None:
@@ -32,23 +14,6 @@ def limit_heap() -> None:
     database = sqlite3.connect(":memory:")
     database.execute(f"PRAGMA hard_heap_limit = {HEAP}")
     database.close()
-
-
-def _counted() -> Callable[[sqlite3.Cursor, tuple[Any, ...]], sqlite3.Row]:
-    """Rows by name, until those of one cursor are too large together."""
-    current: ref[sqlite3.Cursor] | None = None
-    size = 0
-
-    def row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> sqlite3.Row:
-        nonlocal current, size
-        if current is None or current() is not cursor:
-            current, size = ref(cursor), 0
-        size += sum(len(value) for value in values if isinstance(value, str | bytes))
-        if size > LARGEST_RESULT:
-            raise sqlite3.OperationalError(f"the result is larger than {LARGEST_RESULT >> 20} MiB")
-        return sqlite3.Row(cursor, values)
-
-    return row
 
 
 def own_queries_only(app: Any) -> Any:

@@ -391,7 +391,9 @@ class Machine(RuleBasedStateMachine):
         assert not self._faults()
         report = passes.sync(self.db, opened(self._sources()), self.options)
         assert report.built is None
-        assert not [each for each in report.sources if each.added or each.changed or each.removed], report
+        assert not [
+            each for each in report.sources if each.counts["added"] or each.counts["changed"] or each.counts["removed"]
+        ], report
 
     def mend_all(self) -> None:
         """Once every file can be read and every source opened, all is right and no problem is left."""

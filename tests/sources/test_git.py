@@ -81,7 +81,7 @@ def test_repacking_changes_nothing(world: World) -> None:
     world.repo.git("gc", "--quiet", "--prune=now")
     world.repo.git("pack-refs", "--all")
     report = world.sync()
-    assert (report.sources[0].added, report.sources[0].changed) == (0, 0)
+    assert (report.sources[0].counts["added"], report.sources[0].counts["changed"]) == (0, 0)
     world.repo.commit(at(B, bundle()))
     assert paths(world) == [A, B]
 
@@ -457,7 +457,7 @@ def test_a_tip_that_cannot_be_read_keeps_its_runs(world: World) -> None:
     content = place.read_bytes()
     place.unlink()
     report = world.sync().sources[0]
-    assert (report.removed, world.column("SELECT path FROM runs")) == (0, [A])
+    assert (report.counts["removed"], world.column("SELECT path FROM runs")) == (0, [A])
     assert problems(world) == ["the commit it names cannot be read"]
     place.write_bytes(content)
     assert paths(world) == [A, B]

@@ -1,0 +1,49 @@
+"""What a query of one's own may cost: no value, row or result that fills the memory, no query without end.
+
+A time limit does not stop a function that makes one huge value, so SQLite itself is told the longest
+(https://www.sqlite.org/c3ref/limit.html), and what a query returns is counted row by row.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import Any
+from weakref import ref
+
+LONGEST_VALUE = 1 << 20
+"""Bytes of one text or blob."""
+MOST_COLUMNS = 200
+LARGEST_RESULT = 64 << 20
+"""Bytes of texts and blobs in the rows of one query."""
+_STEPS = 10_000
+"""Steps of SQLite between two looks at the clock."""
+
+
+def limit(database: sqlite3.Connection) -> None:
+    """Set the limits of a connection that answers queries of visitors."""
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    database.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, MOST_COLUMNS)
+    database.row_factory = _counted()
+
+
+def limit_time(database: sqlite3.Connection, seconds: float) -> None:
+    """Stop a query that is still running after so many seconds, from now on."""
+    end = time.monotonic() + seconds
+    database.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+
+
+def _counted() -> Callable[[sqlite3.Cursor, tuple[Any, ...]], sqlite3.Row]:
+    """Rows by name, until those of one cursor are too large together."""
+    current: ref[sqlite3.Cursor] | None = None
+    size = 0
+
+    def row(cursor: sqlite3.Cursor, values: tuple[Any, ...]) -> sqlite3.Row:
+        nonlocal current, size
+        if current is None or current() is not cursor:
+            current, size = ref(cursor), 0
+        size += sum(len(value) for value in values if isinstance(value, str | bytes))
+        if size > LARGEST_RESULT:
+            raise sqlite3.OperationalError(f"the result is larger than {LARGEST_RESULT >> 20} MiB")
+        return sqlite3.Row(cursor, values)
+
+    return row
