@@ -77,7 +77,7 @@ def age(time: str | None) -> str:
 
 
 def lag(looked_at: str | None) -> str:
-    """How far the index may be behind."""
+    """How long ago a UTC text was, without the word."""
     return "" if looked_at is None else duration(seconds_since(looked_at))
 
 

@@ -67,10 +67,13 @@ def test_sync_and_list_without_settings(project: Path) -> None:
     process = indexer(project, "sync")
     assert process.stdout == "local: 2 added, 0 changed, 0 removed\n"
     assert "there is no index yet" in process.stderr
-    assert indexer(project, "sync").stderr == ""
+    again = indexer(project, "sync")
+    assert (again.stdout, again.stderr) == ("nothing changed in local\n", "")
     lines = done(project, "runs").splitlines()
-    assert lines[0].split() == ["RUN", "TARGET", "STATUS", "PASSED", "RATE", "SCORE", "COST"]
-    assert lines[1].split() == [f"other::{OTHER}", "mock-alpha", "completed", "1/1", "100%", "1.000", "$1.50"]
+    assert lines[0].split()[:8] == ["RUN", "AGO", "STATUS", "PASSED", "RATE", "SCORE", "COST", "SOURCE"]
+    name, _, _, *rest = lines[1].split()
+    assert name == f"other::{OTHER}"
+    assert rest[:7] == ["completed", "1/1", "100%", "1.000", "$1.50", "local", "mock-alpha"]
     assert "\x1b" not in "".join(lines)
     assert done(project, "check") == "the index equals its sources\n"
 
@@ -84,7 +87,7 @@ def test_runs_for_scripts(project: Path) -> None:
     assert [row["run_id"] for row in table] == [RUN_ID, f"other::{OTHER}"]
     assert [row["tags"] for row in table] == ["baseline", ""]
     first = indexer(project, "runs", "--limit", 1, "--json")
-    cursor = first.stderr.removeprefix("more, with the same options: --cursor ").strip()
+    cursor = first.stderr.removeprefix("more runs follow: --all, or go on with --cursor ").strip()
     rest = indexer(project, "runs", "--limit", 1, "--json", "--cursor", cursor)
     assert (json.loads(rest.stdout)["run_id"], rest.stderr) == (RUN_ID, "")
     assert len(done(project, "runs", "--all", "--json").splitlines()) == 2
@@ -208,7 +211,10 @@ def test_what_may_have_stopped_is_called_so_by_every_command(project: Path) -> N
         os.utime(project / name, (1_767_600_000, 1_767_600_000))
     done(project, "sync")
     for command in (["runs"], ["show", "j"], ["compare", RUN_ID, "j"]):
-        assert "stopped? (silent " in done(project, *command)
+        assert ("stopped?" if "compare" in command else "stopped? 2/2") in done(project, *command)
+    assert "(silent " in done(project, "show", "j")
+    assert "1 run says that they go on and were silent for 1 h or longer" in done(project, "status")
+    assert json.loads(done(project, "status", "--json"))["live"] == []
 
 
 def test_code_repositories(project: Path) -> None:
@@ -272,8 +278,8 @@ def test_show_names_what_to_look_at(project: Path) -> None:
         (project / name).write_text(text)
     done(project, "sync")
     shown = done(project, "show", "j").splitlines()
-    at_trials = next(number for number, line in enumerate(shown) if line.startswith("TO LOOK AT"))
-    assert [line.split()[:2] for line in shown[at_trials + 1 : at_trials + 4]] == [
+    at_trials = next(number for number, line in enumerate(shown) if line.startswith("TRIAL"))
+    assert [line.split()[::2][:2] for line in shown[at_trials + 1 : at_trials + 4]] == [
         ["half__bbbbbbb", "failed"],
         ["slow__aaaaaaa", "passed"],
         [],
@@ -390,7 +396,7 @@ def test_a_closed_pipe_is_no_error(project: Path) -> None:
 
 def test_a_terminal_gets_colours_and_lines_that_fit(project: Path) -> None:
     done(project, "sync")
-    for columns in (60, 120):
+    for columns in (44, 120):
         primary, secondary = pty.openpty()
         environment = {**os.environ, "COLUMNS": str(columns), "TERM": "xterm"}
         subprocess.run([COMMAND, "runs"], cwd=project, stdout=secondary, env=environment, check=True)

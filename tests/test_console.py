@@ -18,7 +18,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], w
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("NO_COLOR", "1")
-    console.table(*args, right=["RATE"], dispensable=["RATE"])  # type: ignore[arg-type]
+    console.table(*args, right=["RATE"], wide=["RATE"])  # type: ignore[arg-type]
     return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in capsys.readouterr().out.splitlines()]
 
 

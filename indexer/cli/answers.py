@@ -90,7 +90,7 @@ def _side(run: Row, stale_after: int) -> Row:
     return {
         "side": named,
         "target": run.get("target"),
-        "status": render.status(run, stale_after) if "status" in run else "",
+        "status": "" if "status" not in run else "stopped?" if render.silence(run) > stale_after else run["status"],
         "runs": run["runs"],
         "passed": f"{run['passed']}/{run['verdicts']} {render.percent(run['quality_rate'])}",
         "95 %": render.interval(run["interval"]),

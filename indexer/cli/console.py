@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Change = Any
 _UNLIMITED, _NARROWEST = 100_000, 8  # columns
 _LINES = 10  # for running jobs
-_TEXTS = frozenset({"STATUS", "REASON", "ERROR", "PLACE", "PATH", "VERDICT"})
+_WHOLE = frozenset({"STATUS", "PROGRESS"})
+"""Headings of what is never cut."""
+_TEXTS = frozenset({"REASON", "ERROR", "PLACE", "PATH", "VERDICT"})
 """Headings of what is no name."""
 
 
@@ -32,9 +34,9 @@ def table(
 ) -> None:
     """Print rows under headings, without columns that are empty.
 
-    On a terminal that is too narrow, `wide` columns go, in their order, which is said; then texts are cut at their end.
-    Names are cut only as far as they stay different, and what is left of one with its `…` names the same. Where that is
-    not enough, `dispensable` columns go too.
+    On a terminal, `wide` columns are shown as far as they fit, the first ones first, and what is left out is said; then
+    texts are cut at their end. Names are cut only as far as they stay different, and what is left of one with its `…`
+    names the same. Where that is not enough, `dispensable` columns go too.
     """
     from rich.console import Console
     from rich.table import Table
@@ -79,12 +81,16 @@ def _fitted(
     narrowest = {
         at: max(cell_len(columns[at]), _NARROWEST if columns[at] in _TEXTS else _apart({row[at] for row in cells}))
         for at in widths
-        if columns[at] not in right
+        if columns[at] not in right and columns[at] not in _WHOLE
     }
     wide, dispensable = may_go
-    left_out = []
-    for name, needed in [*((name, {}) for name in wide), *((name, narrowest) for name in dispensable)]:
-        least = {at: min(width, needed.get(at, width)) for at, width in widths.items()}
+    further = {name: widths.pop(columns.index(name)) for name in wide if columns.index(name) in widths}
+    for name in list(further):
+        if _total(widths) + 2 + further[name] <= console.width:
+            widths[columns.index(name)] = further.pop(name)
+    left_out = list(further)
+    for name in dispensable:
+        least = {at: min(width, narrowest.get(at, width)) for at, width in widths.items()}
         if columns.index(name) in widths and _total(least) > console.width:
             widths.pop(columns.index(name))
             left_out.append(name)

@@ -12,6 +12,7 @@ from indexer.cli.app import Config, Db, Json, app, complete_run, declared, opene
 from indexer.cli.paging import Pages, show, tell_if_old
 from indexer.project import find_project
 from indexer.queries.filters import DECLARED, Filters
+from indexer.queries.index import Index
 from indexer.queries.pages import SORTS
 from indexer.queries.runs import PUBLIC
 from indexer.queries.trials import COLUMNS
@@ -41,7 +42,7 @@ def runs(
     project = find_project(config, db)
     with opened(project) as index, told_unknown(index, filters):
         pages = Pages(partial(index.runs, sort=sort, **filters), limit, cursor, every=every)
-        table = partial(_print_runs, stale_after=project.stale_after)
+        table = partial(_print_runs, index=index)
         show(pages, "runs", PUBLIC, table, json=json, as_csv=as_csv, filtered=bool(filters))
         tell_if_old(index)
 
@@ -80,20 +81,22 @@ def trials(
         tell_if_old(index)
 
 
-def _print_runs(found: Iterable[RunRow], stale_after: int) -> None:
-    wide = ["TAGS", "TOOK", "EXPERIMENT", "TARGET"]
+def _print_runs(found: Iterable[RunRow], index: Index) -> None:
+    shown = list(found)
+    datasets = index.datasets([run["key"] for run in shown])
+    wide = ["TARGET", "DATASET", "EXPERIMENT", "TOOK", "TAGS"]
     console.table(
-        ["RUN", "WHEN", "STATUS", "PASSED", "RATE", "SCORE", "COST", "SOURCE", *wide[::-1]],
+        ["RUN", "AGO", "STATUS", "PASSED", "RATE", "SCORE", "COST", "SOURCE", *wide],
         (
             [
-                run["run_id"], render.age(run["timestamp"]), render.status(run, stale_after), render.passed(run),
+                run["run_id"], render.lag(run["timestamp"]), render.status(run, index.stale_after), render.passed(run),
                 render.percent(run["pass_rate"]), render.score(run["avg_score"]), render.dollars(run["cost_usd"]),
-                run["source"], run["target"], run["experiment"], render.duration(run["duration_s"]),
-                ", ".join(run["tags"]),
+                run["source"], run["target"], datasets.get(run["key"]), run["experiment"],
+                render.duration(run["duration_s"]), ", ".join(run["tags"]),
             ]
-            for run in found
+            for run in shown
         ),
-        right=["WHEN", "PASSED", "RATE", "SCORE", "COST", "TOOK"],
+        right=["AGO", "PASSED", "RATE", "SCORE", "COST", "TOOK"],
         wide=wide,
         dispensable=["SOURCE", "SCORE", "COST"],
     )  # fmt: skip
@@ -101,19 +104,19 @@ def _print_runs(found: Iterable[RunRow], stale_after: int) -> None:
 
 def print_trials(found: Iterable[TrialRow], *, of_one_run: bool) -> None:
     """A table of trials; those of one run without its name."""
-    wide = ["TOOK", "COST", "WHEN"]
+    wide = ["AGO", "COST", "TOOK"]
     of_run = [] if of_one_run else ["RUN"]
     console.table(
-        [*of_run, "TRIAL", "TARGET", "STATUS", "SCORE", "REASON", *wide[::-1]],
+        [*of_run, "TRIAL", "TARGET", "STATUS", "SCORE", "REASON", *wide],
         (
             [
                 *([] if of_one_run else [trial["run_id"]]), trial["trial"], trial["target"], trial["status"],
-                render.score(trial["score"]), render.reason(trial), render.age(trial["timestamp"]),
+                render.score(trial["score"]), render.reason(trial), render.lag(trial["timestamp"]),
                 render.dollars(trial["cost_usd"]), render.duration(trial["duration_s"]),
             ]
             for trial in found
         ),
-        right=["SCORE", "WHEN", "COST", "TOOK"],
+        right=["SCORE", "AGO", "COST", "TOOK"],
         wide=wide,
         dispensable=["SCORE"],
     )  # fmt: skip

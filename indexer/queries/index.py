@@ -57,6 +57,11 @@ class Index(Reading):
         with self._reading() as database:
             return runs.page(database, wanted, self.zone, sort=sort, limit=limit, cursor=cursor)
 
+    def count(self, **wanted: Unpack[Filters]) -> int:
+        """How many runs the filters let through."""
+        with self._reading() as database:
+            return runs.count(database, wanted, self.zone)
+
     def each_run(self, *, sort: str = "-timestamp", **wanted: Unpack[Filters]) -> Iterator[RunRow]:
         """Every run, page by page: what comes and goes meanwhile is neither missed nor repeated."""
         cursor: str | None = None
@@ -187,6 +192,11 @@ class Index(Reading):
         """Those of the runs with these keys that the filters let through."""
         with self._reading() as database:
             return runs.let_through(database, keys, wanted, self.zone)
+
+    def datasets(self, keys: Sequence[str]) -> Mapping[str, str]:
+        """The datasets of those of these runs that have any, several joined by `, `."""
+        with self._reading() as database:
+            return runs.datasets(database, keys)
 
     def trends(self, experiments: Collection[str], count: int = 10) -> Mapping[tuple[str, str | None], Trend]:
         """Pass rates by experiment and target: of the newest runs that ended among the last 100, oldest first."""

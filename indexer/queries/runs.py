@@ -7,6 +7,7 @@ from datetime import tzinfo
 from typing import Any, Generic, TypeVar, cast, overload
 
 from indexer.queries import filters
+from indexer.queries.engines import ONE_OF_MANY
 from indexer.queries.filters import Filters
 from indexer.queries.pages import matching, page_of_ids
 from indexer.queries.select import dicts
@@ -80,6 +81,15 @@ def page(
     return Page(by_ids(database, ids), next_cursor)
 
 
+def count(database: sqlite3.Connection, wanted: Filters, zone: tzinfo) -> int:
+    """How many runs the filters let through. Raises QueryError."""
+    where, values = select(database, wanted, zone).of_runs(None, "r.timestamp")
+    (number,) = database.execute(
+        f"SELECT count(*) FROM runs r WHERE {' AND '.join(where) or 'true'}", values
+    ).fetchone()
+    return int(number)
+
+
 def let_through(database: sqlite3.Connection, keys: Sequence[str], wanted: Filters, zone: tzinfo) -> list[RunRow]:
     """Those of the runs with these keys that the filters let through. Raises QueryError."""
     return by_ids(database, matching(database, select(database, wanted, zone), keys))
@@ -96,6 +106,18 @@ def details(database: sqlite3.Connection, pk: int) -> RunDetails:
     places = dicts(database, f"SELECT {_PLACE} FROM places WHERE run_pk = ? ORDER BY source, path, ref", pk)
     commits = cast("list[CommitRow]", dicts(database, _COMMITS, *names))
     return {**run, "targets": targets, "places": cast("list[PlaceRow]", places), "commits": commits}
+
+
+def datasets(database: sqlite3.Connection, keys: Sequence[str]) -> Mapping[str, str]:
+    """The datasets of those of these runs that have any, several joined by `, `."""
+    query = (
+        "SELECT DISTINCT s.run_key, s.suite FROM runs r JOIN run_targets s ON s.run_pk = r.id "
+        f"WHERE r.key {ONE_OF_MANY} AND s.suite IS NOT NULL ORDER BY s.suite"
+    )
+    found: dict[str, str] = {}
+    for key, suite in database.execute(query, (json.dumps(keys),)):
+        found[key] = f"{found[key]}, {suite}" if key in found else suite
+    return found
 
 
 def trends(

@@ -14,7 +14,7 @@ from typing import Any, cast
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
-from indexer import Index
+from indexer import Index, files
 from indexer.errors import (
     IndexerError,
     QueryError,
@@ -24,13 +24,14 @@ from indexer.errors import (
     UnknownTrialError,
 )
 from indexer.freshness import freshness
+from indexer.project import Project
 from indexer.queries.compare import side_of
 from indexer.queries.filters import DECLARED, Filters, number
 from indexer.queries.question import Question
 from indexer.queries.questions import QUESTIONS
 from indexer.queries.types import RunDetails
 from indexer.render import seconds_since
-from indexer.web.reading import permitted, readers
+from indexer.web.reading import PROJECTS, permitted, readers
 
 FAILING_FOR = 3600
 """Seconds from when on a source that fails makes the whole unhealthy."""
@@ -39,6 +40,9 @@ STATUS = {QueryError: 400, UnknownRunError: 404, UnknownTestError: 404, UnknownT
 
 Row = dict[str, Any]
 View = Callable[[Request, Datasette], Awaitable[Response]]
+Answer = Callable[[Index, Request, Project | None], Row]
+"""What an address answers; without a project nobody may see files."""
+_SEVERAL = ("trial_status", "error_type")
 
 
 def arguments(request: Request, names: Collection[str], numbers: Collection[str] = ()) -> Row:
@@ -86,7 +90,7 @@ def required(values: Row, *names: str) -> list[Any]:
     return [values.pop(name) for name in names]
 
 
-def _runs(index: Index, request: Request) -> Row:
+def _runs(index: Index, request: Request, project: Project | None) -> Row:
     values, filters = with_filters(request, ("cursor", "sort"), ("limit",))
     page = index.runs(**values, **filters)
     return {"runs": page.runs, "next_cursor": page.next_cursor}
@@ -100,16 +104,30 @@ def run_by_key(index: Index, key: str) -> RunDetails:
     return run
 
 
-def _run(index: Index, request: Request) -> Row:
+def _run(index: Index, request: Request, project: Project | None) -> Row:
     (key,) = required(arguments(request, ("key",)), "key")
     return {**run_by_key(index, key)}
 
 
-def _trials(index: Index, request: Request) -> Row:
-    values = arguments(request, ("key", "status", "cursor"), ("limit",))
-    (key,) = required(values, "key")
-    page = index.trials(run_by_key(index, key)["key"], **values)
+def _count(index: Index, request: Request, project: Project | None) -> Row:
+    _, filters = with_filters(request, ())
+    return {"runs": index.count(**filters)}
+
+
+def _trials(index: Index, request: Request, project: Project | None) -> Row:
+    values, filters = with_filters(request, ("key", "error", *_SEVERAL, "cursor"), ("limit",))
+    values |= {name: given for name in _SEVERAL if (given := list(filter(None, request.args.getlist(name))))}
+    key = values.pop("key", None)
+    page = index.trials(None if key is None else run_by_key(index, key)["key"], **values, **filters)
     return {"trials": page.trials, "next_cursor": page.next_cursor}
+
+
+def _trial(index: Index, request: Request, project: Project | None) -> Row:
+    key, name = required(arguments(request, ("key", "trial")), "key", "trial")
+    run = run_by_key(index, key)
+    trial = index.trial(run["key"], name)
+    found = files.of_trial(project, run, trial) if project is not None else []
+    return {**trial, "files": [file._asdict() for file in found]}
 
 
 def asked(index: Index, request: Request, question: Question) -> Any:
@@ -128,25 +146,25 @@ def asked(index: Index, request: Request, question: Question) -> Any:
     return index.ask(question.name, **given, **filters_of(request, question.filters))
 
 
-def _question(question: Question) -> Callable[[Index, Request], Row]:
-    def answer(index: Index, request: Request) -> Row:
+def _question(question: Question) -> Answer:
+    def answer(index: Index, request: Request, project: Project | None) -> Row:
         found = asked(index, request, question)
         return {question.name: found} if question.rows else found
 
     return answer
 
 
-def _values(index: Index, request: Request) -> Row:
+def _values(index: Index, request: Request, project: Project | None) -> Row:
     (of,) = required(arguments(request, ("of",)), "of")
     return {"values": index.values(of)}
 
 
-def _changes(index: Index, request: Request) -> Row:
+def _changes(index: Index, request: Request, project: Project | None) -> Row:
     found = index.changes(**arguments(request, ("since",), ("limit",)))
     return {"changes": found.changes, "next": found.next}
 
 
-def _health(index: Index, request: Request) -> Row:
+def _health(index: Index, request: Request, project: Project | None) -> Row:
     arguments(request, ())
     problems = index.problems()
     sources = [
@@ -167,10 +185,12 @@ def _health(index: Index, request: Request) -> Row:
     }
 
 
-_ANSWERS: dict[str, Callable[[Index, Request], Row]] = {
+_ANSWERS: dict[str, Answer] = {
     "runs": _runs,
+    "count": _count,
     "run": _run,
     "trials": _trials,
+    "trial": _trial,
     "values": _values,
     "changes": _changes,
     "health": _health,
@@ -178,13 +198,13 @@ _ANSWERS: dict[str, Callable[[Index, Request], Row]] = {
 }
 
 
-def _view(answer: Callable[[Index, Request], Row]) -> View:
+def _view(answer: Answer) -> View:
     async def view(request: Request, datasette: Datasette) -> Response:
         await permitted(datasette, request)
         if request.method not in READING:
             return document({"error": "only GET is allowed"}, 405, request)
         try:
-            content = await readers(datasette).ask(lambda index: answer(index, request))
+            content = await readers(datasette).ask(lambda index: answer(index, request, PROJECTS.get(datasette)))
         except IndexerError as error:
             return document({"error": str(error)}, STATUS.get(type(error), 503), request)
         return document(content, 503 if content.get("healthy") is False else 200, request)
