@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.questions import renewed
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,4 +55,8 @@ def test_the_quickstart_works(tmp_path: Path) -> None:
     for run_id in ("p-llm", "h-oracle", "20261120T081500Z_5e11aa"):
         assert run_id in done.stdout
     assert "nightly: 28 added, 0 changed, 0 removed" in done.stdout
+    text = (ROOT / "docs/questions.md").read_text()
+    answered = renewed(text, copy / "quickstart/project", copy / ".venv/bin/indexer")
+    assert answered.count("\n## ") == 10
+    assert "beta/beta-2 fell by 77 points since nightly-2026-10-21" in answered
     assert re.search(r"beta/beta-2 +daily/parse-csv +passed .* nightly-2026-10-21", done.stdout)

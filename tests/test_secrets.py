@@ -46,6 +46,7 @@ KEPT = {
         index.jsonl: category
         index.jsonl: error
         index.jsonl: failure_reason_code
+        index.jsonl: scores.*.assertions.*.text
         index.jsonl: scores.*.name
         index.jsonl: scores.*.type
         index.jsonl: suite
