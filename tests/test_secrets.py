@@ -43,6 +43,7 @@ KEPT = {
         """,
     "agentv": """
         benchmark.json: metadata.experiment
+        index.jsonl: artifact_dir
         index.jsonl: category
         index.jsonl: error
         index.jsonl: failure_reason_code
