@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Generic, Protocol, TypeVar
+from typing import IO, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -42,6 +42,9 @@ class Options(BaseModel):
 
     agentv_threshold: float = 0.8
     pier_threshold: float = 1.0
+    inspect_threshold: float = 1.0
+    inspect_tasks: dict[str, float] = {}
+    """Thresholds of tasks whose scores are on another scale."""
     errors: bool = True
     whole_errors: bool = False
     """Whether errors and reasons are read whole, for one look at a trial; no index holds them so."""
@@ -81,6 +84,9 @@ class Folder(Protocol):
 
     def read(self, path: str, limit: int) -> bytes | None:
         """A file's bytes; None if there is none. Raises Unreadable, also for more than `limit` bytes."""
+
+    def open(self, path: str) -> IO[bytes] | None:
+        """A file to read parts of by their place, to be closed; None if there is none. Raises Unreadable."""
 
 
 class Earlier(Protocol):
@@ -124,6 +130,16 @@ def common(name: str) -> bool:
     return False
 
 
+def no_file(name: str) -> bool:
+    """`is_file` of a format whose runs are folders."""
+    return False
+
+
+def never_opened(folder: Folder, name: str) -> Folder:
+    """`opened` of a format whose runs are folders."""
+    raise AssertionError(f"{name} is no run")
+
+
 def alone(folder: Folder) -> list[str]:
     """`inner_runs` of a format in which a run holds no other runs."""
     return []
@@ -157,6 +173,12 @@ class Format(Protocol):
 
     def recognises(self, folder: Folder) -> bool:
         """Whether this folder is a run (or may be one, which only reading tells), judged by names alone."""
+
+    def is_file(self, name: str) -> bool:
+        """Whether a file of this name is a run (or may be one, which only reading tells)."""
+
+    def opened(self, folder: Folder, name: str) -> Folder:
+        """Such a file as a read-only folder of what is in it; nothing is read yet."""
 
     def inputs(self, folder: Folder) -> list[str]:
         """The files that the rows of a run depend on, those there are, as paths inside its folder."""
@@ -194,6 +216,25 @@ class Readable(Protocol):
 
     def key_from_names(self) -> str | None:
         """Its identity where it cannot be read; None if only its content tells it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFile(Generic[AnyFolder]):
+    """A file that a format takes for a run by itself: a Readable."""
+
+    format: Format
+    parent: AnyFolder
+    name: str
+
+    def read(self, options: Options, earlier: Earlier) -> Run | None:
+        return self.format.read(self.opened(), options, earlier)
+
+    def key_from_names(self) -> str | None:
+        return None
+
+    def opened(self) -> Folder:
+        """What is in it, as a folder."""
+        return self.format.opened(self.parent, self.name)
 
 
 @dataclass(frozen=True, slots=True)

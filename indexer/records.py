@@ -114,6 +114,10 @@ class Run:
     reported: Mapping[str, Reported] = field(default_factory=dict)
     derived_from: list[str] = field(default_factory=list)  # keys or ids of the runs that trials were copied from
     trials: list[Trial] = field(default_factory=list)
+    configuration: tuple[str | None, str | None, str | None, str | None] | None = None
+    """Target, agent, model and suite of a run that may have no trials yet."""
+    rank: str = ""  # of several places of a run the greatest is shown, before everything else
+    edition: str = ""  # likewise, of places that are alike in all else but where they lie
     # files that could not be read, and why, when the rest could: without these, rows are as they were, or missing
     broken: Mapping[str, str] = field(default_factory=dict)
     partial: bool = False  # whether rows are missing for that

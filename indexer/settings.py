@@ -5,7 +5,7 @@ repository around it when one of its refs holds results.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +31,9 @@ class Threshold(Strict):
 
     agentv: float = Field(0.8, ge=0, le=1)
     pier: float = Field(1.0, allow_inf_nan=False)
+    inspect: float = Field(1.0, allow_inf_nan=False)
+    tasks: Mapping[str, Annotated[float, Field(allow_inf_nan=False)]] = Field({})
+    """Of tasks of Inspect whose scores are on another scale."""
 
 
 class Settings(BaseSettings):
@@ -63,6 +66,8 @@ class Settings(BaseSettings):
         return Options(
             agentv_threshold=self.threshold.agentv,
             pier_threshold=self.threshold.pier,
+            inspect_threshold=self.threshold.inspect,
+            inspect_tasks=dict(sorted(self.threshold.tasks.items())),
             errors=self.errors,
             aliases=dict(sorted(self.aliases.items())),
         )

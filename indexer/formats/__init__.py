@@ -6,13 +6,13 @@ its anchor file and never by its depth, so layouts of different ages live side b
 tools leave their runs, and what names them elsewhere, is in their `Conventions`.
 """
 
-from indexer.formats import agentv, copilot, pier
-from indexer.protocols import AnyFolder, Format, RunFolder
+from indexer.formats import agentv, copilot, inspect, pier
+from indexer.protocols import AnyFolder, Format, RunFile, RunFolder
 
 READER = 5
 """What the formats make of the same bytes; a change of it makes every index be rebuilt."""
 
-FORMATS: tuple[Format, ...] = (agentv, pier, copilot)
+FORMATS: tuple[Format, ...] = (agentv, pier, copilot, inspect)
 ANCHORS = {anchor: form for form in FORMATS for anchor in form.ANCHORS}
 
 FOLDERS = tuple(
@@ -34,6 +34,16 @@ TRAILERS = {name: run for form in FORMATS for name, run in form.CONVENTIONS.trai
 def recognise(folder: AnyFolder) -> RunFolder[AnyFolder] | None:
     """The run that a folder is; None if it is none."""
     return next((RunFolder(form, folder) for form in FORMATS if form.recognises(folder)), None)
+
+
+def recognise_file(folder: AnyFolder, name: str) -> RunFile[AnyFolder] | None:
+    """The run that a file in a folder is by itself; None if it is none."""
+    return next((RunFile(form, folder, name) for form in FORMATS if form.is_file(name)), None)
+
+
+def is_run_file(name: str) -> bool:
+    """Whether a file of this name is a run by itself, of any tool."""
+    return any(form.is_file(name) for form in FORMATS)
 
 
 def run_of_overlay(path: str) -> str | None:

@@ -19,7 +19,17 @@ from indexer.formats.agentv_documents import Aggregate, Dimensions, Metadata, Ro
 from indexer.formats.agentv_trials import LIMIT, Executions, combined_from, metrics_files
 from indexer.formats.documents import read_document, read_or_note
 from indexer.formats.masking import masked_tag
-from indexer.protocols import Conventions, Earlier, Folder, Options, Unreadable, alone, unreadable
+from indexer.protocols import (
+    Conventions,
+    Earlier,
+    Folder,
+    Options,
+    Unreadable,
+    alone,
+    never_opened,
+    no_file,
+    unreadable,
+)
 from indexer.records import Reported, Run, RunState, Tags, seconds_between, utc
 
 NAME = "agentv"
@@ -44,6 +54,7 @@ CONVENTIONS = Conventions(
     trailers={"AgentV-Run": lambda name: f"agentv:{name.removeprefix('remote::')}"},
 )
 inner_runs = alone
+is_file, opened = no_file, never_opened
 
 
 def recognises(folder: Folder) -> bool:

@@ -21,6 +21,8 @@ from indexer.protocols import (
     Unreadable,
     alone,
     common,
+    never_opened,
+    no_file,
     nowhere,
     unreadable,
 )
@@ -99,6 +101,7 @@ class RunDocument(Document, kw_only=True):
 CONVENTIONS = Conventions(folders=("results",))
 inner_runs = alone
 is_unique = common
+is_file, opened = no_file, never_opened
 overlay = run_of_overlay = nowhere
 
 

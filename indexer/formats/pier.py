@@ -19,7 +19,19 @@ from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
 from indexer.formats.pier_documents import JobConfig, JobResult, Lock, Manifest, Stats
 from indexer.formats.pier_trials import CONFIG_LIMIT, TrialReader
-from indexer.protocols import Conventions, Earlier, Folder, Options, Unreadable, common, nowhere, unreadable, untold
+from indexer.protocols import (
+    Conventions,
+    Earlier,
+    Folder,
+    Options,
+    Unreadable,
+    common,
+    never_opened,
+    no_file,
+    nowhere,
+    unreadable,
+    untold,
+)
 from indexer.records import Run, RunState, Trial, joined, seconds_between, utc
 
 NAME = "pier"
@@ -39,6 +51,7 @@ _QUARTER = 900  # seconds
 CONVENTIONS = Conventions(folders=("jobs",))
 overlay = run_of_overlay = nowhere
 key_from_names, is_unique = untold, common
+is_file, opened = no_file, never_opened
 
 
 def recognises(folder: Folder) -> bool:

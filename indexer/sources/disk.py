@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Collection
 from functools import cached_property
+from typing import IO
 
 from indexer.changes import Stamp, is_within
 from indexer.errors import SourceError
@@ -157,6 +158,22 @@ class DiskFolder:
             raise Unreadable(path, "vanished", "it went while the folder was read") from None
         except OSError as error:
             raise Unreadable(path, "denied", why(error)) from None
+
+    def open(self, path: str) -> IO[bytes] | None:
+        found = self._locate(path)
+        if found is None or not _is_file(found[1]):
+            return None
+        if not stat.S_ISREG(found[1].st_mode):
+            raise Unreadable(path, "not-a-file", "not a regular file")
+        try:
+            handle = os.open(found[0], _OPEN)
+        except OSError as error:
+            kind = "vanished" if isinstance(error, FileNotFoundError) else "denied"
+            raise Unreadable(path, kind, why(error)) from None
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise Unreadable(path, "not-a-file", "not a regular file")
+        return os.fdopen(handle, "rb")
 
     def _locate(self, path: str) -> tuple[str, os.stat_result] | None:
         try:

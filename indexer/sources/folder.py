@@ -13,8 +13,8 @@ from typing import Literal
 
 from indexer.changes import ABSENT, Change, Found, Gone, Indexed, Same, Stamp, Swept, Trouble, is_within
 from indexer.errors import SourceError
-from indexer.formats import ANCHORS, recognise
-from indexer.protocols import RunFolder, Unreadable
+from indexer.formats import ANCHORS, is_run_file, recognise, recognise_file
+from indexer.protocols import Folder, RunFile, RunFolder, Unreadable
 from indexer.sources import DEEPEST, FileSource, Source, projects, walkable
 from indexer.sources.disk import DiskFolder, joined, root_folder, stamp_of, why
 from indexer.sources.links import Links, is_passed_over, is_walked
@@ -119,6 +119,8 @@ class FolderSource(FileSource):
                     return None
                 before, here = here, joined(here, name)
                 folder = root.find(here)
+                if folder is None and is_run_file(name):
+                    return here
                 if folder is None:
                     is_file = root.size(here) is not None
                     among_runs = before in self.searched and name not in ANCHORS
@@ -138,15 +140,20 @@ class FolderSource(FileSource):
         if not same:
             raise SourceError(f"path {self.place} went while it was read")
 
-    def folder_at(self, ref: str | None, path: str) -> DiskFolder | None:
+    def folder_at(self, ref: str | None, path: str) -> Folder | None:
         try:
-            return self._root().find(path) if path else None
+            root = self._root()
+            file = _file_at(root, path)
+            return file.opened() if file is not None else root.find(path) if path else None
         except Unreadable:
             return None
 
     def find(self, ref: str | None, path: str) -> Found | None:
-        folder = self.folder_at(ref, path)
         try:
+            root = self._root()
+            if (file := _file_at(root, path)) is not None:
+                return _found_file(file)
+            folder = root.find(path) if path else None
             run = recognise(folder) if folder is not None else None
             return _found(run) if run is not None else None
         except Unreadable:
@@ -167,6 +174,9 @@ class FolderSource(FileSource):
             return
         if folder is not None:
             yield from self._walk(folder, indexed)
+            return
+        if (file := _file_at(root, path)) is not None:
+            yield _told_file(file, indexed)
             return
         self._require_place()
         self._links.forget(path)
@@ -213,7 +223,9 @@ class FolderSource(FileSource):
         if found is None and folder.path.count("/") >= DEEPEST:
             yield Trouble(None, folder.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
             return
-        yield from _refused(folder) if found is None else ()
+        if found is None:
+            yield from _refused(folder)
+            yield from self._walk_files(folder, indexed)
         for name in below:
             path = joined(folder.path, name)
             try:
@@ -225,6 +237,43 @@ class FolderSource(FileSource):
                 yield from self._walk(child, indexed)
             elif child is not None and indexed.stamps(path):
                 yield Gone(None, path)
+
+    def _walk_files(self, folder: DiskFolder, indexed: Indexed) -> Iterator[Change]:
+        """The files directly inside a folder that are runs by themselves."""
+        for name in sorted(filter(is_run_file, folder.files())):
+            path = joined(folder.path, name)
+            if path in folder.snapshot.refused:
+                continue  # told as such
+            try:
+                file = recognise_file(folder, name)
+                if file is not None and folder.size(name) is not None:
+                    yield _told_file(file, indexed)
+            except Unreadable as error:
+                yield Trouble(None, path, error.kind, error.message)
+
+
+def _file_at(root: DiskFolder, path: str) -> RunFile[DiskFolder] | None:
+    """The run that a file at a path is by itself. Raises Unreadable."""
+    above, _, name = path.rpartition("/")
+    if not is_run_file(name) or root.size(path) is None:
+        return None
+    parent = root.find(above) if above else root
+    return recognise_file(parent, name) if parent is not None else None
+
+
+def _found_file(file: RunFile[DiskFolder]) -> Found | None:
+    """Raises Unreadable."""
+    stamp = file.parent.stamp(file.name)
+    path = joined(file.parent.path, file.name)
+    return Found(None, path, "stamps", file, {"": stamp}) if stamp is not None else None
+
+
+def _told_file(file: RunFile[DiskFolder], indexed: Indexed) -> Found | Same | Gone:
+    """Raises Unreadable."""
+    found, path = _found_file(file), joined(file.parent.path, file.name)
+    if found is None:
+        return Gone(None, path)
+    return Same(None, path) if indexed.stamps(path) == found.stamps else found
 
 
 def _refused(folder: DiskFolder) -> Iterator[Trouble]:

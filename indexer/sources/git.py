@@ -15,10 +15,10 @@ from indexer.changes import Change, Found, Indexed, Missing, Trouble
 from indexer.errors import SourceError
 from indexer.formats import DRAFTS, REFS
 from indexer.formats.masking import error_line
-from indexer.protocols import Unreadable
+from indexer.protocols import Folder, Unreadable
 from indexer.records import utc_now
 from indexer.sources import RefSource
-from indexer.sources.objects import GitFolder, common_folder
+from indexer.sources.objects import common_folder
 from indexer.sources.partial import LackingObjects, promisor
 from indexer.sources.refs import (
     HEAD,
@@ -33,7 +33,7 @@ from indexer.sources.refs import (
 )
 from indexer.sources.refwalk import RefWalk
 from indexer.sources.repository import Repository, open_repository
-from indexer.sources.treewalk import difference, holds_run, needed_blobs, run_at, whole
+from indexer.sources.treewalk import difference, found_file, holds_run, needed_blobs, run_at, run_file_at, whole
 
 _NAMED = 5
 """Refs that are named in a message."""
@@ -201,16 +201,20 @@ class GitSource(RefSource):
                 why = "the repository has no commits yet" if git.is_empty else f"no ref {name} holds a commit"
                 yield Trouble(None, name, "missing-ref", why)
 
-    def folder_at(self, ref: str | None, path: str) -> GitFolder | None:
+    def folder_at(self, ref: str | None, path: str) -> Folder | None:
         root = self._repository.root_of(ref or "") if path else None
         try:
-            return root.find(path) if root else None
+            file = run_file_at(root, path) if root else None
+            return file.opened() if file is not None else root.find(path) if root else None
         except Unreadable:
             return None
 
     def find(self, ref: str | None, path: str) -> Found | None:
-        folder = self.folder_at(ref, path)
+        root = self._repository.root_of(ref or "") if path else None
         try:
+            if root is not None and (file := run_file_at(root, path)) is not None:
+                return found_file(file)
+            folder = root.find(path) if root is not None else None
             return run_at(folder) if folder is not None else None
         except (KeyError, ValueError, pygit2.GitError, Unreadable):
             return None
@@ -233,7 +237,8 @@ def lacking_blobs(repository: Repository, old: str | None, new: str) -> Iterator
     before = repository.root(old) if old and repository.objects.has(bytes.fromhex(old)) else None
     for step in difference(before, root) if before else whole(root):
         if isinstance(step, Found):
-            folder = root.find(step.path)
-            yield from (blob for blob in needed_blobs(folder) if not repository.objects.has(blob)) if folder else ()
+            folder, blob = root.find(step.path), root.blob_id(step.path)
+            needed = needed_blobs(folder) if folder else [blob] if blob else []
+            yield from (each for each in needed if not repository.objects.has(each))
         elif isinstance(step, Trouble) and step.kind == "missing-object":
             raise SourceError("it lacks folders too (--filter=tree:0); use the url of its remote instead of path")

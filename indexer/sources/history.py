@@ -20,7 +20,7 @@ import pygit2
 
 from indexer.changes import Added
 from indexer.errors import SourceError
-from indexer.formats import ANCHORS
+from indexer.formats import ANCHORS, is_run_file
 from indexer.formats.masking import masked
 from indexer.sources.gitcommand import Listing
 
@@ -92,6 +92,8 @@ class _Listing(Listing):
                 name = path[path.rfind(b"/") + 1 :]
                 if name in _ANCHORS and (folder := ANCHORS[name.decode()].run_folder(_text(path))):
                     anchored[folder] = b"/".join(path.split(b"/")[: folder.count("/") + 1])
+                elif is_run_file(_text(name)):
+                    anchored[_text(path)] = path
         if added:
             yield sha, _outermost(anchored), added
 

@@ -1,5 +1,6 @@
 """Trees and blobs of a git repository as folders, read from the object database alone."""
 
+import io
 import os
 import re
 import zlib
@@ -7,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import pygit2
 
@@ -15,6 +16,8 @@ from indexer.protocols import Unreadable
 
 _TREE_ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 _CACHED_TREES = 512
+LARGEST = 256 << 20
+"""Bytes of a blob that is read by its parts: git reads it whole."""
 
 Answer = TypeVar("Answer")
 
@@ -221,6 +224,10 @@ class GitFolder:
     def read(self, path: str, limit: int) -> bytes | None:
         oid = self.blob_id(path)
         return None if oid is None else self.objects.blob(oid, path, limit)
+
+    def open(self, path: str) -> IO[bytes] | None:
+        data = self.read(path, LARGEST)
+        return None if data is None else io.BytesIO(data)
 
     def blob_id(self, path: str) -> bytes | None:
         """The object id of a file inside; None if there is none."""

@@ -136,7 +136,8 @@ class RefWalk:
             commit = commit.parents[0]
 
     def _has_folder(self, commit: pygit2.Commit, path: str) -> bool:
-        return self._repository.tree(commit.tree_id.raw).find(path) is not None
+        tree = self._repository.tree(commit.tree_id.raw)
+        return tree.find(path) is not None or tree.blob_id(path) is not None
 
 
 def _until_error(added: Iterator[Added], history: History) -> Iterator[Added]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from indexer.changes import Found, Gone, Trouble
-from indexer.formats import OVERLAYS, recognise, run_of_overlay
-from indexer.protocols import RunFolder, Unreadable
+from indexer.formats import OVERLAYS, is_run_file, recognise, recognise_file, run_of_overlay
+from indexer.protocols import RunFile, RunFolder, Unreadable
 from indexer.sources import DEEPEST, walkable
 from indexer.sources.objects import GitFolder, Tree
 
@@ -56,6 +56,32 @@ def run_at(folder: GitFolder) -> Found | None:
     return _found(run) if run is not None else None
 
 
+def run_file_at(root: GitFolder, path: str) -> RunFile[GitFolder] | None:
+    """The run that a file at a path is by itself. Raises Unreadable."""
+    above, _, name = path.rpartition("/")
+    if not is_run_file(name) or root.blob_id(path) is None:
+        return None
+    parent = root.find(above)
+    return recognise_file(parent, name) if parent is not None else None
+
+
+def found_file(file: RunFile[GitFolder]) -> Found:
+    """Its fingerprint is the object id of its content."""
+    oid = file.parent.tree().files[file.name]
+    path = f"{file.parent.path}/{file.name}" if file.parent.path else file.name
+    return Found(file.parent.ref, path, oid.hex(), file, {})
+
+
+def _walk_files(old: Tree | None, new: GitFolder) -> Iterator[Found | Gone]:
+    """The files directly inside a folder that are runs by themselves and differ from those of the old one."""
+    before, after = old.files if old else {}, new.tree().files
+    for name in sorted(filter(is_run_file, before.keys() - after.keys())):
+        yield Gone(new.ref, f"{new.path}/{name}" if new.path else name)
+    for name in sorted(filter(is_run_file, after)):
+        if before.get(name) != after[name] and (file := recognise_file(new, name)) is not None:
+            yield found_file(file)
+
+
 def needed_blobs(folder: GitFolder) -> Iterator[bytes]:
     """The object ids of the files that the rows of a run folder depend on, its overlay included. Raises Unreadable."""
     run = recognise(folder)
@@ -75,7 +101,7 @@ def holds_run(root: GitFolder) -> bool:
         return False
 
 
-def _glance(root: GitFolder) -> Iterator[Found | None]:
+def _glance(root: GitFolder) -> Iterator[Found | Gone | None]:
     """The folders of a tree, level by level; those that are a run as such."""
     level = [root]
     while level:
@@ -83,6 +109,8 @@ def _glance(root: GitFolder) -> Iterator[Found | None]:
         for each in level:
             found = run_at(each) if each.path else None
             yield found
+            if found is None:
+                yield next(_walk_files(None, each), None)
             if found is None and each.path.count("/") < DEEPEST:
                 below += [each.child(name, oid) for name, oid in each.tree().folders.items() if walkable(name)]
         level = below
@@ -124,6 +152,7 @@ def _walk(old: GitFolder | None, new: GitFolder) -> Iterator[Step | _Overlaid]:
         new.objects.failed = True  # so that it is told by the next pass too
         yield Trouble(new.ref, new.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
         return
+    yield from _walk_files(before, new)
     yield from _walk_below(old, new, before.folders if before else {}, after)
 
 

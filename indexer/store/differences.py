@@ -40,7 +40,7 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "run_tags": (f"SELECT {', '.join(TAG)} FROM {{0}}.run_tags", ("run_key", "tag")),
     "places": (
         "SELECT p.run_key, p.source, p.path, p.ref, p.timestamp, p.sha, p.status, p.ended, p.ended_count, "
-        "p.last_activity, p.name, p.tags, p.tags_at, p.authored_tags, r.key AS run "
+        "p.last_activity, p.name, p.tags, p.tags_at, p.authored_tags, p.rank, p.edition, r.key AS run "
         "FROM {0}.places p LEFT JOIN {0}.runs r ON r.id = p.run_pk",
         ("run_key", "source", "path", "ref"),
     ),

@@ -41,7 +41,7 @@ class FoundRuns:
         last_activity = max((trial.finished_at for trial in run.trials if trial.finished_at), default=None)
         place = Place(
             self._source, found.path, found.ref, ended, ended_count, last_activity, tags, decided,
-            rows.tags_text(run.authored_tags), *self._added(found.ref, found.path), 0,
+            rows.tags_text(run.authored_tags), run.rank, run.edition, *self._added(found.ref, found.path), 0,
         )  # fmt: skip
         self._store(found, place, old, run)
 
@@ -139,7 +139,8 @@ class FoundRuns:
         row = (
             pk, run.key, timestamp, *place[:3], place.sha, status(run), place.ended, place.ended_count,
             place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
-            place.authored_tags, "" if (run.broken or run.optional) and found.ref else found.fingerprint,
+            place.authored_tags, place.rank, place.edition,
+            "" if (run.broken or run.optional) and found.ref else found.fingerprint,
         )  # fmt: skip
         again = run.broken.keys() | run.optional.keys()
         stamps = {name: UNSETTLED if name in again else stamp for name, stamp in found.stamps.items()}

@@ -19,6 +19,8 @@ class Place(NamedTuple):
     tags: str | None
     tags_at: str | None
     authored_tags: str
+    rank: str
+    edition: str
     sha: str | None
     seconds: int | None
     author: str | None
@@ -26,14 +28,15 @@ class Place(NamedTuple):
 
 
 def ranked(places: Sequence[Place], order: Mapping[str, tuple[int, int]]) -> list[Place]:
-    """Best first: latest trial end, then ended, then more ended trials, then the source's rank, then its order.
+    """Best first: greatest rank, latest trial end, then ended, more ended trials, greatest edition, then the source's
+    rank and its order.
 
     `order` has for each source its rank (git before folder), and its position in the settings.
     """
     by_name = sorted(places, key=lambda p: (order[p.source][1], p.path, p.ref or ""))
     return sorted(
         by_name,
-        key=lambda p: (p.last_activity or "", p.ended, p.ended_count, order[p.source][0]),
+        key=lambda p: (p.rank, p.last_activity or "", p.ended, p.ended_count, p.edition, order[p.source][0]),
         reverse=True,
     )
 

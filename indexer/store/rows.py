@@ -114,6 +114,8 @@ class RunRows:
 def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], added: Row) -> RunRows:
     """The rows of a run read at `place` (source, path, ref); `added` is (sha, added_at, author)."""
     grouped = by_configuration(run.trials)
+    if not grouped and run.configuration is not None:
+        grouped[run.configuration] = Sums()
     sums = next(iter(grouped.values())) if len(grouped) == 1 else Sums()
     if len(grouped) != 1:
         for each in grouped.values():

@@ -16,6 +16,7 @@ _NAMED = 5
 """Runs of a source that a report names."""
 _PLACES = """
 SELECT p.source, p.path, p.ref, p.ended, p.ended_count, p.last_activity, p.tags, p.tags_at, p.authored_tags,
+       p.rank, p.edition,
        a.sha, a.seconds, a.author, coalesce(r.wip, 0)
 FROM places p
 LEFT JOIN _added a ON a.source = p.source AND a.ref = p.ref AND a.path = p.path

@@ -223,6 +223,8 @@ CREATE TABLE places (
   tags           TEXT,                 -- what this place decides about tags: JSON array; NULL: nothing
   tags_at        TEXT,                 -- when it decided
   authored_tags  TEXT NOT NULL,        -- tags that the run itself was started with: JSON array
+  rank           TEXT NOT NULL,        -- from the format: the greatest is shown, before everything else
+  edition        TEXT NOT NULL,        -- likewise, of places that are alike in all but where they lie
   fingerprint    TEXT NOT NULL         -- tells whether the place changed since it was read
 );
 

@@ -8,7 +8,7 @@ from typing import Protocol, cast
 
 from indexer.changes import Stamp, is_within
 from indexer.errors import SourceError
-from indexer.formats import run_of_overlay
+from indexer.formats import is_run_file, run_of_overlay
 from indexer.sources import FileSource, RefSource, Source
 from indexer.sources.disk import stamp_of
 from indexer.watch.scheduler import Schedule
@@ -121,10 +121,10 @@ class FileFollower(_Base):
         abandoned = time.time_ns() - ABANDONED
         above = [part.rpartition("/")[0] for part in source.parts()]
         roots = ["", *above, *(path for path in source.searched if "/" not in path)]
-        first = [*roots, *(each.folder for each in live if each.sign_of_life > abandoned)]
+        first = [*roots, *(_watched(each.folder) for each in live if each.sign_of_life > abandoned)]
         first += self._stored.just_ended()  # one that is resumed goes on at once
         rest = [path for path in source.searched if "/" in path and run_of_overlay(path) is None]
-        others = [*(each.run for each in live if each.run == each.folder), *self.schedule.retries, *rest]
+        others = [*(_watched(each.run) for each in live if each.run == each.folder), *self.schedule.retries, *rest]
         return [source.real_path(path) for path in first], [source.real_path(path) for path in others]
 
     def hear(self, path: str, pause: float) -> None:
@@ -202,6 +202,12 @@ _FOLLOWERS: dict[str, Callable[[Source, Ask], Follower]] = {
 def follower(source: Source, ask: Ask) -> Follower:
     """How a source is followed; `ask` queries the index."""
     return _FOLLOWERS[source.wakes](source, ask)
+
+
+def _watched(path: str) -> str:
+    """The folder to watch for a run: that of a file, since each of its versions is another one under its name."""
+    above, _, name = path.rpartition("/")
+    return above if is_run_file(name) else path
 
 
 def _stamp(path: str) -> Stamp | None:

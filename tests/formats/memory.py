@@ -1,6 +1,8 @@
 """A folder in memory, as formats see it."""
 
+import io
 from collections.abc import Collection, Mapping
+from typing import IO
 
 from indexer.formats import recognise
 from indexer.protocols import Format, Unreadable
@@ -41,6 +43,10 @@ class MemoryFolder:
         if len(data) > limit:
             raise Unreadable(path, "too-large", "too large")
         return data
+
+    def open(self, path: str) -> IO[bytes] | None:
+        data = self.read(path, 1 << 30)
+        return None if data is None else io.BytesIO(data)
 
 
 def format_of(folder: MemoryFolder) -> Format | None:

@@ -1,0 +1,163 @@
+"""The JSON documents of Inspect's logs, as far as they are read; see `inspect`."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta
+
+from indexer.formats.documents import Amount, Cleaned, Count, Document, Int, Text, Time, Words
+from indexer.formats.masking import masked_tag
+
+Tags = list[Annotated[str, Meta(max_length=10_000), Cleaned(masked_tag)] | None]
+
+
+class Dataset(Document):
+    name: Text | None = None
+    samples: Count | None = None
+    sample_ids: list[Any] | None = None
+
+
+class Config(Document):
+    epochs: Count | None = None
+
+
+class Revision(Document):
+    commit: Text | None = None
+
+
+class GenerateConfig(Document):
+    reasoning_effort: Words | None = None
+
+
+class Scorer(Document):
+    name: Text | None = None
+    metrics: Any = None
+
+
+class HeadlineMetric(Document):
+    scorer: Text | None = None
+    score: Text | None = None
+    metric: Text | None = None
+
+
+class Eval(Document):
+    eval_id: Text | None = None
+    task_id: Text | None = None
+    created: Time = None
+    task: Text | None = None
+    task_version: Any = None
+    task_args_passed: Any = None
+    tags: Tags | None = None
+    solver: Text | None = None
+    model: Text | None = None
+    dataset: Dataset | None = None
+    config: Config | None = None
+    revision: Revision | None = None
+    headline_metric: HeadlineMetric | None = None
+    scorers: list[Scorer | None] | None = None
+    model_generate_config: GenerateConfig | None = None
+
+
+class Step(Document):
+    solver: Text | None = None
+
+
+class Plan(Document):
+    steps: list[Step | None] | None = None
+    config: GenerateConfig | None = None
+
+
+class Metric(Document):
+    value: float | None = None
+
+
+class ScoreResult(Document):
+    name: Text | None = None
+    scorer: Text | None = None
+    reducer: Text | None = None
+    metrics: dict[str, Metric | None] | None = None
+
+
+class Results(Document):
+    headline: HeadlineMetric | None = None
+    scores: list[ScoreResult | None] | None = None
+    scorer: Text | None = None  # of the oldest logs, which have one
+    metrics: dict[str, Metric | None] | None = None
+
+
+class Stats(Document):
+    started_at: Time = None
+    completed_at: Time = None
+
+
+class ErrorText(Document):
+    message: str | None = None
+
+
+class Edit(Document):
+    type: Text | None = None
+
+
+class Provenance(Document):
+    timestamp: Time = None
+
+
+class Update(Document):
+    edits: list[Edit | None] | None = None
+    provenance: Provenance | None = None
+
+
+class Usage(Document):
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    total_tokens: Count | None = None
+    input_tokens_cache_read: Count | None = None
+    input_tokens_cache_write: Count | None = None
+    reasoning_tokens: Count | None = None
+    total_cost: Amount | None = None
+
+
+class Value(Document):
+    value: Any = None
+
+
+class Summary(Document):
+    """A sample: of a `.eval` its summary, of a `.json` the whole, whose error and limit are objects."""
+
+    id: Any = None
+    epoch: Int | None = None
+    scores: dict[str, Value | None] | None = None
+    score: Value | None = None  # of the oldest logs, which have one
+    model_usage: dict[str, Usage | None] | None = None
+    started_at: Time = None
+    completed_at: Time = None
+    total_time: Amount | None = None
+    error: Any = None
+    limit: Any = None
+    limit_reason: str | None = None
+    turn_count: Count | None = None
+
+
+class Header(Document):
+    """What a log says of the whole: `header.json`, `_journal/start.json`, or a `.json` log but for its samples."""
+
+    status: Text | None = None
+    invalidated: bool | None = None
+    eval: Eval | None = None
+    plan: Plan | None = None
+    results: Results | None = None
+    stats: Stats | None = None
+    error: ErrorText | None = None
+    tags: Tags | None = None
+    log_updates: list[Update | None] | None = None
+
+
+class Log(Header):
+    """A `.json` log."""
+
+    samples: list[Summary | None] | None = None
+
+
+class Summaries(Document):
+    """A list of summaries, which JSON has no name for: see `inspect`."""
+
+    samples: list[Summary | None]

@@ -1,0 +1,150 @@
+"""A zip file as a read-only folder of its members, of which only those that are asked for are read, by their place.
+
+Members may be stored, deflated or, as Inspect writes them, compressed with zstandard (method 93), which zipfile of
+Python reads from 3.14 on. A name that occurs twice is normal: the last one counts. What the directory says of a member
+is not believed: no more is unpacked than may be read, and lengths and checksums have to be right.
+"""
+
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Collection
+from functools import cached_property
+from typing import IO
+
+import zstandard
+
+from indexer.formats.one_file import beginning
+from indexer.protocols import MALFORMED, Folder, Unreadable
+
+DIRECTORY_LIMIT = 64 * 2**20
+"""Bytes of a directory of members."""
+_ZSTANDARD = 93
+_ENCRYPTED = 0x1
+_LOCAL_HEADER = 30
+_BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, zlib.error, zstandard.ZstdError, EOFError,
+           NotImplementedError, ValueError, OverflowError, RuntimeError, UnicodeError, OSError)  # fmt: skip
+"""What zipfile raises for files that are none, or torn."""
+
+
+class ZipFolder:
+    """The members of the zip file `name` in a folder. Every question raises Unreadable for what is none."""
+
+    def __init__(self, parent: Folder, name: str, path: str = ""):
+        self._parent, self._name = parent, name
+        self.path = path or (f"{parent.path}/{name}" if parent.path else name)
+        self.ref = parent.ref
+        self._inside = ""
+
+    def files(self) -> Collection[str]:
+        return self._listed[0]
+
+    def folders(self) -> Collection[str]:
+        return self._listed[1]
+
+    def find(self, path: str) -> "ZipFolder | None":
+        inside = f"{self._inside}{path}/"
+        if not path or not any(name.startswith(inside) for name in self._members):
+            return None
+        found = ZipFolder(self._parent, self._name, f"{self.path}/{path}")
+        found._inside = inside
+        found.__dict__["_members"] = self._members
+        return found
+
+    def elsewhere(self, path: str) -> Folder | None:
+        return self._parent.elsewhere(path)
+
+    def size(self, path: str) -> int | None:
+        member = self._members.get(self._inside + path)
+        return None if member is None else member.file_size
+
+    def read(self, path: str, limit: int) -> bytes | None:
+        member = self._members.get(self._inside + path)
+        if member is None:
+            return None
+        if member.flag_bits & _ENCRYPTED:
+            raise Unreadable(path, "encrypted", "it is encrypted")
+        if member.file_size > limit:
+            raise Unreadable(path, "too-large", f"{member.file_size:,} bytes are more than the {limit:,} that are read")
+        with self._opened() as file:
+            try:
+                data = _unpacked(file, member, limit)
+            except _BROKEN as error:
+                raise Unreadable(path, MALFORMED, f"no readable member: {_said(error)}") from None
+        if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
+            raise Unreadable(path, MALFORMED, "its content is not what the directory of the file says")
+        return data
+
+    def open(self, path: str) -> IO[bytes] | None:
+        data = self.read(path, DIRECTORY_LIMIT)
+        return None if data is None else io.BytesIO(data)
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the zip file itself."""
+        return self._parent.size(self._name) or 0
+
+    def beginning(self, length: int) -> bytes:
+        """The first bytes of the zip file itself. Raises Unreadable."""
+        return beginning(self._parent, self._name, length)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The full names of all members."""
+        return self._members.keys()
+
+    @cached_property
+    def _members(self) -> dict[str, zipfile.ZipInfo]:
+        with self._opened() as file:
+            try:
+                _require_small_directory(file)
+                members = zipfile.ZipFile(file).infolist()
+            except _BROKEN as error:
+                raise Unreadable("", MALFORMED, f"no readable zip file: {_said(error)}") from None
+        return {member.filename: member for member in members}
+
+    @cached_property
+    def _listed(self) -> tuple[set[str], set[str]]:
+        inside = [name[len(self._inside) :] for name in self._members if name.startswith(self._inside)]
+        return {name for name in inside if name and "/" not in name}, {
+            name.partition("/")[0] for name in inside if "/" in name
+        } - {""}
+
+    def _opened(self) -> IO[bytes]:
+        file = self._parent.open(self._name)
+        if file is None:
+            raise Unreadable("", "vanished", "it went while it was read")
+        return file
+
+
+def _require_small_directory(file: IO[bytes]) -> None:
+    """Raises Unreadable for a directory that is larger than what is read of one; zipfile would read it whole."""
+    end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+    if end is None:
+        raise zipfile.BadZipFile("it has no end record")
+    if end[5] > DIRECTORY_LIMIT:
+        raise Unreadable("", "too-large", f"a directory of {end[5]:,} bytes is larger than what is read of one")
+
+
+def _unpacked(file: IO[bytes], member: zipfile.ZipInfo, limit: int) -> bytes:
+    """At most `limit` bytes and one more of a member."""
+    file.seek(member.header_offset)
+    header = file.read(_LOCAL_HEADER)
+    if header[:4] != b"PK\x03\x04":
+        raise zipfile.BadZipFile("a member is not where the directory says")
+    name, extra = struct.unpack("<HH", header[26:30])
+    file.seek(name + extra, io.SEEK_CUR)
+    packed = file.read(min(member.compress_size, limit + 2**16))
+    if member.compress_type == zipfile.ZIP_STORED:
+        return packed[: limit + 1]
+    if member.compress_type == zipfile.ZIP_DEFLATED:
+        return zlib.decompressobj(-15).decompress(packed, limit + 1)
+    if member.compress_type == _ZSTANDARD:
+        with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
+            return reader.read(limit + 1)
+    raise NotImplementedError(f"compression {member.compress_type} is unknown")
+
+
+def _said(error: Exception) -> str:
+    return (str(error) or type(error).__name__)[:100]
