@@ -1,14 +1,18 @@
 """The files of an indexed run, read from where it lies."""
 
+import posixpath
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from indexer.errors import IndexerError, SettingsError, SourceError, UnknownRunError
 from indexer.project import Project
 from indexer.protocols import Folder, Unreadable
 from indexer.queries.types import RunRow, TrialRow
 from indexer.records import Trial
+
+if TYPE_CHECKING:
+    from indexer.sources import FileSource, Source
 
 LARGEST = 8 << 20
 """Bytes of a file at most."""
@@ -49,9 +53,11 @@ def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
     if trial["folder"] is None:
         return []
     inside = _folder(project, run)
-    folder = inside.find(trial["folder"]) if inside is not None else None
-    if folder is None:
+    if inside is None:
         return []
+    if inside.size(trial["folder"]) is not None:  # one file tells of it
+        return [File(trial["folder"], _size(inside, trial["folder"]))]
+    folder = _folder_of(inside, run, trial)
     found = sorted(_below(folder, "", _DEPTH_OF_TRIAL), key=lambda path: (_rank(path), path))
     return [File(path, _size(folder, path)) for path in found[:MOST]]
 
@@ -66,8 +72,9 @@ def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = N
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
     called, depth = run["run_id"], _DEPTH_OF_RUN
-    if trial is not None and trial["folder"] is not None:
-        folder = folder.find(trial["folder"]) or folder
+    path = posixpath.normpath(path)
+    if trial is not None and trial["folder"] is not None and trial["folder"] != path:
+        folder = _folder_of(folder, run, trial)
         called, depth = f"{called} {trial['trial']}", _DEPTH_OF_TRIAL
     try:
         data = folder.read(path, LARGEST)
@@ -80,6 +87,14 @@ def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = N
     return data
 
 
+def _folder_of(inside: Folder, run: RunRow, trial: TrialRow) -> Folder:
+    """The folder of a trial in that of its run. Raises UnknownRunError."""
+    folder = inside.find(trial["folder"] or "")
+    if folder is None:
+        raise UnknownRunError(f"{run['run_id']} {trial['trial']} is no more at {run['path']}/{trial['folder']}")
+    return folder
+
+
 def place(project: Project, run: RunRow, trial: TrialRow | None = None) -> str:
     """Where the folder of a run or of a trial lies on this machine.
 
@@ -88,14 +103,12 @@ def place(project: Project, run: RunRow, trial: TrialRow | None = None) -> str:
     inside = "/".join(filter(None, (run["path"], trial["folder"] if trial else None)))
     if run["ref"] is not None:
         raise UnknownRunError(f"{run['run_id']} lies in git, at {run['ref']}:{inside}; --file prints a file of it")
-    folder = _folder(project, run)
+    source, folder = _source(project, run), _folder(project, run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no folder")
-    found = folder.find(trial["folder"]) if trial is not None and trial["folder"] else folder
-    real = getattr(found, "real", None)
-    if real is None:
-        raise UnknownRunError(f"{inside} is there no more")
-    return str(real)
+    if trial is not None and trial["folder"] and folder.size(trial["folder"]) is None:
+        _folder_of(folder, run, trial)
+    return cast("FileSource", source).real_path(inside)
 
 
 def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:
@@ -134,14 +147,19 @@ class _OnlyOne:
         return part not in (self._name, self._folder)
 
 
-def _folder(project: Project, run: RunRow) -> Folder | None:
-    """None for a run that is no folder."""
+def _source(project: Project, run: RunRow) -> "Source":
     from indexer.settings import load
 
     _, sources = load(project)
     source = next((source for source in sources if source.name == run["source"]), None)
     if source is None:
         raise SettingsError(f"the settings name no source {run['source']!r} any more; run indexer sync")
+    return source
+
+
+def _folder(project: Project, run: RunRow) -> Folder | None:
+    """None for a run that is no folder."""
+    source = _source(project, run)
     if not source.holds_files:
         return None
     try:

@@ -74,11 +74,20 @@ def _root_around(here: Path) -> Path:
     for folder in (here, *here.parents):
         if folder != here and folder in (home, folder.parent):
             break
-        if any((folder / name).exists() for name in (DB, *RUN_FOLDERS)):
+        if (folder / DB).is_file() or any(_may_hold_runs(folder / name) for name in RUN_FOLDERS):
             return folder
         if (folder / ".git").exists():
             break
     return here
+
+
+def _may_hold_runs(folder: Path) -> bool:
+    """Whether anything lies in a folder that may be a run: a folder, or a log of Inspect."""
+    try:
+        with os.scandir(folder) as entries:
+            return any(entry.is_dir() or entry.name.endswith(".eval") for entry in entries)
+    except OSError:
+        return False
 
 
 def expanded(path: str | Path) -> Path:

@@ -445,5 +445,17 @@ def test_a_source_without_runs_is_not_silent(tmp_path: Path) -> None:
     (tmp_path / "indexer.toml").write_text('[[source]]\nname = "a"\nkind = "folder"\npath = "."\n')
     process = indexer(tmp_path, "sync")
     assert process.returncode == 0
-    assert "source a: no runs: looked into jobs/ and results/ and .agentv/results/" in process.stderr
+    assert "source a: no runs: looked into jobs/ and logs/ and results/ and .agentv/results/" in process.stderr
     assert "no runs: looked into" in done(tmp_path, "status")
+
+
+def test_a_project_is_found_from_its_folders_and_not_by_folders_that_are_only_called_so(project: Path) -> None:
+    done(project, "sync")
+    below = project / "src/deep"
+    (below / "logs").mkdir(parents=True)
+    (below / "logs/app.log").write_text("")
+    (below.parent / "results").write_text("a file")
+    assert len(done(below, "runs", "--json").splitlines()) == 2
+    assert done(below, "sync") == "nothing changed in local\n"
+    (below / "jobs/j").mkdir(parents=True)
+    assert "there is no index at" in refused(1, below, "runs")

@@ -147,6 +147,11 @@ def test_one_trial_with_its_graders_error_and_files(tmp_path: Path) -> None:
     assert "fizz__aaaaaaa" in done(tmp_path, "show", "j", "--all")
     assert re.search(r"rubric .* failed +it names no file", done(tmp_path, "show", f"e::{NAME}", "t1"))
     assert "no trial of pier:" in refused(1, tmp_path, "show", "j", "nothing")
+    assert done(tmp_path, "show", "j", "slow", "--file", "./verifier//test-stdout.txt").startswith("line 0")
+    assert "choose one" in refused(2, tmp_path, "show", "j", "--path", "--json")
+    (tmp_path / "jobs/j/slow__bbbbbbb").rename(tmp_path / "away")
+    assert "is no more at" in refused(1, tmp_path, "show", "j", "slow", "--file", "result.json")
+    assert "is no more at" in indexer(tmp_path, "show", "j", "slow").stderr
     assert "of which --file?" in refused(2, tmp_path, "show", "j", "--tail", "3")
     listed = done(tmp_path, "trials", "--error", "NAMES NO FILE").splitlines()
     assert [line.split()[1] for line in listed[1:]] == ["refund/t1/mock-alpha/1"]
@@ -163,8 +168,14 @@ def test_sql_of_ones_own(tmp_path: Path) -> None:
     assert done(tmp_path, *asked, *values, "--json") == '{"run_id": "j", "passed": 1, "word": "it\'s"}\n'
     assert done(tmp_path, *asked, *values, "--csv") == "run_id,passed,word\nj,1,it's\n"
     assert indexer(tmp_path, "query", "select 1 where 0").stderr == "no rows\n"
+    assert (
+        done(tmp_path, "query", "select 9e999 as x, x'00ff' as y", "--json") == '{"x": null, "y": "\\u0000\\\\xff"}\n'
+    )
+    assert len(done(tmp_path, "query", "select hex(zeroblob(60000)) as x")) == 2 * (120_000 + 1) - 120_000 + 1
+    endless = "with recursive c(x) as (select 1 union all select x + 1 from c) select x from c"
+    assert "larger than" in indexer(tmp_path, "query", endless, "--csv").stderr
     for wrong, says in (
-        ("delete from runs", "readonly|can only be used"),
+        ("delete from runs", "readonly|only what returns rows"),
         ("select nope from runs", "no such column"),
         ("select :a", "binding"),
         ("select 1; select 2", "one statement"),

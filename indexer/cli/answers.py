@@ -49,7 +49,8 @@ def _compare(found: Row, stale_after: int) -> None:
     _compare_tests(found["tests"])
     for name in ("only_a", "only_b"):
         if found[name]:
-            some = ", ".join(map(_test, found[name][:5])) + (", …" if len(found[name]) > 5 else "")
+            named = [" ".join(filter(None, (_test(test), test.get("target")))) for test in found[name][:5]]
+            some = ", ".join(named) + (", …" if len(found[name]) > 5 else "")
             _note(f"{_counted(len(found[name]), 'test')} only in {name[-1].upper()}: {some}")
 
 
@@ -203,9 +204,11 @@ def _leaderboard(found: Sequence[Row], _stale_after: int) -> None:
     body = [[*(_named(row, name) for name in dimensions), *_board(row)] for row in found]
     at_k = f"PASS@{found[-1]['k']}"
     numbers = ["RUNS", "PASSED", "RATE", "95 %", at_k, "SCORE", "ERRORED", "COST", "COST/PASS", "TOKENS", "TOOK"]
-    console.table([*headings, *numbers], body, right=numbers, dispensable=["TOKENS", "TOOK", "COST", "SCORE"])
+    console.table([*headings, *numbers], body, right=numbers, dispensable=_LESS_ASKED)
 
 
+_LESS_ASKED = ("TOKENS", "TOOK", "95 %", "COST/PASS", "SCORE", "ERRORED")
+"""Columns of a board that go first where there is no room."""
 _MEASURED = (
     "quality_rate",
     "interval",

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Change = Any
-_UNLIMITED, _NARROWEST = 100_000, 8  # columns
+_NARROWEST = 8  # columns
 _LINES = 10  # for running jobs
-_WHOLE = frozenset({"STATUS", "PROGRESS"})
+_WHOLE = frozenset({"STATUS", "PROGRESS", "OF RUN"})
 """Headings of what is never cut."""
 _TEXTS = frozenset({"REASON", "ERROR", "PLACE", "PATH", "VERDICT"})
 """Headings of what is no name."""
@@ -38,21 +38,22 @@ def table(
     texts are cut at their end. Names are cut only as far as they stay different, and what is left of one with its `…`
     names the same. Where that is not enough, `dispensable` columns go too.
     """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    columns = list(map(visible, columns))
     cells = [[visible(cell) for cell in row] for row in rows]
     used = [at for at in range(len(columns)) if not cells or any(row[at] for row in cells)]
     terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else _UNLIMITED, no_color=not terminal or None, highlight=False)
+    longest = sum(max(map(cell_len, column)) + 2 for column in zip(columns, *cells, strict=True))
+    console = Console(width=None if terminal else max(longest, 80), no_color=not terminal or None, highlight=False)
     widths, left_out = _fitted(columns, cells, used, console, right, (wide, dispensable))
     grid = Table(box=None, header_style="bold" if terminal else "", pad_edge=False, padding=(0, 2, 0, 0))
     for at in widths:
         justify: Literal["left", "right"] = "right" if columns[at] in right else "left"
-        grid.add_column(
-            Text(visible(columns[at])), no_wrap=True, overflow="ellipsis", width=widths[at], justify=justify
-        )
+        grid.add_column(Text(columns[at]), no_wrap=True, overflow="ellipsis", width=widths[at], justify=justify)
     for row in cells:
         grid.add_row(*(Text(_cut(row[at], widths[at]), style=_style(row[at])) for at in widths))
     with console.capture() as captured:
@@ -88,7 +89,7 @@ def _fitted(
     for name in list(further):
         if _total(widths) + 2 + further[name] <= console.width:
             widths[columns.index(name)] = further.pop(name)
-    left_out = list(further)
+    left_out = list(further) if cells else []
     for name in dispensable:
         least = {at: min(width, narrowest.get(at, width)) for at, width in widths.items()}
         if columns.index(name) in widths and _total(least) > console.width:
@@ -113,9 +114,11 @@ def _cut(text: str, width: int) -> str:
 
     if cell_len(text) <= width:
         return text
-    end = len(text)
+    end = min(len(text), width)  # a character takes a column, or more
     while cell_len(text[:end]) >= width:
         end -= 1
+    while end < len(text) and cell_len(text[: end + 1]) == cell_len(text[:end]):
+        end += 1  # what takes no column of its own belongs to what it stands behind
     return f"{text[:end]}{CUT}"
 
 

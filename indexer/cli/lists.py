@@ -1,5 +1,6 @@
 """Commands that list runs and trials."""
 
+import sys
 from collections.abc import Iterable
 from functools import partial
 from typing import Annotated, Any
@@ -78,7 +79,19 @@ def trials(
         table = partial(print_trials, of_one_run=run is not None)
         filtered = bool(filters) or any(asked.values())
         show(pages, "trials", COLUMNS, table, json=json, as_csv=as_csv, filtered=filtered)
+        if not pages.count:
+            _tell_what_there_is(index, filters, error_type)
         tell_if_old(index)
+
+
+def _tell_what_there_is(index: Index, filters: Filters, error_type: list[str] | None) -> None:
+    """What may have been meant, where no trial matches."""
+    if "status" in filters:
+        print("indexer: --status is that of runs; of trials: --trial-status", file=sys.stderr)
+    if error_type:
+        rows = index.select("SELECT error_type FROM _failures GROUP BY 1 ORDER BY sum(trials) DESC LIMIT 8")
+        known = ", ".join(row["error_type"] for row in rows if row["error_type"])
+        print(f"indexer: types of errors there are: {render.visible(known or 'none')}", file=sys.stderr)
 
 
 def _print_runs(found: Iterable[RunRow], index: Index) -> None:
@@ -105,7 +118,7 @@ def _print_runs(found: Iterable[RunRow], index: Index) -> None:
 def print_trials(found: Iterable[TrialRow], *, of_one_run: bool) -> None:
     """A table of trials; those of one run without its name."""
     wide = ["AGO", "COST", "TOOK"]
-    of_run = [] if of_one_run else ["RUN"]
+    of_run = [] if of_one_run else ["OF RUN"]  # it stands in several lines, so it can't be cut as far as it differs
     console.table(
         [*of_run, "TRIAL", "TARGET", "STATUS", "SCORE", "REASON", *wide],
         (

@@ -40,6 +40,8 @@ def show(
     """Show one run: summary, targets, failing trials with reasons, places; or one trial: graders, error, files."""
     if tail is not None and file is None:
         raise QueryError("--tail: of which --file?")
+    if sum((path, file is not None, json)) > 1:
+        raise QueryError("--path, --file and --json: choose one")
     project = find_project(config, db)
     with opened(project) as index, index.snapshot():
         found = index.run(run)

@@ -1,9 +1,12 @@
 """The command for SQL of one's own."""
 
 import csv
+import math
 import sqlite3
 import sys
-from typing import Annotated, Any, cast
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand
@@ -13,6 +16,9 @@ from indexer.cli.app import Config, Db, Json, app, opened
 from indexer.errors import QueryError
 from indexer.project import find_project
 from indexer.queries.limits import limit_time
+
+if TYPE_CHECKING:
+    from sqlite_utils import Database
 
 SECONDS = 60.0
 """A query that takes longer is stopped."""
@@ -46,27 +52,38 @@ def query(
         database = index.database
         limit_time(database.conn, SECONDS)
         try:
-            rows = list(database.query(sql, dict(cast("list[tuple[str, str]]", parameters or []))))
-        except ValueError as error:  # what returns no rows
-            raise QueryError(f"sql: {error}") from None
+            rows = _asked(database, sql, dict(cast("list[tuple[str, str]]", parameters or [])))
+            _print(next(rows, None), rows, json=json, as_csv=as_csv)
         except sqlite3.Error as error:
             stopped = f"it took longer than {SECONDS:.0f} s" if "interrupted" in str(error) else error
             raise QueryError(f"sql: {stopped}") from None
-    if json:
-        for row in rows:
-            console.document({name: _plain(value) for name, value in row.items()})
-    elif rows and as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(rows[0])
-        writer.writerows(row.values() for row in rows)
-    elif rows:
-        names = list(rows[0])
-        numbers = [name for name in names if all(isinstance(row[name], int | float | None) for row in rows)]
-        console.table(names, [list(row.values()) for row in rows], right=numbers)
-    else:
+
+
+def _asked(database: "Database", sql: str, parameters: dict[str, str]) -> Iterator[dict[str, Any]]:
+    try:
+        return iter(database.query(sql, parameters))
+    except ValueError:
+        raise QueryError("sql: only what returns rows can be asked: select, with, explain, values") from None
+
+
+def _print(first: dict[str, Any] | None, rest: Iterator[dict[str, Any]], *, json: bool, as_csv: bool) -> None:
+    if first is None:
         print("no rows", file=sys.stderr)
+    elif json:
+        for row in chain([first], rest):
+            console.document({name: _plain(value) for name, value in row.items()})
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(first)
+        writer.writerows(map(_plain, row.values()) for row in chain([first], rest))
+    else:
+        names, rows = list(first), list(chain([first], rest))
+        numbers = [name for name in names if all(isinstance(row[name], int | float | None) for row in rows)]
+        console.table(names, [[_plain(value) for value in row.values()] for row in rows], right=numbers)
 
 
 def _plain(value: object) -> object:
-    """A value as JSON has it; bytes as text."""
+    """A value as JSON has it: bytes as text, numbers beyond all as none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value

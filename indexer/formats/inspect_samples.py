@@ -7,6 +7,7 @@ Of several scores the headline is the verdict. Values are letters, booleans, num
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from indexer.formats.inspect_documents import Header, Summary, Usage
@@ -116,6 +117,7 @@ def trials_of(
     values = {key: headline.value(sample) if headline else None for key, sample in samples.items()}
     other_scale = not judged and any(value is not None and not 0 <= value <= 1 for value in values.values())
     names = _named_apart([identity for identity, _ in samples])
+    told = {each: getattr(template, each) for each in _OF_RUN}
     trials = []
     for key, sample in samples.items():
         identity, epoch = key
@@ -129,7 +131,7 @@ def trials_of(
         name = names[identity]
         trials.append(
             Trial(
-                **{each: getattr(template, each) for each in _OF_RUN},
+                **told,
                 trial=f"{name}_epoch_{epoch}",
                 test_id=name,
                 attempt=epoch,
@@ -160,15 +162,16 @@ def _named_apart(identities: list[str]) -> dict[str, str]:
     seen: dict[str, int] = {}
     for identity in identities:
         if identity not in names:
-            name = masked_name(_text(identity))
+            name = _name(identity)
             seen[name] = seen.get(name, 0) + 1
             names[identity] = name if seen[name] == 1 else f"{name}#{seen[name]}"
     return names
 
 
-def _text(value: str) -> str:
-    """An id as a database takes it."""
-    return value.encode("utf-8", "replace").decode()[:10_000]
+@lru_cache(4096)
+def _name(text: str) -> str:
+    """An id, or the name of a scorer, as it may be kept."""
+    return masked_name(text.encode("utf-8", "replace").decode()[:10_000])
 
 
 def _status(message: str | None, verdict: bool | None, scored: bool) -> TrialStatus:
@@ -211,13 +214,23 @@ def _scores(sample: Summary, headline: Headline | None, threshold: float | None)
         for key, part in parts:
             score = number(part)
             passed = None if score is None or threshold is None or not 0 <= score <= 1 else score >= threshold
-            name = masked_name(_text(scorer if key is None else f"{scorer}/{key}"))
-            yield Score(name=name, type=masked_name(_text(scorer)), score=score, passed=passed)
+            name = scorer if key is None else f"{scorer}/{key}"
+            yield Score(name=_name(name), type=_name(scorer), score=score, passed=passed)
 
 
 def _usage(sample: Summary) -> dict[str, Any]:
     """Tokens and cost over all models, graders included; None of what no model tells."""
     used = [usage for usage in (sample.model_usage or {}).values() if usage is not None]
+    if len(used) == 1:
+        (one,) = used
+        return {
+            "input_tokens": _input(one),
+            "cached_tokens": one.input_tokens_cache_read,
+            "cache_write_tokens": one.input_tokens_cache_write,
+            "output_tokens": one.output_tokens,
+            "reasoning_tokens": one.reasoning_tokens,
+            "cost_usd": one.total_cost,
+        }
     return {
         "input_tokens": _sum([_input(usage) for usage in used]),
         "cached_tokens": _sum([usage.input_tokens_cache_read for usage in used]),

@@ -28,8 +28,8 @@ _URL_CREDENTIALS = re.compile(
     r"(?<=//)(?![^\s:/@]{0,200}:\d{1,5}(?:[/\s]|$))(?:[^\s:/]{0,200}:\S{0,500}(?=@)|[^\s/@]{1,200}(?=@))"
 )
 _LOGIN = re.compile(  # user:password@host
-    r"(?<![\w@./+:-])[\w.+-]{1,100}:(?=[^\s@]{0,100}\d|[^\s@]{8})[^\s@:/]{3,200}"
-    r"(?=@(?:localhost|[A-Za-z][\w-]{0,100}[.:][\w]))(?!@sha256:)"
+    r"(?<![\w@./+:-])(?!mailto:|npm:|docker:)[\w.+-]{1,100}:(?=[^\s@]{0,100}\d|[^\s@]{8})(?!\d[\d.]{0,9}(?:-\w{1,20})?@)"
+    r"[^\s@:/]{3,200}(?=@(?:localhost|host|db|[A-Za-z][\w-]{0,100}[.:][\w]))(?!@sha256:)"
 )
 _QUOTED = r"""(?: (?<=")(?:\\.|[^"\\]){6,1000} | (?<=')(?:\\.|[^'\\]){6,1000} | [^\s"'&;,]{6,1000} )"""
 _NAMED = re.compile(
@@ -39,19 +39,22 @@ _NAMED = re.compile(
       (?: s | (?-i:[A-Z])\w{{0,40}} | _(?!name|id|type|count|limit|path|file|url|usage|budget|size)\w{{0,40}}
         | -(?:key|value|token|secret) )?
       \\?["']? (?: \s{{0,20}}(?:[:=]|=>|==|:=)\s{{0,20}} | \s{{1,20}}is\s{{1,20}}(?=["']|\S{{0,100}}\d)
-        | \s{{1,20}}provided:\s{{1,20}} | ,\s{{1,20}}(?=["']) ) [\[(]{{0,2}} (?:[brf](?=["'])|\\)?
+        | \s{{1,20}}provided:\s{{1,20}} | ,\s{{1,20}}(?=["']) | \s{{1,20}}(?=["'][^"']{{0,100}}\d) )
+      [\[(]{{0,2}} (?:[brf](?=["'])|\\)?
       ["']? (?:(?:bearer|basic|token|apikey|digest|negotiate|aws4-hmac-sha256)\s{{1,20}})? ["']?
     | (?<![\w-])--?[\w-]{{0,40}}(?:key|token|secret|password|passwd|auth|credential|cookie)s?\s{{1,20}}["']?(?!-)
     | \bbearer\s{{1,20}}(?:token\s{{1,20}})?["']?(?=\S{{0,100}}\d)
     | \bbasic\s{{1,20}}(?=[A-Za-z0-9+/]{{12,400}}={{0,2}}(?![\w-]))(?=\S{{0,100}}(?-i:[A-Z]))(?=\S{{0,100}}[\d=])
     | (?<!\w)(?-i:[A-Z][A-Z0-9_]{{0,60}}_(?:KEY|PAT|SK))=["']? | (?<!\w)(?:\w{{1,40}}_)?(?:pass|pw)=["']?
     | [?&](?:key|sig|code)= | \bsshpass\s{{1,20}}-p\s{{0,20}}
-    | \s(?:-u\s{{0,20}}|--user[\s=]{{1,20}})[^\s:]{{1,100}}: )
+    | \bcurl\s(?:[^\n]{{0,200}}\s)?(?:-u\s{{0,20}}|--user[\s=]{{1,20}})[^\s:]{{1,100}}: )
     ({_QUOTED})
     """,
     re.VERBOSE | re.IGNORECASE,
 )
 _NAMED_TAG = re.compile(r"((?:api|access|private)[-_]?key|passw(?:or)?d|secret|token)=(?=.{0,100}\D).{6,1000}", re.I)
+_WORD = re.compile(r"[A-Za-z]{1,15}[.,:;!)]?|<[\w -]{1,30}>")
+"""What a message says of a secret without telling it: `password: required`."""
 _TYPE = re.compile(r"[A-Za-z_][\w.:-]{0,99}")
 
 
@@ -85,9 +88,9 @@ def error_line(
     """
     if not text or secrets is None:
         return None
-    text = _without(text.lstrip()[:WHOLE], set(secrets))
+    text = _without(text.lstrip()[: WHOLE + _LINE], set(secrets))  # no half of a secret is left where it is cut
     if whole:
-        lines = [_masked_line(line, names) for line in text.rstrip().splitlines()]
+        lines = [_masked_line(line, names) for line in text[:WHOLE].rstrip().splitlines()]
         return "\n".join(lines) or None
     first = next(iter(text.strip().splitlines()), "")
     line = _masked_line(first[:_LINE], names)
@@ -121,8 +124,11 @@ def _masked_line(line: str, names: Collection[str]) -> str:
 
 
 def _masked_value(match: re.Match[str]) -> str:
-    """What a name that says secret is followed by, unless that is a number, a boolean or a placeholder."""
-    return f"{match[1]}{MASK}" if is_secret(match[2]) else match[0]
+    """What a name that says secret is followed by, unless that is a number, a placeholder or a word of the message."""
+    quoted = match[1][-1:] in "\"'"
+    assigned = "=" in match[1] or match[1].lstrip().startswith("-")
+    is_word = not quoted and not assigned and _WORD.fullmatch(match[2]) is not None
+    return match[0] if is_word or not is_secret(match[2]) else f"{match[1]}{MASK}"
 
 
 def _written(secret: str) -> set[str]:

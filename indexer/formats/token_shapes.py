@@ -72,8 +72,13 @@ def without_unmistakable_tokens(name: str, mask: str) -> str:
 def _is_token(rest: str) -> bool:
     """Whether what follows the prefix of a token is no word of a language: words are short and hold no digits."""
     runs = _RUN.findall(rest)
-    mixed = any(len(run) >= 8 and not run.isalpha() and not run.isdigit() for run in runs)
-    return mixed or any(len(run) >= 16 for run in runs)
+    for run in runs:
+        stretches = len(_STRETCH.findall(run))
+        if not run.isalpha() and len(run) >= 8 and stretches > 2 and len(run) < 2.5 * stretches:
+            return True
+        if len(run) >= 16 and (run.isalpha() or stretches > 2):
+            return True
+    return False
 
 
 def _without_random(word: str, mask: str) -> str:
@@ -98,7 +103,9 @@ def is_random(word: str) -> bool:
         return False
     if all(character in "0123456789abcdefABCDEF" for character in letters) or letters.isalpha() or letters.isdigit():
         return False
-    stretch = len(letters) / len(_STRETCH.findall(word))
-    has_both_cases = letters != letters.lower() and letters != letters.upper()
-    digits = sum(character.isdigit() for character in letters)
-    return stretch <= (3.0 if has_both_cases else 2.9) and (has_both_cases or digits * 8 >= len(letters))
+    stretches = _STRETCH.findall(word)
+    if letters in (letters.lower(), letters.upper()):
+        numbers = sum(stretch.isdigit() for stretch in stretches)
+        return len(runs) == 1 and numbers >= 3 and len(letters) <= 5 * len(stretches)
+    shortest = sum(len(stretch) <= 2 for stretch in stretches)
+    return len(letters) <= 3 * len(stretches) and 2 * shortest >= len(stretches)

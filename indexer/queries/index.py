@@ -251,6 +251,7 @@ class Index(Reading):
 
         connection = file.connect_ours(self.path)
         limit(connection)
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
         return Database(connection, execute_plugins=False)
 
     def select(self, query: str, *parameters: Any, **named: Any) -> list[Row]:

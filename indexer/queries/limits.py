@@ -14,7 +14,8 @@ LONGEST_VALUE = 1 << 20
 """Bytes of one text or blob."""
 MOST_COLUMNS = 200
 LARGEST_RESULT = 64 << 20
-"""Bytes of texts and blobs in the rows of one query."""
+"""Bytes of the rows of one query, as far as they are texts and blobs; each row counts a little."""
+_ROW = 64  # bytes at least, whatever is in it
 _STEPS = 10_000
 """Steps of SQLite between two looks at the clock."""
 
@@ -41,7 +42,7 @@ def _counted() -> Callable[[sqlite3.Cursor, tuple[Any, ...]], sqlite3.Row]:
         nonlocal current, size
         if current is None or current() is not cursor:
             current, size = ref(cursor), 0
-        size += sum(len(value) for value in values if isinstance(value, str | bytes))
+        size += _ROW + sum(len(value) for value in values if isinstance(value, str | bytes))
         if size > LARGEST_RESULT:
             raise sqlite3.OperationalError(f"the result is larger than {LARGEST_RESULT >> 20} MiB")
         return sqlite3.Row(cursor, values)

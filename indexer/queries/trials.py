@@ -37,7 +37,8 @@ _IN_REASON = "EXISTS (SELECT 1 FROM scores s WHERE s.trial_pk = t.id AND instr(l
 class Wanted:
     """What is asked of trials beside the filters of their runs: any of the statuses and of the error types.
 
-    `error` is a piece of an error or a reason, in which the case of the letters A to Z does not count.
+    In error types `*` and `?` are wildcards. `error` is a piece of an error or a reason, in which the case of the
+    letters A to Z does not count.
     """
 
     statuses: Sequence[str] = ()
@@ -47,11 +48,13 @@ class Wanted:
     def conditions(self) -> tuple[list[str], list[Any]]:
         """Conditions on `trials t`, and their values."""
         where, values = list[str](), list[Any]()
-        for column, wanted in (("t.status", self.statuses), ("t.error_type", self.error_types)):
-            if wanted:
-                condition, more = is_one_of(wanted)
-                where.append(f"{column} {condition}")
-                values += more
+        if self.statuses:
+            condition, more = is_one_of(self.statuses)
+            where.append(f"t.status {condition}")
+            values += more
+        if self.error_types:
+            where.append(f"({' OR '.join(['t.error_type GLOB ?'] * len(self.error_types))})")
+            values += [each.replace("[", "[[]") for each in self.error_types]
         if self.error is not None:
             where.append(f"(instr(lower(t.error), ?) OR {_IN_REASON})")
             values += [small_letters(self.error)] * 2

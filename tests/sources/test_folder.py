@@ -224,7 +224,7 @@ def test_a_folder_without_runs_says_where_it_looked(world: World) -> None:
         return str(told)
 
     (world.local / ".git").mkdir(parents=True)
-    assert note().startswith("no runs: looked for jobs/ and results/ and .agentv/results/ in ")
+    assert note().startswith("no runs: looked for jobs/ and logs/ and results/ and .agentv/results/ in ")
     assert note().endswith("none is there")
     (world.local / "jobs/empty").mkdir(parents=True)
     assert note().endswith("none of 2 folders holds a run of a known tool")
