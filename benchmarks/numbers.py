@@ -73,8 +73,8 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
     )
     database.execute(
         "INSERT INTO places (run_pk, run_key, timestamp, source, path, status, ended, ended_count, name, "
-        "authored_tags, rank, edition, fingerprint) "
-        "SELECT id, key, timestamp, source, path, status, 1, 0, '', '[]', '', '', '' FROM runs"
+        "authored_tags, rank, edition, format, fingerprint) "
+        "SELECT id, key, timestamp, source, path, status, 1, 0, '', '[]', '', '', format, '' FROM runs"
     )
     file.run_script(database, "indexes.sql")
     database.execute("UPDATE meta SET last_rev = ?", (runs,))

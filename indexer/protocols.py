@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import IO, Generic, Protocol, TypeVar
+from typing import IO, Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -48,6 +48,8 @@ class Options(BaseModel):
     errors: bool = True
     whole_errors: bool = False
     """Whether errors and reasons are read whole, for one look at a trial; no index holds them so."""
+    formats: dict[str, dict[str, Any]] = {}
+    """What the settings say to formats of other packages, by their keys."""
     aliases: dict[str, str] = {}
     """How models are shown, by the names that are read."""
 
@@ -163,13 +165,23 @@ class Conventions:
     """Trailers of commit messages that name a run; what makes its key, or a name of it, of their value."""
 
 
-class Format(Protocol):
-    """One tool's layout of run folders, in all its generations."""
+PROTOCOL = 1
+"""The version of what follows; a format may say as its own PROTOCOL for which it was written."""
 
+
+class Format(Protocol):
+    """One tool's layout of run folders, in all its generations: a module, or any object with these names."""
+
+    KEY: str
+    """With a colon, what the keys of its runs begin with; the name of its entry point."""
+    VERSION: int
+    """What it makes of the same bytes: with another one, its runs are read again."""
     NAME: str
+    """The tool, as `runs.format` has it."""
     CONVENTIONS: Conventions
     ANCHORS: frozenset[str]
-    """Names of files that come with every run, by which git history finds when a run's folder came."""
+    """Names of files that come with every run, by which git history finds when a run's folder came; `*` in front stands
+    for any beginning."""
 
     def recognises(self, folder: Folder) -> bool:
         """Whether this folder is a run (or may be one, which only reading tells), judged by names alone."""
@@ -217,6 +229,10 @@ class Readable(Protocol):
     def key_from_names(self) -> str | None:
         """Its identity where it cannot be read; None if only its content tells it."""
 
+    @property
+    def reader(self) -> str:
+        """The key of the format that reads it."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunFile(Generic[AnyFolder]):
@@ -231,6 +247,10 @@ class RunFile(Generic[AnyFolder]):
 
     def key_from_names(self) -> str | None:
         return None
+
+    @property
+    def reader(self) -> str:
+        return self.format.KEY
 
     def opened(self) -> Folder:
         """What is in it, as a folder."""
@@ -252,6 +272,10 @@ class RunFolder(Generic[AnyFolder]):
             return self.format.key_from_names(self.folder)
         except Unreadable:
             return None
+
+    @property
+    def reader(self) -> str:
+        return self.format.KEY
 
     def inputs(self) -> list[str]:
         """The files that its rows depend on, as paths inside the folder."""

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
 
     errors: bool = True
     threshold: Threshold = Threshold()
+    format: dict[str, dict[str, Any]] = {}
     aliases: dict[str, Annotated[str, Field(min_length=1)]] = {}
     source: tuple[Annotated[SourceSettings, Field(discriminator="kind")], ...] = ()
     repo: tuple[RepoSettings, ...] = ()
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
             inspect_threshold=self.threshold.inspect,
             inspect_tasks=dict(sorted(self.threshold.tasks.items())),
             errors=self.errors,
+            formats=dict(sorted(self.format.items())),
             aliases=dict(sorted(self.aliases.items())),
         )
 

@@ -1,4 +1,4 @@
-"""Logs of Inspect among the sources: copies, retries and edits of one run, on disk and in git, and while it is written."""
+"""Logs of Inspect among the sources: copies, retries and edits of one run, on disk in git, and while it is written."""
 
 import json
 import subprocess
@@ -26,9 +26,9 @@ def put(world: World, name: str, data: bytes) -> None:
     temporary.rename(path)
 
 
-def retried(*samples: Doc, **fields: object) -> bytes:
+def retried(*samples: Doc) -> bytes:
     """A retry: another log of the same task, an hour later."""
-    return log(samples, header(eval=spec(created="2026-01-05T10:00:00+00:00", eval_id="f" * 22), **fields))
+    return log(samples, header(eval=spec(created="2026-01-05T10:00:00+00:00", eval_id="f" * 22)))
 
 
 def test_a_log_is_a_run_and_goes_with_its_file(world: World) -> None:
@@ -147,7 +147,18 @@ def test_the_sample_of_a_trial_is_its_file(tmp_path: Path) -> None:
 def test_a_thousand_generated_logs_equal_their_truth(shared: Path, world: World, place: str) -> None:
     logs = world.local / "logs" if place == "folder" else world.root / "work/logs"
     truth = world.root / "truth.jsonl"
-    options = ["--runs", "1000", "--states", "0.2", "--retries", "0.15", "--errors", "0.1", "--truth", truth]
+    options = ["--runs", "1000", "--states", "0.2", "--retries", "0.15", "--errors", "0.1", "--truth", str(truth)]
+        "--runs",
+        "1000",
+        "--states",
+        "0.2",
+        "--retries",
+        "0.15",
+        "--errors",
+        "0.1",
+        "--truth",
+        truth,
+    ]
     subprocess.run([sys.executable, shared / "tools/gen_inspect_logs.py", logs, *options], check=True)
     if place == "git":
         world.repo.commit({f"logs/{path.name}": path.read_bytes() for path in logs.iterdir()})

@@ -63,6 +63,7 @@ def watch(
         raise SettingsError(f"log-format: {log_format!r} is neither text nor json")
     project = find_project(config, db)
     settings, sources = load(project)
+    _tell_unusable()
     with console.log(sys.stderr, log_format, project.stale_after) as log:
         Watcher(project.db, sources, settings.options(), log.line, log.live).run()
 
@@ -94,12 +95,21 @@ def check(config: Config = None, db: Db = None, json: Json = False) -> None:
         print("the index equals its sources")
 
 
+def _tell_unusable() -> None:
+    """Say which formats of other packages cannot be used."""
+    from indexer.formats import UNUSABLE
+
+    for line in UNUSABLE:
+        print(f"indexer: {render.visible(line)}", file=sys.stderr)
+
+
 def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> None:
     from indexer.passes import sync as passes
     from indexer.settings import load
 
     project = find_project(config, db)
     settings, sources = load(project)
+    _tell_unusable()
     run = passes.sync if command == "sync" else passes.rebuild
     with interrupts.handled(), console.progress(sys.stderr) as progress:
         report = run(project.db, sources, settings.options(), progress)

@@ -6,14 +6,21 @@ its anchor file and never by its depth, so layouts of different ages live side b
 tools leave their runs, and what names them elsewhere, is in their `Conventions`.
 """
 
-from indexer.formats import agentv, copilot, inspect, pier
-from indexer.protocols import AnyFolder, Format, RunFile, RunFolder
+from indexer.formats.registry import Guarded, load
+from indexer.protocols import AnyFolder, RunFile, RunFolder
 
 READER = 5
-"""What the formats make of the same bytes; a change of it makes every index be rebuilt."""
+"""What is made of the same records; a change of it makes every index be rebuilt. Formats have versions of their own."""
 
-FORMATS: tuple[Format, ...] = (agentv, pier, copilot, inspect)
-ANCHORS = {anchor: form for form in FORMATS for anchor in form.ANCHORS}
+FORMATS, UNUSABLE = load()
+"""The formats in the order in which they are asked, and a line for each that cannot be used."""
+VERSIONS = {form.KEY: form.VERSION for form in FORMATS}
+"""The version of each format: runs that another one read are read again."""
+ANCHORS = frozenset(anchor for form in FORMATS for anchor in form.ANCHORS if not anchor.startswith("*"))
+"""Names of files that come with runs."""
+ANCHOR_ENDS = tuple(anchor[1:] for form in FORMATS for anchor in form.ANCHORS if anchor.startswith("*"))
+"""Ends of such names."""
+_HAS_OTHERS = any(isinstance(form, Guarded) for form in FORMATS)
 
 FOLDERS = tuple(
     sorted({path for form in FORMATS for path in form.CONVENTIONS.folders}, key=lambda path: (path[0] == ".", path))
@@ -32,8 +39,31 @@ TRAILERS = {name: run for form in FORMATS for name, run in form.CONVENTIONS.trai
 
 
 def recognise(folder: AnyFolder) -> RunFolder[AnyFolder] | None:
-    """The run that a folder is; None if it is none."""
+    """The run that a folder is; None if it is none. Of several formats that claim it, the first one reads it."""
     return next((RunFolder(form, folder) for form in FORMATS if form.recognises(folder)), None)
+
+
+def also_claimed(run: RunFolder[AnyFolder]) -> list[str]:
+    """The further formats that take a folder for a run of theirs; formats of other packages alone are asked."""
+    others = FORMATS[FORMATS.index(run.format) + 1 :] if _HAS_OTHERS else ()
+    return [form.KEY for form in others if isinstance(form, Guarded) and form.recognises(run.folder)]
+
+
+def run_folder(anchor: str) -> str | None:
+    """The run folder that an anchor file at this path stands for; None if it stands for none."""
+    name = anchor.rpartition("/")[2]
+    asked = (form for form in FORMATS if name in form.ANCHORS or any(fits(name, each) for each in form.ANCHORS))
+    return next((folder for form in asked if (folder := form.run_folder(anchor)) is not None), None)
+
+
+def fits(name: str, anchor: str) -> bool:
+    """Whether a file of this name is what a suffix with `*` in front stands for."""
+    return anchor.startswith("*") and name.endswith(anchor[1:])
+
+
+def is_anchor(name: str) -> bool:
+    """Whether a file of this name comes with runs."""
+    return name in ANCHORS or name.endswith(ANCHOR_ENDS)
 
 
 def recognise_file(folder: AnyFolder, name: str) -> RunFile[AnyFolder] | None:

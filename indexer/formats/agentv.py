@@ -32,6 +32,7 @@ from indexer.protocols import (
 )
 from indexer.records import Reported, Run, RunState, Tags, seconds_between, utc
 
+KEY, VERSION = "agentv", 1
 NAME = "agentv"
 AGGREGATES = ("summary.json", "benchmark.json")
 ROWS = (".internal/index.jsonl", "run_manifest.jsonl", "index.jsonl")

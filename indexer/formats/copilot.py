@@ -28,6 +28,7 @@ from indexer.protocols import (
 )
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, seconds_between, utc
 
+KEY, VERSION = "copilot", 1
 NAME = "copilot-experiments"
 ANCHORS = frozenset({"run.json", "variant.json", "meta.json"})
 

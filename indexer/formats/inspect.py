@@ -35,6 +35,7 @@ from indexer.protocols import (
 )
 from indexer.records import Run, RunState, Tags, Trial, seconds_between
 
+KEY, VERSION = "inspect", 1
 NAME = "inspect"
 ANCHORS = frozenset[str]()
 CONVENTIONS = Conventions(folders=("logs",))

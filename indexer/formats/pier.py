@@ -34,6 +34,7 @@ from indexer.protocols import (
 )
 from indexer.records import Run, RunState, Trial, joined, seconds_between, utc
 
+KEY, VERSION = "pier", 1
 NAME = "pier"
 ANCHORS = frozenset({"result.json", "config.json"})
 MANIFEST = "copilot-experiments-run.json"

@@ -14,7 +14,8 @@ from typing import cast
 from indexer import interrupts
 from indexer.changes import Advance, Change, Found, Gone, History, Indexed, Missing, Naming, Same, Swept, Trouble
 from indexer.errors import SourceError
-from indexer.protocols import Nothing, Options, Unreadable
+from indexer.formats import VERSIONS, also_claimed
+from indexer.protocols import Nothing, Options, RunFolder, Unreadable
 from indexer.records import Run
 from indexer.sources import Source
 from indexer.store.source_state import SourceState
@@ -93,7 +94,7 @@ class _Walk:
         self._opened: set[str] = set()
         self._errors: dict[str, str] = {}
         self._report = Report(built)
-        self._pass = Pass(database, plan.sources, self._reread, fresh=plan.fresh)
+        self._pass = Pass(database, plan.sources, self._reread, VERSIONS, fresh=plan.fresh)
 
     def run(self) -> Report:
         plan = self._plan
@@ -206,6 +207,9 @@ def _index(found: Found, state: SourceState, options: Options) -> list[str]:
     if run is None:
         state.found.no_run(found)
         return []
+    if isinstance(found.run, RunFolder) and (others := also_claimed(found.run)):
+        claimed = f"read as {found.run.reader}; it looks like one of {', '.join(others)} too"
+        run.doubts = {**run.doubts, "": claimed}
     state.found.put(found, run)
     just = began - RACY_NS
     return [name for name, stamp in found.stamps.items() if max(stamp.mtime_ns, stamp.ctime_ns) > just]

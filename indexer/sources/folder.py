@@ -13,7 +13,7 @@ from typing import Literal
 
 from indexer.changes import ABSENT, Change, Found, Gone, Indexed, Same, Stamp, Swept, Trouble, is_within
 from indexer.errors import SourceError
-from indexer.formats import ANCHORS, is_run_file, recognise, recognise_file
+from indexer.formats import is_anchor, is_run_file, recognise, recognise_file
 from indexer.protocols import Folder, RunFile, RunFolder, Unreadable
 from indexer.sources import DEEPEST, FileSource, Source, projects, walkable
 from indexer.sources.disk import DiskFolder, joined, root_folder, stamp_of, why
@@ -123,7 +123,7 @@ class FolderSource(FileSource):
                     return here
                 if folder is None:
                     is_file = root.size(here) is not None
-                    among_runs = before in self.searched and name not in ANCHORS
+                    among_runs = before in self.searched and not is_anchor(name)
                     return None if among_runs and (is_file or "." in name) else before if is_file else here
                 if recognise(folder) is not None:
                     return here

@@ -20,7 +20,7 @@ import pygit2
 
 from indexer.changes import Added
 from indexer.errors import SourceError
-from indexer.formats import ANCHORS, is_run_file
+from indexer.formats import ANCHOR_ENDS, ANCHORS, is_run_file, run_folder
 from indexer.formats.masking import masked
 from indexer.sources.gitcommand import Listing
 
@@ -28,6 +28,7 @@ _DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "--always", "-
 # a commit, a path that no parent has, or any other path
 _RECORD = re.compile(rb"([0-9a-f]{40})\0|A+\0([^\0]+)\0|[^\0]{1,20}\0[^\0]+\0")
 _ANCHORS = {name.encode() for name in ANCHORS}
+_ENDS = tuple(end.encode() for end in ANCHOR_ENDS)
 _PATHS = 500
 
 
@@ -90,7 +91,7 @@ class _Listing(Listing):
             elif path:
                 added.add(path)
                 name = path[path.rfind(b"/") + 1 :]
-                if name in _ANCHORS and (folder := ANCHORS[name.decode()].run_folder(_text(path))):
+                if (name in _ANCHORS or name.endswith(_ENDS)) and (folder := run_folder(_text(path))):
                     anchored[folder] = b"/".join(path.split(b"/")[: folder.count("/") + 1])
                 elif is_run_file(_text(name)):
                     anchored[_text(path)] = path

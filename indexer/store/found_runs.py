@@ -52,7 +52,7 @@ class FoundRuns:
         ]  # fmt: skip
         for files, kind, lasting in problems:
             for path, message in files.items():
-                where = f"{found.path}/{path}"
+                where = f"{found.path}/{path}".rstrip("/")
                 self._problems.tell(found.ref, where, kind, message, run_key=run.key, lasting=lasting)
 
     def earlier(self, found: Found) -> Earlier:
@@ -139,7 +139,7 @@ class FoundRuns:
         row = (
             pk, run.key, timestamp, *place[:3], place.sha, status(run), place.ended, place.ended_count,
             place.last_activity, plain_name(found.path.rpartition("/")[2]), place.tags, place.tags_at,
-            place.authored_tags, place.rank, place.edition,
+            place.authored_tags, place.rank, place.edition, found.run.reader,
             "" if (run.broken or run.optional) and found.ref else found.fingerprint,
         )  # fmt: skip
         again = run.broken.keys() | run.optional.keys()

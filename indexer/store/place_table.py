@@ -10,7 +10,7 @@ from indexer.store.transaction import Transaction
 
 COLUMNS = (
     "run_pk", "run_key", "timestamp", "source", "path", "ref", "sha", "status", "ended", "ended_count",
-    "last_activity", "name", "tags", "tags_at", "authored_tags", "rank", "edition", "fingerprint",
+    "last_activity", "name", "tags", "tags_at", "authored_tags", "rank", "edition", "format", "fingerprint",
 )  # fmt: skip
 _INSERT_PLACE = rows.insert("places", ["id", *COLUMNS])
 _UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in COLUMNS)} WHERE id = ?"

@@ -224,6 +224,7 @@ CREATE TABLE places (
   tags_at        TEXT,                 -- when it decided
   authored_tags  TEXT NOT NULL,        -- tags that the run itself was started with: JSON array
   rank           TEXT NOT NULL,        -- from the format: the greatest is shown, before everything else
+  format         TEXT NOT NULL,        -- the key of the format that reads it
   edition        TEXT NOT NULL,        -- likewise, of places that are alike in all but where they lie
   fingerprint    TEXT NOT NULL         -- tells whether the place changed since it was read
 );
@@ -306,6 +307,12 @@ CREATE TABLE _added (
   author  TEXT NOT NULL,
   name    TEXT NOT NULL,               -- the folder's name as refs spell it
   PRIMARY KEY (source, ref, path)
+) WITHOUT ROWID;
+
+CREATE TABLE _formats (
+  -- the formats that the index was read with
+  name    TEXT PRIMARY KEY,            -- what the keys of its runs begin with
+  version INTEGER NOT NULL
 ) WITHOUT ROWID;
 
 CREATE TABLE _unsettled (

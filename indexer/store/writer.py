@@ -15,6 +15,7 @@ from typing import Protocol
 
 from indexer.records import Run
 from indexer.store import rows
+from indexer.store.format_versions import bring_in_line
 from indexer.store.runs import Runs
 from indexer.store.source_state import SourceState
 from indexer.store.transaction import Transaction
@@ -41,7 +42,8 @@ class NamedSource(Protocol):
 class Pass:
     """One pass over the sources. Open a transaction before, and commit after if `changed`.
 
-    `fresh` says that the tables are empty. `reread` reads the run at a place again; None if it cannot.
+    `versions` are those of the formats. `fresh` says that the tables are empty. `reread` reads the run at a place
+    again; None if it cannot.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class Pass:
         database: sqlite3.Connection,
         sources: Sequence[NamedSource],
         reread: Callable[[str, str, str | None], Run | None],
+        versions: Mapping[str, int],
         *,
         fresh: bool = False,
     ):
         self._transaction = Transaction(database, fresh=fresh)
+        bring_in_line(self._transaction, versions)
         self._database = database
         self._sources = {source.name: source for source in sources}
         order = {source.name: (source.rank, at) for at, source in enumerate(sources)}

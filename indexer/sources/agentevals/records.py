@@ -76,6 +76,8 @@ class RunRows:
     results: list[dict[str, Any]] = field(repr=False)
     spec: str = field(repr=False)
 
+    reader = "agentevals"
+
     def key_from_names(self) -> str:
         return f"agentevals:{self.run_id}"
 

@@ -1,0 +1,164 @@
+"""The formats that are there: those of this program and those of other packages, by the entry points `indexer.formats`.
+
+An entry point's name is the prefix of its runs' keys. What comes with this program is asked first, others by name. One
+that cannot be loaded, or has another one's name, is left out and said in one line; what one raises later costs the run
+that it was reading. So no package of somebody else's ends a pass.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast, get_args
+
+from indexer.protocols import PROTOCOL, Conventions, Earlier, Folder, Format, Options, Unreadable
+from indexer.records import Run, RunState, TrialStatus
+
+_GROUP, _OWN = "indexer.formats", "eval-indexer"
+_KEY = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_TIMES = frozenset({"timestamp", "started_at", "finished_at", "updated_at"})
+_WANTED = (
+    "KEY", "VERSION", "NAME", "CONVENTIONS", "ANCHORS", "recognises", "is_file", "opened", "inputs", "inner_runs",
+    "overlay", "run_of_overlay", "run_folder", "key_from_names", "is_unique", "read",
+)  # fmt: skip
+
+
+def load() -> tuple[tuple[Format, ...], list[str]]:
+    """The formats in the order in which they are asked, and a line for each that cannot be used."""
+    formats: list[Format] = []
+    wrong: list[str] = []
+    for entry in sorted(entry_points(group=_GROUP), key=lambda entry: (not _is_own(entry), entry.name, entry.value)):
+        try:
+            formats.append(_loaded(entry, {form.KEY for form in formats}))
+        except Exception as error:
+            why = str(error) if isinstance(error, _Unusable) else f"{type(error).__name__}: {error}"
+            wrong.append(f"format {entry.name} ({entry.value}) is not used: {why}")
+    if not any(not isinstance(form, Guarded) for form in formats):
+        wrong.append(f"the formats of this program are not registered: install it, pip install {_OWN}")
+    return tuple(formats), wrong
+
+
+class _Unusable(Exception):
+    """What is wrong with a format."""
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == _OWN
+
+
+def _loaded(entry: EntryPoint, keys: set[str]) -> Format:
+    found = entry.load()
+    if lacking := [name for name in _WANTED if not hasattr(found, name)]:
+        raise _Unusable(f"it lacks {', '.join(lacking)}; docs/formats.md says what a format has")
+    if getattr(found, "PROTOCOL", PROTOCOL) != PROTOCOL:
+        raise _Unusable(f"it is for protocol {found.PROTOCOL}, and this program speaks {PROTOCOL}")
+    if entry.name != found.KEY or not _KEY.fullmatch(entry.name):
+        raise _Unusable(f"its KEY is {found.KEY!r}, which has to be the name of its entry point, in small letters")
+    if entry.name in keys:
+        raise _Unusable("another format has this name")
+    return cast("Format", found) if _is_own(entry) else Guarded(found)
+
+
+class Guarded:
+    """A format of another package: what it raises costs its own run."""
+
+    def __init__(self, form: Format):
+        self._form = form
+        self.KEY, self.VERSION, self.NAME = form.KEY, form.VERSION, form.NAME
+        self.CONVENTIONS: Conventions = form.CONVENTIONS
+        self.ANCHORS = frozenset(form.ANCHORS)
+
+    def recognises(self, folder: Folder) -> bool:
+        return bool(self._asked("recognises", False, folder))
+
+    def is_file(self, name: str) -> bool:
+        return bool(self._asked("is_file", False, name))
+
+    def opened(self, folder: Folder, name: str) -> Folder:
+        return cast("Folder", self._required("opened", folder, name))
+
+    def inputs(self, folder: Folder) -> list[str]:
+        return list(self._required("inputs", folder))
+
+    def inner_runs(self, folder: Folder) -> list[str]:
+        return list(self._required("inner_runs", folder))
+
+    def overlay(self, path: str) -> str | None:
+        return cast("str | None", self._asked("overlay", None, path))
+
+    def run_of_overlay(self, path: str) -> str | None:
+        return cast("str | None", self._asked("run_of_overlay", None, path))
+
+    def run_folder(self, anchor: str) -> str | None:
+        return cast("str | None", self._asked("run_folder", None, anchor))
+
+    def key_from_names(self, folder: Folder) -> str | None:
+        return cast("str | None", self._asked("key_from_names", None, folder))
+
+    def is_unique(self, name: str) -> bool:
+        return bool(self._asked("is_unique", False, name))
+
+    def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
+        run = self._required("read", folder, options, earlier)
+        if run is not None:
+            wrong = next(_faults(run, self.KEY), None)
+            if wrong is not None:
+                raise Unreadable("", "format", f"format {self.KEY}: {wrong}")
+        return cast("Run | None", run)
+
+    def _required(self, name: str, *arguments: Any) -> Any:
+        """What the format answers. Raises Unreadable for whatever it raises."""
+        try:
+            return getattr(self._form, name)(*arguments)
+        except Unreadable:
+            raise
+        except Exception as error:
+            raise Unreadable("", "format", f"format {self.KEY}: {type(error).__name__} in {name}: {error}") from None
+
+    def _asked(self, name: str, otherwise: Any, *arguments: Any) -> Any:
+        """What the format answers about a name, or `otherwise` where it raises: it is no run then."""
+        try:
+            return getattr(self._form, name)(*arguments)
+        except Unreadable:
+            raise
+        except Exception:
+            return otherwise
+
+
+def _faults(run: Any, key: str) -> Iterator[str]:
+    """What no index can hold of a run."""
+    if not isinstance(run, Run):
+        yield f"read gives a {type(run).__name__}, not a Run"
+        return
+    if not isinstance(run.key, str) or not run.key.startswith(f"{key}:"):
+        yield f"the key {run.key!r} does not begin with {key}:"
+    if run.state not in get_args(RunState):
+        yield f"the state {run.state!r} is none of {', '.join(get_args(RunState))}"
+    yield from _wrong_values(run, "run")
+    names = [trial.trial for trial in run.trials]
+    if len(set(names)) < len(names):
+        yield "two trials have one name"
+    for trial in run.trials:
+        if trial.status not in get_args(TrialStatus):
+            yield f"the status {trial.status!r} is none of {', '.join(get_args(TrialStatus))}"
+        yield from _wrong_values(trial, f"trial {trial.trial}")
+        for score in trial.scores:
+            yield from _wrong_values(score, f"a score of {trial.trial}")
+
+
+def _wrong_values(record: Any, called: str) -> Iterator[str]:
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, str):
+            if not value.isascii() and value.encode("utf-8", "replace").decode() != value:
+                yield f"{called}: {field.name} is no valid Unicode"
+            if field.name in _TIMES and not _TIME.fullmatch(value):
+                yield f"{called}: {field.name} is no time like 2026-01-05T09:00:00.000Z: {value!r}"
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            yield f"{called}: {field.name} is beyond 64 bits"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{called}: {field.name} is no finite number"
+        elif value is None and field.name in ("key", "run_id", "experiment", "timestamp", "trial", "name", "layout"):
+            yield f"{called}: {field.name} is missing"

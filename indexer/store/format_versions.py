@@ -1,0 +1,21 @@
+"""Which formats an index was read with: what another version reads otherwise is read again, and nothing else."""
+
+from collections.abc import Mapping
+
+from indexer.store.transaction import Transaction
+
+
+def bring_in_line(transaction: Transaction, versions: Mapping[str, int]) -> None:
+    """Let the runs of formats that changed or went be read again, and look everywhere for those of new ones."""
+    database = transaction.database
+    known = dict(database.execute("SELECT name, version FROM _formats"))
+    if known == dict(versions):
+        return
+    for name in sorted(name for name in known if versions.get(name) != known[name]):
+        places = "SELECT id FROM places WHERE format = ?"
+        transaction.run(f"DELETE FROM _files WHERE place_pk IN ({places})", (name,))
+        transaction.run("UPDATE places SET fingerprint = '' WHERE format = ?", (name,))
+    transaction.run("UPDATE _refs SET tree = ''")  # every tree is walked once
+    transaction.run("DELETE FROM _formats")
+    for name, version in versions.items():
+        transaction.run("INSERT INTO _formats VALUES (?, ?)", (name, version))

@@ -1,0 +1,133 @@
+"""A format of another package: found by its entry point, guarded, and read again alone when its version changes."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bundles import NAME, at, bundle
+from tests.test_cli import indexer
+
+ROOT = Path(__file__).resolve().parent.parent
+TOY = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs/formats.md").read_text(), re.DOTALL)[:1])
+"""The example of the documentation: it is what is tested."""
+
+
+class Project:
+    """A folder with toy runs and one of AgentV, and distributions that are installed beside this program."""
+
+    def __init__(self, root: Path):
+        self.root, self.site = root / "project", root / "site"
+        for number in (1, 2):
+            self.write(f"toys/t{number}", {"cost": 0.5, "results": {"add": True, "divide": number == 2}})
+        for name, text in at(f".agentv/results/runs/e/{NAME}", bundle()).items():
+            (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.root / name).write_text(text)
+
+    def write(self, path: str, document: Any) -> None:
+        (self.root / path).mkdir(parents=True, exist_ok=True)
+        (self.root / path / "toy.json").write_text(json.dumps({"began": "2026-02-01T09:00:00.000Z"} | document))
+
+    def install(self, code: str = TOY, name: str = "toy", *, package: str = "toy-format") -> None:
+        module = package.replace("-", "_")
+        self.site.mkdir(exist_ok=True)
+        (self.site / f"{module}.py").write_text(code)
+        information = self.site / f"{module}-1.0.dist-info"
+        information.mkdir(exist_ok=True)
+        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (information / "entry_points.txt").write_text(f"[indexer.formats]\n{name} = {module}\n")
+
+    def run(self, *arguments: object) -> tuple[str, str]:
+        process = indexer(self.root, *arguments, PYTHONPATH=str(self.site), PYTHONDONTWRITEBYTECODE="1")
+        assert "Traceback" not in process.stderr, process.stderr
+        return process.stdout, process.stderr
+
+    def runs(self) -> dict[str, dict[str, Any]]:
+        rows = [json.loads(line) for line in self.run("runs", "--all", "--json")[0].splitlines()]
+        return {row["key"]: row for row in rows}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    project = Project(tmp_path)
+    (project.root / "indexer.toml").write_text('[[source]]
+name = "a"
+kind = "folder"
+path = "."
+')
+    return project
+
+
+AGENTV = f"agentv:e::{NAME}"
+
+
+def test_the_documented_example_is_found_indexed_listed_and_compared(project: Project) -> None:
+    assert len(TOY.splitlines()) <= 60
+    project.install()
+    assert "a: 3 added" in project.run("sync")[0]
+    runs = project.runs()
+    assert runs.keys() == {"toy:t1", "toy:t2", AGENTV}
+    assert (runs["toy:t1"]["format"], runs["toy:t1"]["passed"], runs["toy:t1"]["failed"]) == ("toy", 1, 1)
+    compared = json.loads(project.run("compare", "toy:t1", "toy:t2", "--json")[0])
+    assert (compared["a"]["passed"], compared["b"]["passed"]) == (1, 2)
+    assert project.run("check")[0] == "the index equals its sources\n"
+    assert project.run("sync")[0] == "nothing changed in a\n"
+
+
+def test_a_version_moves_its_own_runs_alone_and_a_format_that_goes_takes_them_with_it(project: Project) -> None:
+    project.run("sync")
+    assert project.runs().keys() == {AGENTV}
+    project.install()  # a new one
+    assert project.run("sync") == ("a: 2 added, 0 changed, 0 removed\n", "")
+    before = project.runs()
+    project.install(TOY.replace("VERSION = 1", "VERSION = 2").replace('"toy-agent"', '"toy-agent-2"'))
+    assert project.run("sync")[0] == "a: 0 added, 2 changed, 0 removed\n"
+    after = project.runs()
+    assert (after["toy:t1"]["target"], after[AGENTV]["rev"]) == ("toy-agent-2", before[AGENTV]["rev"])
+    project.install(TOY.replace("toy.json", "other.json"), package="toy-format")
+    (project.site / "toy_format-1.0.dist-info/entry_points.txt").write_text("")
+    project.run("sync")
+    assert project.runs().keys() == {AGENTV}
+    assert project.run("check")[0] == "the index equals its sources\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("raise OSError('no disk')", "format toy (toy_format) is not used: OSError: no disk"),
+        ("KEY = 'toy'", "is not used: it lacks VERSION, NAME, CONVENTIONS"),
+        (TOY.replace('KEY = "toy"', 'KEY = "joy"'), "is not used: its KEY is 'joy'"),
+        (TOY + "\nPROTOCOL = 99\n", "is not used: it is for protocol 99"),
+        (TOY + "\ndef read(folder, options, earlier):\n    return 1 / 0\n", "format toy: ZeroDivisionError in read"),
+        (TOY + "\ndef inputs(folder):\n    raise SystemError\n", "format toy: SystemError in inputs"),
+        (TOY.replace('f"toy:{', 'f"joy:{'), "does not begin with toy:"),
+        (TOY.replace("cost_usd=", "cost_usd=float('nan') or "), "cost_usd is no finite number"),
+        (TOY.replace('"passed" if', '"won" if'), "the status 'won' is none of"),
+        (TOY + "\ndef read(folder, options, earlier):\n    return 7\n", "read gives a int, not a Run"),
+    ],
+)
+def test_a_broken_format_costs_one_line_or_its_own_runs(project: Project, code: str, says: str) -> None:
+    project.install(code)
+    assert says in project.run("sync")[1]
+    assert AGENTV in project.runs()
+
+
+def test_of_two_that_claim_a_folder_the_first_reads_it_and_one_problem_says_so(project: Project) -> None:
+    greedy = TOY.replace('KEY = "toy"', 'KEY = "zoo"').replace('f"toy:{', 'f"zoo:{')
+    greedy = greedy.replace('return "toy.json" in folder.files()', "return bool(folder.files())")
+    project.install()
+    project.install(greedy, "zoo", package="zoo-format")
+    _, said = project.run("sync")
+    assert AGENTV in project.runs()
+    assert "toy:t1" in project.runs()
+    assert f"not read: a: .agentv/results/runs/e/{NAME}: read as agentv; it looks like one of zoo too" in said
+    assert said.count("it looks like one of") == 3
+
+
+def test_two_packages_with_one_name(project: Project) -> None:
+    project.install()
+    project.install(package="a-toy-format")
+    assert "is not used: another format has this name" in project.run("sync")[1]
+    assert "toy:t1" in project.runs()
