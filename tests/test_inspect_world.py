@@ -148,17 +148,6 @@ def test_a_thousand_generated_logs_equal_their_truth(shared: Path, world: World,
     logs = world.local / "logs" if place == "folder" else world.root / "work/logs"
     truth = world.root / "truth.jsonl"
     options = ["--runs", "1000", "--states", "0.2", "--retries", "0.15", "--errors", "0.1", "--truth", str(truth)]
-        "--runs",
-        "1000",
-        "--states",
-        "0.2",
-        "--retries",
-        "0.15",
-        "--errors",
-        "0.1",
-        "--truth",
-        truth,
-    ]
     subprocess.run([sys.executable, shared / "tools/gen_inspect_logs.py", logs, *options], check=True)
     if place == "git":
         world.repo.commit({f"logs/{path.name}": path.read_bytes() for path in logs.iterdir()})

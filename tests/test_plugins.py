@@ -52,11 +52,8 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     project = Project(tmp_path)
-    (project.root / "indexer.toml").write_text('[[source]]
-name = "a"
-kind = "folder"
-path = "."
-')
+    settings = '[[source]]\nname = "a"\nkind = "folder"\npath = "."\n'
+    (project.root / "indexer.toml").write_text(settings)
     return project
 
 
