@@ -1,6 +1,7 @@
-"""A month of nightly jobs for the playground: two agents on six tasks, of which one fell on one task amid the month.
+"""For the playground: a month of nightly jobs, two agents on six tasks, of which one fell on one task amid the month;
+and logs of Inspect.
 
-python -m tests.playground FOLDER
+python -m tests.playground FOLDER LOGS
 """
 
 import json
@@ -9,6 +10,9 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from typing import Any
+
+from tests.inspect_logs import header, log, sample, spec
 
 TASKS = ("fix-typo", "parse-csv", "rename-api", "sql-report", "state-machine", "unicode-paths")
 AGENTS = (("alpha", "alpha-1", 0.02), ("beta", "beta-2", 0.05))
@@ -98,5 +102,37 @@ def _write(folder: Path, files: dict[str, object]) -> None:
         path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
+def logs(folder: Path) -> None:
+    """Write logs of Inspect: a task by two models, one of them retried after an error, and one that was killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (model, letters) in enumerate((("example/alpha-1", "CCICPC"), ("example/beta-2", "CIICIC"))):
+        began = _BEGAN + timedelta(days=27, hours=6 + number)
+        identity = (model.partition("/")[2].replace("-", "") + "x" * 22)[:22]
+        for again, status in enumerate(("error", "success") if number else ("success",)):
+            start = began + timedelta(hours=again)
+            given = spec(created=f"{start:%Y-%m-%dT%H:%M:%S}+00:00", task_id=identity, task="riddles", model=model)
+            given["dataset"] |= {"samples": 6, "sample_ids": [f"r{at}" for at in range(6)]}
+            given["config"] = {"epochs": 1}
+            samples = [_sample(f"r{at}", letter, start) for at, letter in enumerate(letters)]
+            if status == "error":
+                samples = [*samples[:3], _sample("r3", None, start, error="TimeoutError('sandbox did not answer')")]
+            name = f"{start:%Y-%m-%dT%H-%M-%S}-00-00_riddles_{identity}.eval"
+            done = {
+                "started_at": given["created"],
+                "completed_at": f"{start + timedelta(minutes=9):%Y-%m-%dT%H:%M:%S}+00:00",
+            }
+            (folder / name).write_bytes(log(samples, header(status, given, stats=done)))
+
+
+def _sample(identity: str, letter: str | None, start: datetime, **fields: Any) -> dict[str, object]:
+    ended = start + timedelta(seconds=40)
+    times: dict[str, Any] = {
+        "started_at": f"{start:%Y-%m-%dT%H:%M:%S.%f}+00:00",
+        "completed_at": f"{ended:%Y-%m-%dT%H:%M:%S.%f}+00:00",
+    }
+    return sample(identity, letter, **times, total_time=40.0, **fields)
+
+
 if __name__ == "__main__":
     month(Path(sys.argv[1]))
+    logs(Path(sys.argv[2]))

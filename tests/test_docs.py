@@ -35,6 +35,7 @@ def test_the_quickstart_works(tmp_path: Path) -> None:
         "tests/fixtures",
         "tests/__init__.py",
         "tests/playground.py",
+        "tests/inspect_logs.py",
         "indexer",
         "constraints.txt",
         "pyproject.toml",
@@ -52,6 +53,7 @@ def test_the_quickstart_works(tmp_path: Path) -> None:
     done = subprocess.run([copy / "scripts/quickstart"], capture_output=True, text=True, check=True)
     assert "team: 7 added, 0 changed, 0 removed" in done.stdout
     assert "with_skills::2026-11-21T05-35-22-721Z" in done.stdout
+    assert "local: 7 added, 0 changed, 0 removed" in done.stdout
     for run_id in ("p-llm", "h-oracle", "20261120T081500Z_5e11aa"):
         assert run_id in done.stdout
     assert "nightly: 28 added, 0 changed, 0 removed" in done.stdout
