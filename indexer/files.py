@@ -1,8 +1,10 @@
 """The files of an indexed run, read from where it lies."""
 
+import os
 import posixpath
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from indexer.errors import IndexerError, SettingsError, SourceError, UnknownRunError
@@ -49,17 +51,16 @@ def names(project: Project, run: RunRow) -> list[str]:
 
 
 def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
-    """The files of a trial, most useful first; none of one that has no folder of its own. Raises as `names`."""
-    if trial["folder"] is None:
-        return []
+    """The files of a trial, most useful first; none of one that has none of its own. Raises as `names`."""
     inside = _folder(project, run)
-    if inside is None:
+    if inside is None or trial["folder"] is None:
         return []
-    if inside.size(trial["folder"]) is not None:  # one file tells of it
-        return [File(trial["folder"], _size(inside, trial["folder"]))]
-    folder = _folder_of(inside, run, trial)
-    found = sorted(_below(folder, "", _DEPTH_OF_TRIAL), key=lambda path: (_rank(path), path))
-    return [File(path, _size(folder, path)) for path in found[:MOST]]
+    with _told(run):
+        if inside.size(trial["folder"]) is not None:  # one file tells of it
+            return [File(trial["folder"], _size(inside, trial["folder"]))]
+        folder = _folder_of(inside, run, trial)
+        found = sorted(_below(folder, "", _DEPTH_OF_TRIAL), key=lambda path: (_rank(path), path))
+        return [File(path, _size(folder, path)) for path in found[:MOST]]
 
 
 def _rank(path: str) -> int:
@@ -71,20 +72,27 @@ def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = N
     folder = _folder(project, run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
-    called, depth = run["run_id"], _DEPTH_OF_RUN
-    path = posixpath.normpath(path)
-    if trial is not None and trial["folder"] is not None and trial["folder"] != path:
-        folder = _folder_of(folder, run, trial)
-        called, depth = f"{called} {trial['trial']}", _DEPTH_OF_TRIAL
-    try:
+    called, depth, path = run["run_id"], _DEPTH_OF_RUN, posixpath.normpath(path)
+    with _told(run):
+        if trial is not None and trial["folder"] and folder.size(trial["folder"]) is None:
+            folder = _folder_of(folder, run, trial)
+            called, depth = f"{called} {trial['trial']}", _DEPTH_OF_TRIAL
         data = folder.read(path, LARGEST)
+        if data is None:
+            known = sorted(_below(folder, "", depth))
+            more = ", …" if len(known) > _NAMED else ""
+            raise UnknownRunError(f"{called} has no file {path!r}; it has {', '.join(known[:_NAMED])}{more}")
+        return data
+
+
+@contextmanager
+def _told(run: RunRow) -> Iterator[None]:
+    """What cannot be read of a run now, as an error that a user can read."""
+    try:
+        yield
     except Unreadable as error:
-        raise UnknownRunError(f"{folder.path}/{path}: {error.message}") from None
-    if data is None:
-        known = sorted(_below(folder, "", depth))
-        more = ", …" if len(known) > _NAMED else ""
-        raise UnknownRunError(f"{called} has no file {path!r}; it has {', '.join(known[:_NAMED])}{more}")
-    return data
+        where = "/".join(filter(None, (run["path"], error.path)))
+        raise UnknownRunError(f"{where}: {error.message}") from None
 
 
 def _folder_of(inside: Folder, run: RunRow, trial: TrialRow) -> Folder:
@@ -96,19 +104,25 @@ def _folder_of(inside: Folder, run: RunRow, trial: TrialRow) -> Folder:
 
 
 def place(project: Project, run: RunRow, trial: TrialRow | None = None) -> str:
-    """Where the folder of a run or of a trial lies on this machine.
+    """The folder of a run or of a trial on this machine; of a run that is a file, the folder it lies in.
 
     Raises SettingsError, SourceError, and UnknownRunError for what lies in git or in a database.
     """
-    inside = "/".join(filter(None, (run["path"], trial["folder"] if trial else None)))
+    within = trial["folder"] if trial is not None else None
+    inside = "/".join(filter(None, (run["path"], within)))
     if run["ref"] is not None:
         raise UnknownRunError(f"{run['run_id']} lies in git, at {run['ref']}:{inside}; --file prints a file of it")
     source, folder = _source(project, run), _folder(project, run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no folder")
-    if trial is not None and trial["folder"] and folder.size(trial["folder"]) is None:
+    real = cast("FileSource", source).real_path(run["path"])
+    if not os.path.isdir(real):
+        return real.rpartition("/")[0]
+    if trial is None or not within:
+        return real
+    with _told(run):
         _folder_of(folder, run, trial)
-    return cast("FileSource", source).real_path(inside)
+    return f"{real}/{within}"
 
 
 def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:

@@ -159,6 +159,8 @@ class Conventions:
     """Refs that they are published in, as in the settings."""
     drafts: tuple[str, ...] = ()
     """Refs of runs in progress: each holds all published runs, and one that its last part is the plain name of."""
+    passed_over: tuple[str, ...] = ()
+    """Ends of names of folders in which no runs lie."""
     overlays: tuple[str, ...] = ()
     """Names of folders below which overlays lie."""
     trailers: Mapping[str, Callable[[str], str]] = field(default_factory=dict)

@@ -131,7 +131,7 @@ def utc(text: str | None) -> str | None:
         return None
     try:
         time = datetime.fromisoformat(text)
-        if text[-6:] == "+00:00" and len(text) > 29 and text[4] == text[7] == "-" and text[10:20:9] == "T.":
+        if text[-6:] == "+00:00" and len(text) > 29 and text[4] == text[7] == "-" and text[10] + text[19] == "T.":
             return f"{text[:23]}Z"
         if text[-1] == "Z" and text[4] == text[7] == "-" and text[10] == "T" and text[19:20] == "." and len(text) > 23:
             return f"{text[:23]}Z"

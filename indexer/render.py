@@ -77,7 +77,7 @@ def age(time: str | None) -> str:
 
 
 def lag(looked_at: str | None) -> str:
-    """How long ago a UTC text was, without the word."""
+    """How long ago a UTC text was, as a column headed AGO has it."""
     return "" if looked_at is None else duration(seconds_since(looked_at))
 
 

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as EnvironmentVariableError
 
 from indexer.errors import SettingsError, SourceError
-from indexer.formats import FOLDERS
+from indexer.formats import FOLDERS, VERSIONS
 from indexer.project import DB, Project
 from indexer.protocols import Options
 from indexer.sources import Source
@@ -87,6 +87,10 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
             )
         _require_outside(project.db, sources)
         return settings, sources
+    if unknown := sorted(settings.format.keys() - VERSIONS.keys()):
+        raise SettingsError(
+            f"{project.config}: format.{unknown[0]}: there is no such format; there are {', '.join(VERSIONS)}"
+        )
     repos = [str(repo.path) for repo in settings.repo]
     names = [source.name for source in settings.source] + repos
     for name in names:

@@ -121,7 +121,7 @@ def logs(folder: Path) -> None:
                 "started_at": given["created"],
                 "completed_at": f"{start + timedelta(minutes=9):%Y-%m-%dT%H:%M:%S}+00:00",
             }
-            (folder / name).write_bytes(log(samples, header(status, given, stats=done)))
+            (folder / name).write_bytes(log(samples, header(status, given, stats=done), zstd=False))
 
 
 def _sample(identity: str, letter: str | None, start: datetime, **fields: Any) -> dict[str, object]:

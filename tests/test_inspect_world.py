@@ -9,7 +9,7 @@ import pytest
 
 from indexer.passes.check import check
 from tests.inspect_logs import NAME, TASK_ID, Doc, document, ended, header, log, sample, spec
-from tests.test_cli import done
+from tests.test_cli import done, indexer
 from tests.test_daemon import Watching, until
 from tests.worlds import World
 
@@ -100,6 +100,17 @@ def test_a_torn_log_keeps_its_rows_and_a_mended_one_closes_the_problem(world: Wo
     assert world.select("SELECT * FROM problems") == []
 
 
+def test_parts_of_a_merged_log_are_no_runs_and_a_log_that_ends_early_keeps_its_rows(world: World) -> None:
+    name = NAME.replace(".eval", ".json")
+    put(world, f"logs/{name}", document([sample()]))
+    put(world, f"logs/{NAME}.shards/0/part.eval", ended(sample(), eval=spec(task_id="p" * 22)))
+    assert [run["key"] for run in world.synced()] == [KEY]
+    for cut in (b"", b'{"version": 2,'):
+        put(world, f"logs/{name}", cut)
+        assert [run["key"] for run in world.synced()] == [KEY]
+        assert world.column("SELECT path FROM problems") == [f"logs/{name}"]
+
+
 def test_logs_in_git_have_the_commit_that_brought_them(world: World) -> None:
     first = world.repo.commit({f"logs/{NAME}": ended(sample())}, author="Ann")
     (run,) = world.synced()
@@ -139,7 +150,16 @@ def test_the_sample_of_a_trial_is_its_file(tmp_path: Path) -> None:
     text = done(tmp_path, "show", "latest", "q1", "--file", "samples/q1_epoch_1.json")
     assert json.loads(text)["messages"] == []
     assert json.loads(done(tmp_path, "show", "latest", "--file", "samples/dir/q 2_epoch_1.json"))["id"] == "dir/q 2"
-    assert done(tmp_path, "show", "latest", "--path") == f"{tmp_path}/logs/{NAME}\n"
+    assert done(tmp_path, "show", "latest", "--path") == f"{tmp_path}/logs\n"
+    json_name = "2026-01-06T09-00-00_x.json"
+    broken = sample("q9", None, error="KeyError('a')\nand more")
+    (tmp_path / "logs" / json_name).write_bytes(document([broken], eval=spec(task_id="j" * 22)))
+    done(tmp_path, "sync")
+    process = indexer(tmp_path, "show", "inspect:" + "j" * 22, "q9")
+    assert ("KeyError('a')\n  and more" in process.stdout, process.stderr) == (True, "")
+    (tmp_path / "logs" / NAME).write_bytes(b"torn")
+    torn = indexer(tmp_path, "show", f"inspect:{TASK_ID}", "q1", "--file", "samples/q1_epoch_1.json")
+    assert (torn.returncode, "no readable zip file" in torn.stderr) == (1, True)
 
 
 @pytest.mark.slow

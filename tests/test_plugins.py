@@ -103,6 +103,13 @@ def test_a_version_moves_its_own_runs_alone_and_a_format_that_goes_takes_them_wi
         (TOY.replace("cost_usd=", "cost_usd=float('nan') or "), "cost_usd is no finite number"),
         (TOY.replace('"passed" if', '"won" if'), "the status 'won' is none of"),
         (TOY + "\ndef read(folder, options, earlier):\n    return 7\n", "read gives a int, not a Run"),
+        (TOY.replace("trials=trials", "trials=None"), "is no whole Run"),
+        (TOY.replace("cost_usd=", "cost_usd='1' or "), "cost_usd is a str"),
+        (TOY + "\nANCHORS = 'toy.json'\n", "its ANCHORS are not several texts"),
+        (TOY + "\nCONVENTIONS = {}\n", "its CONVENTIONS is no Conventions"),
+        (TOY + "\nVERSION = '1.0'\n", "its VERSION is no int"),
+        (TOY + "\ndef inputs(folder):\n    yield 1 / 0\n", "ZeroDivisionError in inputs"),
+        (TOY + "\ndef read(f, o, e):\n    raise KeyError('token=abcdefgh1')\n", "KeyError in read: 'token=***"),
     ],
 )
 def test_a_broken_format_costs_one_line_or_its_own_runs(project: Project, code: str, says: str) -> None:

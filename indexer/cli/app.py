@@ -42,21 +42,23 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document; for lists
 
 def complete_run(incomplete: str) -> list[str]:
     """The newest runs whose id begins so, for a shell that completes a word."""
-    where = "SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY timestamp DESC LIMIT 50"
-    return _completed(where, incomplete, f"{incomplete}\U0010ffff")
+    return _completed("run", incomplete)
 
 
 def _completing(name: str) -> Callable[[str], list[str]]:
     """Completes the values of a filter."""
-    known = "SELECT value FROM _values WHERE name = ? AND value >= ? AND value < ? ORDER BY value LIMIT 100"
-    return lambda incomplete: _completed(known, name, incomplete, f"{incomplete}\U0010ffff")
+
+    def complete(incomplete: str) -> list[str]:
+        return _completed(name, incomplete)
+
+    return complete
 
 
-def _completed(query: str, *values: str) -> list[str]:
-    """The first column of a query; nothing without an index, since a shell has no place for an error."""
+def _completed(name: str, incomplete: str) -> list[str]:
+    """Values that begin so; nothing without an index, since a shell has no place for an error."""
     try:
         with open_index(find_project().db) as index:
-            return [str(next(iter(row.values()))) for row in index.select(query, *values)]
+            return index.completions(name, incomplete)
     except IndexerError:
         return []
 

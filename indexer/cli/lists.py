@@ -89,8 +89,7 @@ def _tell_what_there_is(index: Index, filters: Filters, error_type: list[str] | 
     if "status" in filters:
         print("indexer: --status is that of runs; of trials: --trial-status", file=sys.stderr)
     if error_type:
-        rows = index.select("SELECT error_type FROM _failures GROUP BY 1 ORDER BY sum(trials) DESC LIMIT 8")
-        known = ", ".join(row["error_type"] for row in rows if row["error_type"])
+        known = ", ".join(index.error_types()[:8])
         print(f"indexer: types of errors there are: {render.visible(known or 'none')}", file=sys.stderr)
 
 

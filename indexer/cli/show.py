@@ -177,11 +177,12 @@ def _facts_of_trial(trial: TrialRow) -> dict[str, object]:
 def _show_trial(project: Project, run: RunDetails, trial: TrialRow, *, json: bool) -> None:
     from indexer import files
 
+    error = trial["error"]
     try:
-        found, why = files.of_trial(project, run, trial), ""
         error = files.whole_error(project, run, trial)
+        found, why = files.of_trial(project, run, trial), ""
     except IndexerError as unreadable:  # the index still has what it read
-        found, why, error = [], str(unreadable), trial["error"]
+        found, why = [], str(unreadable)
     if json:
         listed = [{"path": file.path, "size": file.size} for file in found]
         console.document({**trial, "error": error, "files": listed})

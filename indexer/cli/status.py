@@ -5,7 +5,6 @@ from indexer.cli import console
 from indexer.cli.app import Config, Db, Json, app, opened
 from indexer.freshness import freshness
 from indexer.project import find_project
-from indexer.queries.index import Index
 from indexer.queries.types import ProblemRow, RunRow, SourceRow
 
 _LIVE = 20
@@ -19,7 +18,7 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     with opened(project) as index, index.snapshot():
         sources, problems, fresh = index.sources(), index.problems(), freshness(index)
         unfinished = list(index.each_run(status=["queued", "running"]))
-        unnamed = _commits_of_nothing(index)
+        unnamed = index.unnamed()
     live = [run for run in unfinished if render.is_live(run, project.stale_after)]
     if json:
         counts = {"live": [run["key"] for run in live], "stopped": len(unfinished) - len(live)}
@@ -79,15 +78,3 @@ def _print_problems(problems: list[ProblemRow]) -> None:
     for problem in problems:
         where = ": ".join(filter(None, (problem["source"], problem["ref"], problem["path"])))
         print(render.visible(f"  {where}: {problem['message']} ({problem['kind']})"))
-
-
-def _commits_of_nothing(index: Index) -> dict[str, int]:
-    """By code repository: how many trailers of its commits name what is no run of the index."""
-    rows = index.select(
-        "SELECT repo, count(*) AS count FROM run_commits c "
-        "WHERE NOT EXISTS (SELECT 1 FROM runs r WHERE r.key = c.run_key) "
-        "AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.run_id = c.run_key) "
-        "AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.run_id = substr(c.run_key, instr(c.run_key, ':') + 1) "
-        "AND r.format = substr(c.run_key, 1, instr(c.run_key, ':') - 1)) GROUP BY repo ORDER BY repo"
-    )
-    return {row["repo"]: row["count"] for row in rows}

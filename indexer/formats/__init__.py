@@ -7,7 +7,7 @@ tools leave their runs, and what names them elsewhere, is in their `Conventions`
 """
 
 from indexer.formats.registry import Guarded, load
-from indexer.protocols import AnyFolder, RunFile, RunFolder
+from indexer.protocols import AnyFolder, RunFile, RunFolder, Unreadable
 
 READER = 5
 """What is made of the same records; a change of it makes every index be rebuilt. Formats have versions of their own."""
@@ -32,9 +32,11 @@ REFS = tuple(ref for form in FORMATS for ref in form.CONVENTIONS.refs)
 """Refs that runs are published in."""
 DRAFTS = tuple(ref for form in FORMATS for ref in form.CONVENTIONS.drafts)
 """Refs of runs in progress."""
+PASSED_OVER = tuple(end for form in FORMATS for end in form.CONVENTIONS.passed_over)
+"""Ends of names of folders in which no runs lie."""
 OVERLAYS = frozenset(name for form in FORMATS for name in form.CONVENTIONS.overlays)
 """Names of folders below which overlays lie."""
-TRAILERS = {name: run for form in FORMATS for name, run in form.CONVENTIONS.trailers.items()}
+TRAILERS = {name: run for form in reversed(FORMATS) for name, run in form.CONVENTIONS.trailers.items()}
 """Trailers that name a run of one tool, and what makes its key of their value."""
 
 
@@ -43,10 +45,17 @@ def recognise(folder: AnyFolder) -> RunFolder[AnyFolder] | None:
     return next((RunFolder(form, folder) for form in FORMATS if form.recognises(folder)), None)
 
 
-def also_claimed(run: RunFolder[AnyFolder]) -> list[str]:
-    """The further formats that take a folder for a run of theirs; formats of other packages alone are asked."""
+def also_claimed(run: RunFolder[AnyFolder] | RunFile[AnyFolder]) -> list[str]:
+    """The further formats that take a folder or file for a run of theirs; formats of other packages alone are asked."""
     others = FORMATS[FORMATS.index(run.format) + 1 :] if _HAS_OTHERS else ()
-    return [form.KEY for form in others if isinstance(form, Guarded) and form.recognises(run.folder)]
+    return [form.KEY for form in others if isinstance(form, Guarded) and _claims(form, run)]
+
+
+def _claims(form: Guarded, run: RunFolder[AnyFolder] | RunFile[AnyFolder]) -> bool:
+    try:
+        return form.is_file(run.name) if isinstance(run, RunFile) else form.recognises(run.folder)
+    except Unreadable:
+        return False
 
 
 def run_folder(anchor: str) -> str | None:

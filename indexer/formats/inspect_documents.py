@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 
 from indexer.formats.documents import Amount, Cleaned, Count, Document, Int, Text, Time, Words
@@ -149,6 +150,13 @@ class Header(Document):
     error: ErrorText | None = None
     tags: Tags | None = None
     log_updates: list[Update | None] | None = None
+
+
+class Given(msgspec.Struct):
+    """Of the document that holds a header, what the run was given, as it stands there."""
+
+    eval: msgspec.Raw = msgspec.Raw(b"null")
+    plan: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class Log(Header):

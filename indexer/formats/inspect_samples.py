@@ -19,7 +19,8 @@ _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
 _RAISED = re.compile(r"([A-Za-z_]\w*)\(")
 _CANCELLED = ("CancelledError(", "Cancelled(")
-_LARGEST = 2**63 - 1
+LARGEST = 2**63 - 1
+"""The greatest integer that an index holds."""
 
 
 class Headline(NamedTuple):
@@ -109,10 +110,12 @@ def trials_of(
     error_line: Callable[[str | None], str | None],
     *,
     judged: bool,
+    in_members: bool,
 ) -> list[Trial]:
     """One trial a sample and epoch, by their last summaries.
 
-    Scores beyond 0 to 1 are of another scale, and no verdict, unless the settings say what passes (`judged`).
+    Scores beyond 0 to 1 are of another scale, and no verdict, unless the settings say what passes (`judged`). With
+    `in_members` each sample has a file of its own in the log.
     """
     values = {key: headline.value(sample) if headline else None for key, sample in samples.items()}
     other_scale = not judged and any(value is not None and not 0 <= value <= 1 for value in values.values())
@@ -145,7 +148,7 @@ def trials_of(
                 if sample.total_time is not None
                 else seconds_between(sample.started_at, sample.completed_at),
                 turns=sample.turn_count,
-                folder=f"samples/{name}_epoch_{epoch}.json" if name == identity else None,
+                folder=f"samples/{name}_epoch_{epoch}.json" if in_members and name == identity else None,
                 scores=list(_scores(sample, headline, None if other_scale else threshold)),
                 **_usage(sample),
             )
@@ -160,11 +163,15 @@ def _named_apart(identities: list[str]) -> dict[str, str]:
     """Ids as they may be kept; a second one that is masked to the same gets `#2`."""
     names: dict[str, str] = {}
     seen: dict[str, int] = {}
+    given: set[str] = set()
     for identity in identities:
         if identity not in names:
-            name = _name(identity)
-            seen[name] = seen.get(name, 0) + 1
-            names[identity] = name if seen[name] == 1 else f"{name}#{seen[name]}"
+            name = plain = _name(identity)
+            while name in given:
+                seen[plain] = seen.get(plain, 1) + 1
+                name = f"{plain}#{seen[plain]}"
+            given.add(name)
+            names[identity] = name
     return names
 
 
@@ -224,7 +231,7 @@ def _usage(sample: Summary) -> dict[str, Any]:
     if len(used) == 1:
         (one,) = used
         return {
-            "input_tokens": _input(one),
+            "input_tokens": _sum([_input(one)]),
             "cached_tokens": one.input_tokens_cache_read,
             "cache_write_tokens": one.input_tokens_cache_write,
             "output_tokens": one.output_tokens,
@@ -252,7 +259,7 @@ def _input(usage: Usage) -> int | None:
 
 def _sum(values: list[int | None]) -> int | None:
     known = [value for value in values if value is not None]
-    return sum(known) if known and sum(known) <= _LARGEST else None
+    return sum(known) if known and sum(known) <= LARGEST else None
 
 
 def _cost(values: list[float | None]) -> float | None:

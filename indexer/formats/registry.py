@@ -8,10 +8,13 @@ that it was reading. So no package of somebody else's ends a pass.
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, cast, get_args
+from types import UnionType
+from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
+from indexer.formats.masking import error_line
 from indexer.protocols import PROTOCOL, Conventions, Earlier, Folder, Format, Options, Unreadable
 from indexer.records import Run, RunState, TrialStatus
 
@@ -52,6 +55,8 @@ def _loaded(entry: EntryPoint, keys: set[str]) -> Format:
     found = entry.load()
     if lacking := [name for name in _WANTED if not hasattr(found, name)]:
         raise _Unusable(f"it lacks {', '.join(lacking)}; docs/formats.md says what a format has")
+    if wrong := next(_wrong_types(found), None):
+        raise _Unusable(wrong)
     if getattr(found, "PROTOCOL", PROTOCOL) != PROTOCOL:
         raise _Unusable(f"it is for protocol {found.PROTOCOL}, and this program speaks {PROTOCOL}")
     if entry.name != found.KEY or not _KEY.fullmatch(entry.name):
@@ -59,6 +64,20 @@ def _loaded(entry: EntryPoint, keys: set[str]) -> Format:
     if entry.name in keys:
         raise _Unusable("another format has this name")
     return cast("Format", found) if _is_own(entry) else Guarded(found)
+
+
+def _wrong_types(form: Any) -> Iterator[str]:
+    """What of a format's constants is not what it should be."""
+    for name, kind in (("KEY", str), ("NAME", str), ("VERSION", int), ("CONVENTIONS", Conventions)):
+        if not isinstance(getattr(form, name), kind):
+            yield f"its {name} is no {kind.__name__}"
+    several = {"ANCHORS": form.ANCHORS}
+    if isinstance(form.CONVENTIONS, Conventions):
+        fields = [field.name for field in dataclasses.fields(Conventions) if field.name != "trailers"]
+        several |= {f"CONVENTIONS.{name}": getattr(form.CONVENTIONS, name) for name in fields}
+    for name, values in several.items():
+        if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+            yield f"its {name} are not several texts"
 
 
 class Guarded:
@@ -80,10 +99,10 @@ class Guarded:
         return cast("Folder", self._required("opened", folder, name))
 
     def inputs(self, folder: Folder) -> list[str]:
-        return list(self._required("inputs", folder))
+        return cast("list[str]", self._required("inputs", folder, several=True))
 
     def inner_runs(self, folder: Folder) -> list[str]:
-        return list(self._required("inner_runs", folder))
+        return cast("list[str]", self._required("inner_runs", folder, several=True))
 
     def overlay(self, path: str) -> str | None:
         return cast("str | None", self._asked("overlay", None, path))
@@ -102,20 +121,27 @@ class Guarded:
 
     def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         run = self._required("read", folder, options, earlier)
-        if run is not None:
-            wrong = next(_faults(run, self.KEY), None)
-            if wrong is not None:
-                raise Unreadable("", "format", f"format {self.KEY}: {wrong}")
+        if run is not None and (wrong := self._wrong(run)) is not None:
+            raise Unreadable("", "format", f"format {self.KEY}: {wrong}")
         return cast("Run | None", run)
 
-    def _required(self, name: str, *arguments: Any) -> Any:
+    def _wrong(self, run: Any) -> str | None:
+        """What no index can hold of a run."""
+        try:
+            return next(_faults(run, self.KEY), None)
+        except Exception as error:  # what it is made of is something else
+            return f"what read gives is no whole Run: {type(error).__name__}"
+
+    def _required(self, name: str, *arguments: Any, several: bool = False) -> Any:
         """What the format answers. Raises Unreadable for whatever it raises."""
         try:
-            return getattr(self._form, name)(*arguments)
+            found = getattr(self._form, name)(*arguments)
+            return list(found) if several else found
         except Unreadable:
             raise
         except Exception as error:
-            raise Unreadable("", "format", f"format {self.KEY}: {type(error).__name__} in {name}: {error}") from None
+            said = error_line(str(error)) or ""
+            raise Unreadable("", "format", f"format {self.KEY}: {type(error).__name__} in {name}: {said}") from None
 
     def _asked(self, name: str, otherwise: Any, *arguments: Any) -> Any:
         """What the format answers about a name, or `otherwise` where it raises: it is no run then."""
@@ -138,6 +164,8 @@ def _faults(run: Any, key: str) -> Iterator[str]:
         yield f"the state {run.state!r} is none of {', '.join(get_args(RunState))}"
     yield from _wrong_values(run, "run")
     names = [trial.trial for trial in run.trials]
+    if not all(isinstance(tag, str) for tag in [*run.authored_tags, *(run.tags.tags if run.tags else ())]):
+        yield "a tag is no text"
     if len(set(names)) < len(names):
         yield "two trials have one name"
     for trial in run.trials:
@@ -148,10 +176,26 @@ def _faults(run: Any, key: str) -> Iterator[str]:
             yield from _wrong_values(score, f"a score of {trial.trial}")
 
 
+@cache
+def _plain_types(record: Any) -> dict[str, tuple[type, ...]]:
+    """The types of those fields of a record that are texts and numbers; an integer is a number, too."""
+    wider: dict[type, tuple[type, ...]] = {float: (float, int), int: (int,), str: (str,), bool: (bool,)}
+    found = {}
+    for name, hint in get_type_hints(record).items():
+        of_union = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        kinds = [kind for kind in of_union if kind is not type(None)]
+        if len(kinds) == 1 and kinds[0] in wider:
+            found[name] = wider[kinds[0]]
+    return found
+
+
 def _wrong_values(record: Any, called: str) -> Iterator[str]:
+    hints = _plain_types(cast("Hashable", type(record)))
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
-        if isinstance(value, str):
+        if value is not None and field.name in hints and not isinstance(value, hints[field.name]):
+            yield f"{called}: {field.name} is a {type(value).__name__}"
+        elif isinstance(value, str):
             if not value.isascii() and value.encode("utf-8", "replace").decode() != value:
                 yield f"{called}: {field.name} is no valid Unicode"
             if field.name in _TIMES and not _TIME.fullmatch(value):

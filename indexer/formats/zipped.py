@@ -9,17 +9,19 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import IO
 
 import zstandard
 
-from indexer.formats.one_file import beginning
 from indexer.protocols import MALFORMED, Folder, Unreadable
 
 DIRECTORY_LIMIT = 64 * 2**20
 """Bytes of a directory of members."""
+MEMBER_LIMIT = 256 * 2**20
+"""Bytes of a member that is opened to read parts of it."""
 _ZSTANDARD = 93
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
@@ -31,11 +33,20 @@ _BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, zlib.error, z
 class ZipFolder:
     """The members of the zip file `name` in a folder. Every question raises Unreadable for what is none."""
 
-    def __init__(self, parent: Folder, name: str, path: str = ""):
-        self._parent, self._name = parent, name
-        self.path = path or (f"{parent.path}/{name}" if parent.path else name)
+    def __init__(self, parent: Folder, name: str, inside: str = ""):
+        self._parent, self._name, self._inside = parent, name, inside
+        self.path = "/".join(filter(None, (parent.path, name, inside.rstrip("/"))))
         self.ref = parent.ref
-        self._inside = ""
+        self._kept: IO[bytes] | None = None
+
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        """Let several questions see one state of the file, which is opened once."""
+        with self._opened() as self._kept:
+            try:
+                yield
+            finally:
+                self._kept = None
 
     def files(self) -> Collection[str]:
         return self._listed[0]
@@ -47,10 +58,7 @@ class ZipFolder:
         inside = f"{self._inside}{path}/"
         if not path or not any(name.startswith(inside) for name in self._members):
             return None
-        found = ZipFolder(self._parent, self._name, f"{self.path}/{path}")
-        found._inside = inside
-        found.__dict__["_members"] = self._members
-        return found
+        return ZipFolder(self._parent, self._name, inside)
 
     def elsewhere(self, path: str) -> Folder | None:
         return self._parent.elsewhere(path)
@@ -67,9 +75,9 @@ class ZipFolder:
             raise Unreadable(path, "encrypted", "it is encrypted")
         if member.file_size > limit:
             raise Unreadable(path, "too-large", f"{member.file_size:,} bytes are more than the {limit:,} that are read")
-        with self._opened() as file:
+        with self._file() as file:
             try:
-                data = _unpacked(file, member, limit)
+                data = _unpacked(file, member)
             except _BROKEN as error:
                 raise Unreadable(path, MALFORMED, f"no readable member: {_said(error)}") from None
         if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
@@ -77,7 +85,7 @@ class ZipFolder:
         return data
 
     def open(self, path: str) -> IO[bytes] | None:
-        data = self.read(path, DIRECTORY_LIMIT)
+        data = self.read(path, MEMBER_LIMIT)
         return None if data is None else io.BytesIO(data)
 
     @property
@@ -87,7 +95,9 @@ class ZipFolder:
 
     def beginning(self, length: int) -> bytes:
         """The first bytes of the zip file itself. Raises Unreadable."""
-        return beginning(self._parent, self._name, length)
+        with self._file() as file:
+            file.seek(0)
+            return file.read(length)
 
     @property
     def names(self) -> Collection[str]:
@@ -96,7 +106,7 @@ class ZipFolder:
 
     @cached_property
     def _members(self) -> dict[str, zipfile.ZipInfo]:
-        with self._opened() as file:
+        with self._file() as file:
             try:
                 _require_small_directory(file)
                 members = zipfile.ZipFile(file).infolist()
@@ -110,6 +120,14 @@ class ZipFolder:
         return {name for name in inside if name and "/" not in name}, {
             name.partition("/")[0] for name in inside if "/" in name
         } - {""}
+
+    @contextmanager
+    def _file(self) -> Iterator[IO[bytes]]:
+        if self._kept is not None:
+            yield self._kept
+            return
+        with self._opened() as file:
+            yield file
 
     def _opened(self) -> IO[bytes]:
         file = self._parent.open(self._name)
@@ -127,8 +145,9 @@ def _require_small_directory(file: IO[bytes]) -> None:
         raise Unreadable("", "too-large", f"a directory of {end[5]:,} bytes is larger than what is read of one")
 
 
-def _unpacked(file: IO[bytes], member: zipfile.ZipInfo, limit: int) -> bytes:
-    """At most `limit` bytes and one more of a member."""
+def _unpacked(file: IO[bytes], member: zipfile.ZipInfo) -> bytes:
+    """The bytes of a member, one more at most than the directory says."""
+    limit = member.file_size
     file.seek(member.header_offset)
     header = file.read(_LOCAL_HEADER)
     if header[:4] != b"PK\x03\x04":

@@ -15,7 +15,7 @@ from indexer import interrupts
 from indexer.changes import Advance, Change, Found, Gone, History, Indexed, Missing, Naming, Same, Swept, Trouble
 from indexer.errors import SourceError
 from indexer.formats import VERSIONS, also_claimed
-from indexer.protocols import Nothing, Options, RunFolder, Unreadable
+from indexer.protocols import Nothing, Options, RunFile, RunFolder, Unreadable
 from indexer.records import Run
 from indexer.sources import Source
 from indexer.store.source_state import SourceState
@@ -207,7 +207,7 @@ def _index(found: Found, state: SourceState, options: Options) -> list[str]:
     if run is None:
         state.found.no_run(found)
         return []
-    if isinstance(found.run, RunFolder) and (others := also_claimed(found.run)):
+    if isinstance(found.run, RunFolder | RunFile) and (others := also_claimed(found.run)):
         claimed = f"read as {found.run.reader}; it looks like one of {', '.join(others)} too"
         run.doubts = {**run.doubts, "": claimed}
     state.found.put(found, run)

@@ -223,6 +223,21 @@ class Index(Reading):
         with self._reading() as database:
             return values.counted_values(database, of)
 
+    def completions(self, name: str, beginning: str) -> list[str]:
+        """Values of a filter, or ids of runs for `run`, that begin so: what a shell may complete."""
+        with self._reading() as database:
+            return values.completions(database, name, beginning)
+
+    def error_types(self) -> list[str]:
+        """The types of errors of runs that boards count, the most frequent first."""
+        with self._reading() as database:
+            return values.error_types(database)
+
+    def unnamed(self) -> Mapping[str, int]:
+        """By code repository: how many trailers of its commits name what is no run of the index."""
+        with self._reading() as database:
+            return runs.unnamed(database)
+
     def token(self) -> str:
         """The token of now: `changes(token)` tells what comes after."""
         with self._reading() as database:

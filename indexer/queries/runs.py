@@ -137,6 +137,21 @@ def key_of(database: sqlite3.Connection, pk: int | None) -> str:
     return str(key)
 
 
+def unnamed(database: sqlite3.Connection) -> Mapping[str, int]:
+    """By code repository: how many trailers of its commits name what is no run of the index."""
+    named = (
+        "r.key = c.run_key",
+        "r.run_id = c.run_key",
+        (
+            "r.run_id = substr(c.run_key, instr(c.run_key, ':') + 1) "
+            "AND r.format = substr(c.run_key, 1, instr(c.run_key, ':') - 1)"
+        ),
+    )
+    none = " AND ".join(f"NOT EXISTS (SELECT 1 FROM runs r WHERE {condition})" for condition in named)
+    query = f"SELECT repo, count(*) FROM run_commits c WHERE {none} GROUP BY repo ORDER BY repo"
+    return dict(database.execute(query).fetchall())
+
+
 def by_ids(database: sqlite3.Connection, ids: Sequence[int]) -> list[RunRow]:
     """Runs in the order of their ids given."""
     rows: dict[int, Any] = {}

@@ -38,6 +38,22 @@ def known_values(database: sqlite3.Connection, name: str) -> Iterator[str]:
         yield from (value for (value,) in database.execute(query))
 
 
+def completions(database: sqlite3.Connection, name: str, beginning: str) -> list[str]:
+    """The first values of a filter that begin so; of `run` the newest runs by their ids."""
+    bounds = [beginning, f"{beginning}\U0010ffff"]
+    if name == "run":
+        query = "SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY timestamp DESC LIMIT 50"
+        return [value for (value,) in database.execute(query, bounds)]
+    query = "SELECT value FROM _values WHERE name = ? AND value >= ? AND value < ? ORDER BY value LIMIT 100"
+    return [value for (value,) in database.execute(query, [name, *bounds])]
+
+
+def error_types(database: sqlite3.Connection) -> list[str]:
+    """The types of errors of runs that boards count, the most frequent first."""
+    query = "SELECT error_type FROM _failures WHERE error_type IS NOT NULL GROUP BY 1 ORDER BY sum(trials) DESC, 1"
+    return [value for (value,) in database.execute(query)]
+
+
 def counted_values(database: sqlite3.Connection, name: str) -> list[Row]:
     """The values of a filter, each with the number of its runs, that of the newest run first. Raises QueryError."""
     if name not in COUNTED:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from indexer.changes import Change, Found, Indexed, Stamp
-from indexer.formats import FOLDERS
+from indexer.formats import FOLDERS, PASSED_OVER
 from indexer.protocols import Folder
 
 DEEPEST = 32
@@ -109,4 +109,4 @@ class RefSource(Source, Protocol):
 
 def walkable(name: str) -> bool:
     """Whether runs may lie below a folder of this name."""
-    return not name.startswith(".") or name in _DOT_FOLDERS
+    return (not name.startswith(".") or name in _DOT_FOLDERS) and not name.endswith(PASSED_OVER)

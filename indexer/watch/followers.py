@@ -122,9 +122,13 @@ class FileFollower(_Base):
         above = [part.rpartition("/")[0] for part in source.parts()]
         roots = ["", *above, *(path for path in source.searched if "/" not in path)]
         first = [*roots, *(_watched(each.folder) for each in live if each.sign_of_life > abandoned)]
-        first += self._stored.just_ended()  # one that is resumed goes on at once
+        first += map(_watched, self._stored.just_ended())  # one that is resumed goes on at once
         rest = [path for path in source.searched if "/" in path and run_of_overlay(path) is None]
-        others = [*(_watched(each.run) for each in live if each.run == each.folder), *self.schedule.retries, *rest]
+        others = [
+            *(_watched(each.run) for each in live if each.run == each.folder),
+            *map(_watched, self.schedule.retries),
+            *rest,
+        ]
         return [source.real_path(path) for path in first], [source.real_path(path) for path in others]
 
     def hear(self, path: str, pause: float) -> None:

@@ -126,8 +126,12 @@ def _trial(index: Index, request: Request, project: Project | None) -> Row:
     key, name = required(arguments(request, ("key", "trial")), "key", "trial")
     run = run_by_key(index, key)
     trial = index.trial(run["key"], name)
-    found = files.of_trial(project, run, trial) if project is not None else []
-    return {**trial, "files": [file._asdict() for file in found]}
+    found, unreadable = [], None
+    try:
+        found = files.of_trial(project, run, trial) if project is not None else []
+    except IndexerError as error:  # the index still has what it read
+        unreadable = str(error)
+    return {**trial, "files": [file._asdict() for file in found], "unreadable": unreadable}
 
 
 def asked(index: Index, request: Request, question: Question) -> Any:

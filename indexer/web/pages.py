@@ -183,7 +183,7 @@ async def _rendered(name: str, context: Row, status: int, request: Request, data
 
 async def _html(name: str, context: Row, request: Request, datasette: Datasette) -> str:
     base = datasette.setting("base_url").rstrip("/")
-    static = f"{base}/-/static-plugins/indexer"
+    static = f"{base}/-/static-plugins/eval-indexer"
     html: str = await datasette.render_template(
         f"indexer_{name}.html",
         {"base": base, "static": static, "f": render, "zone": _zone(request)} | context,

@@ -94,9 +94,10 @@ def test_tokens_and_times_are_those_that_inspect_tells(shared: Path) -> None:
         ("error", "failed"),
         ("started", "running"),
         ("odd", "completed"),
+        (None, "completed"),
     ],
 )
-def test_how_a_run_ended(status: str, found: str) -> None:
+def test_how_a_run_ended(status: Any, found: str) -> None:
     run = read(ended(sample(), status=status))
     assert derive.status(run) == found
     assert run.running_count == (None if found == "running" else 0)
@@ -187,6 +188,18 @@ def test_tokens_include_what_was_cached_unless_the_provider_counts_it_in() -> No
     assert only(ended(sample(model_usage={}))).output_tokens is None
 
 
+def test_numbers_beyond_what_an_index_holds_are_unknown() -> None:
+    huge = {"input_tokens": 2**63 - 1, "output_tokens": 1, "input_tokens_cache_read": 2**63 - 1}
+    assert only(ended(sample(model_usage={"a": huge}))).input_tokens is None
+    assert read(ended(sample(), eval=spec(config={"epochs": 2**62}))).planned_count is None
+
+
+def test_ids_that_are_masked_alike_stay_apart() -> None:
+    ids = [f"ghp_{letter * 20}" for letter in "ab"] + ["***#2", "***"]
+    names = [trial.trial for trial in read(ended(*(sample(each) for each in ids))).trials]
+    assert len(set(names)) == 4
+
+
 def test_targets_agents_and_efforts() -> None:
     def told(**fields: Any) -> tuple[Any, ...]:
         trial = only(ended(sample(), **fields))
@@ -235,7 +248,6 @@ def test_json_logs() -> None:
     [
         ("best run.eval", True), (NAME, True), (JSON_NAME, True), ("2026-11-26T00:17:11_x.json", True),
         ("logs.json", False), ("eval-set.json", False), ("x.evaluation", False), (".inspect_tmp_a.writing", False),
-        (".inspect_tmp_b.eval", False),
     ],
 )  # fmt: skip
 def test_which_files_are_logs(name: str, is_log: bool) -> None:

@@ -1,0 +1,191 @@
+"""The run that a log of Inspect tells of: from its header and the summaries of its samples to records."""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from indexer.formats.given import secrets_in
+from indexer.formats.inspect_documents import Eval, Given, Header, Summary, Update
+from indexer.formats.inspect_samples import LARGEST, headline_of, reported, trials_of
+from indexer.formats.masking import error_line
+from indexer.protocols import MALFORMED, Options, Unreadable
+from indexer.records import Run, RunState, Tags, Trial, seconds_between
+
+_STATES: dict[str | None, RunState] = {
+    "started": "running", "success": "ended", "cancelled": "cancelled", "error": "failed"
+}  # fmt: skip
+_INVALIDATED = "invalidated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What was read of one log.
+
+    `document` is the JSON that holds the header, of which what the run was given masks its errors; `size` is that of
+    the file in bytes.
+    """
+
+    path: str
+    layout: str
+    header: Header
+    samples: Iterable[Summary | None]
+    document: bytes
+    size: int
+
+
+def run_of(told: Told, options: Options) -> Run:
+    """The run. Raises Unreadable for a log that does not tell which run it is of, or when it began."""
+    header = told.header
+    spec = header.eval or Eval()
+    identity = spec.task_id or spec.eval_id
+    if identity is None:
+        raise Unreadable("", MALFORMED, "it has no task_id: nothing tells which run it is")
+    if spec.created is None:
+        raise Unreadable("", "no-time", "nothing tells when this run began")
+    latest = {
+        (str(each.id), each.epoch or 1): each for each in told.samples if each is not None and each.id is not None
+    }
+    errors = _Errors(_secrets(told.document, header, latest.values()), _names(spec), options)
+    target, agent, _, model = _configuration(header, options)
+    headline = headline_of(header, latest.values())
+    trials = trials_of(
+        latest,
+        _template(header, options),
+        headline,
+        options.inspect_tasks.get(spec.task or "", options.inspect_threshold),
+        errors.line,
+        judged=spec.task in options.inspect_tasks,
+        in_members=told.layout == "eval",
+    )
+    state = _state(header)
+    finished_at = header.stats.completed_at if header.stats else None
+    started_at = (header.stats.started_at if header.stats else None) or spec.created
+    updates = [update for update in header.log_updates or [] if update is not None]
+    times = [finished_at, *(trial.finished_at for trial in trials), *map(_time, updates)]
+    return Run(
+        key=f"inspect:{identity}",
+        run_id=told.path.rpartition(".")[0].removeprefix("logs/"),
+        format="inspect",
+        layout=told.layout,
+        experiment=spec.task or "default",
+        state=state,
+        timestamp=spec.created,
+        started_at=started_at,
+        finished_at=finished_at,
+        updated_at=max(filter(None, times), default=None),
+        duration_s=seconds_between(started_at, finished_at),
+        planned_count=_planned(spec),
+        running_count=None if state == "running" else 0,
+        size_bytes=told.size,
+        code_sha=spec.revision.commit if spec.revision else None,
+        error=errors.line(header.error.message) if header.error else None,
+        authored_tags=[tag for tag in spec.tags or [] if tag],
+        tags=_tags(header, updates),
+        reported={target or "": reported(header, headline)},
+        configuration=(target, agent, model, spec.task),
+        rank=spec.created if trials else "",
+        edition=_edition(updates, trials),
+        trials=trials,
+    )
+
+
+def _names(spec: Eval) -> list[str]:
+    """What looks random and is a name of the run's own."""
+    return [name for name in (spec.task_id, spec.eval_id, spec.task, spec.model) if name]
+
+
+def _template(header: Header, options: Options) -> Trial:
+    """What all samples have in common."""
+    spec = header.eval or Eval()
+    target, agent, provider, model = _configuration(header, options)
+    return Trial(
+        trial="", suite=spec.task, target=target, agent=agent, provider=provider, model=model,
+        reasoning_effort=_effort(header), status="skipped", task_checksum=_checksum(spec),
+    )  # fmt: skip
+
+
+def _edition(updates: Collection[Update], trials: Collection[Trial]) -> str:
+    """Of copies that tie the one that was edited last tells, then the one with more scores."""
+    return f"{max(filter(None, map(_time, updates)), default='')} {sum(len(trial.scores) for trial in trials):09}"
+
+
+class _Errors:
+    """Makes errors that may be kept of messages."""
+
+    def __init__(self, secrets: list[str] | None, names: list[str], options: Options):
+        self._secrets, self._names, self._options = secrets, names, options
+
+    def line(self, message: str | None) -> str | None:
+        if not self._options.errors:
+            return None
+        return error_line(message, self._secrets, names=self._names, whole=self._options.whole_errors)
+
+
+def _secrets(given: bytes, header: Header, samples: Iterable[Summary]) -> list[str] | None:
+    """What the run was given under names that say secret, if anything has to be masked; None if nobody knows."""
+    if header.error is None and not any(sample.error or sample.limit for sample in samples):
+        return []
+    try:
+        parts = msgspec.json.decode(given, type=Given)
+        return [text for part in (parts.eval, parts.plan) for text in secrets_in(bytes(part))]
+    except (ValueError, RecursionError):  # NaN beside them
+        try:
+            return secrets_in(given)
+        except ValueError:
+            return None
+
+
+def _configuration(header: Header, options: Options) -> tuple[str | None, str | None, str | None, str | None]:
+    """Target, agent, provider and model."""
+    spec = header.eval or Eval()
+    steps = [step.solver for step in (header.plan.steps if header.plan else None) or [] if step and step.solver]
+    agent = spec.solver or (steps[-1] if steps else None)
+    known = None if spec.model in (None, "none/none") else spec.model
+    provider, slash, name = (known or "").partition("/")
+    model = options.model((name if slash else provider) or None)
+    target = "/".join(filter(None, (spec.solver or (agent if known is None else None), known))) or None
+    effort = _effort(header)
+    return (f"{target}@{effort}" if target and effort else target), agent, (provider if slash else None) or None, model
+
+
+def _effort(header: Header) -> str | None:
+    planned = header.plan.config.reasoning_effort if header.plan and header.plan.config else None
+    of_model = header.eval.model_generate_config if header.eval else None
+    return planned or (of_model.reasoning_effort if of_model else None)
+
+
+def _checksum(spec: Eval) -> str:
+    """The same for runs of a task under equal conditions."""
+    dataset = spec.dataset.name if spec.dataset else None
+    told = json.dumps([spec.task, spec.task_version, dataset, spec.task_args_passed], sort_keys=True, default=str)
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _state(header: Header) -> RunState:
+    ended = header.stats is not None and header.stats.completed_at is not None
+    return _STATES.get(header.status, "ended" if ended else "running")
+
+
+def _planned(spec: Eval) -> int | None:
+    """The samples, after those that were chosen, times the epochs."""
+    dataset = spec.dataset
+    samples = None if dataset is None else dataset.samples if dataset.sample_ids is None else len(dataset.sample_ids)
+    epochs = (spec.config.epochs if spec.config else None) or 1
+    return None if samples is None or samples * epochs > LARGEST else samples * epochs
+
+
+def _tags(header: Header, updates: list[Update]) -> Tags | None:
+    """What the header decides, at the time of its last edit of tags; whether samples were invalidated is one, too."""
+    edits = [update for update in updates if any(edit and edit.type == "tags" for edit in update.edits or [])]
+    told = header.tags if header.tags is not None else (header.eval.tags if header.eval else None)
+    tags = [tag for tag in told or [] if tag] + ([_INVALIDATED] if header.invalidated else [])
+    if header.tags is None and not header.invalidated:
+        return None
+    return Tags(tags=tags, updated_at=max(filter(None, map(_time, edits)), default=None))
+
+
+def _time(update: Update) -> str | None:
+    return update.provenance.timestamp if update.provenance else None
