@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from indexer.formats.given import secrets_in
-from indexer.formats.inspect_documents import Eval, Given, Header, Summary, Update
+from indexer.formats.inspect_documents import Eval, Given, Header, Stats, Summary, Update
 from indexer.formats.inspect_samples import LARGEST, headline_of, reported, trials_of
 from indexer.formats.masking import error_line
 from indexer.protocols import MALFORMED, Options, Unreadable
@@ -45,9 +45,7 @@ def run_of(told: Told, options: Options) -> Run:
         raise Unreadable("", MALFORMED, "it has no task_id: nothing tells which run it is")
     if spec.created is None:
         raise Unreadable("", "no-time", "nothing tells when this run began")
-    latest = {
-        (str(each.id), each.epoch or 1): each for each in told.samples if each is not None and each.id is not None
-    }
+    latest = _latest(told.samples)
     errors = _Errors(_secrets(told.document, header, latest.values()), _names(spec), options)
     target, agent, _, model = _configuration(header, options)
     headline = headline_of(header, latest.values())
@@ -61,8 +59,8 @@ def run_of(told: Told, options: Options) -> Run:
         in_members=told.layout == "eval",
     )
     state = _state(header)
-    finished_at = header.stats.completed_at if header.stats else None
-    started_at = (header.stats.started_at if header.stats else None) or spec.created
+    stats = header.stats or Stats()
+    started_at, finished_at = stats.started_at or spec.created, stats.completed_at
     updates = [update for update in header.log_updates or [] if update is not None]
     times = [finished_at, *(trial.finished_at for trial in trials), *map(_time, updates)]
     return Run(
@@ -90,6 +88,12 @@ def run_of(told: Told, options: Options) -> Run:
         edition=_edition(updates, trials),
         trials=trials,
     )
+
+
+def _latest(samples: Iterable[Summary | None]) -> dict[tuple[str, int], Summary]:
+    """By id and epoch the last summary: a retried sample has several."""
+    known = (each for each in samples if each is not None and each.id is not None)
+    return {(str(each.id), each.epoch or 1): each for each in known}
 
 
 def _names(spec: Eval) -> list[str]:

@@ -19,6 +19,8 @@ _WORDS = {"yes": 1.0, "true": 1.0, "no": 0.0, "false": 0.0}
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
 _RAISED = re.compile(r"([A-Za-z_]\w*)\(")
 _CANCELLED = ("CancelledError(", "Cancelled(")
+ErrorLine = Callable[[str | None], str | None]
+"""Makes of a message what may be kept of it."""
 LARGEST = 2**63 - 1
 """The greatest integer that an index holds."""
 
@@ -107,7 +109,7 @@ def trials_of(
     template: Trial,
     headline: Headline | None,
     threshold: float,
-    error_line: Callable[[str | None], str | None],
+    error_line: ErrorLine,
     *,
     judged: bool,
     in_members: bool,
@@ -122,38 +124,33 @@ def trials_of(
     names = _named_apart([identity for identity, _ in samples])
     told = {each: getattr(template, each) for each in _OF_RUN}
     trials = []
-    for key, sample in samples.items():
-        identity, epoch = key
-        value = values[key]
+    for (identity, epoch), sample in samples.items():
+        name, value = names[identity], values[identity, epoch]
+        trial = Trial(**told, trial=f"{name}_epoch_{epoch}", test_id=name, attempt=epoch, status="skipped", score=value)
         verdict = None if value is None or other_scale else value >= threshold
-        message = _message(sample.error)
-        limit, reason = _limit(sample)
-        kind, line = (_error_type(message), error_line(message)) if message is not None else (None, None)
-        if message is None and limit is not None:
-            kind, line = f"limit:{limit}", error_line(reason)
-        name = names[identity]
-        trials.append(
-            Trial(
-                **told,
-                trial=f"{name}_epoch_{epoch}",
-                test_id=name,
-                attempt=epoch,
-                status=_status(message, verdict, value is not None),
-                score=value,
-                error_type=kind,
-                error=line,
-                started_at=sample.started_at,
-                finished_at=sample.completed_at,
-                duration_s=sample.total_time
-                if sample.total_time is not None
-                else seconds_between(sample.started_at, sample.completed_at),
-                turns=sample.turn_count,
-                folder=f"samples/{name}_epoch_{epoch}.json" if in_members and name == identity else None,
-                scores=list(_scores(sample, headline, None if other_scale else threshold)),
-                **_usage(sample),
-            )
-        )
+        _add_end(trial, sample, verdict, error_line)
+        trial.folder = f"samples/{trial.trial}.json" if in_members and name == identity else None
+        trial.scores = list(_scores(sample, headline, None if other_scale else threshold))
+        _add_usage(trial, sample)
+        trials.append(trial)
     return sorted(trials, key=lambda trial: trial.trial)
+
+
+def _add_end(
+    trial: Trial, sample: Summary, verdict: bool | None, error_line: Callable[[str | None], str | None]
+) -> None:
+    """How a sample ended: its status, its error or the limit that it reached, and its times."""
+    message = _message(sample.error)
+    limit, reason = _limit(sample)
+    if message is not None:
+        trial.error_type, trial.error = _error_type(message), error_line(message)
+    elif limit is not None:
+        trial.error_type, trial.error = f"limit:{limit}", error_line(reason)
+    trial.status = _status(message, verdict, trial.score is not None)
+    trial.started_at, trial.finished_at = sample.started_at, sample.completed_at
+    took = seconds_between(sample.started_at, sample.completed_at)
+    trial.duration_s = took if sample.total_time is None else sample.total_time
+    trial.turns = sample.turn_count
 
 
 _OF_RUN = ("suite", "target", "agent", "model", "provider", "reasoning_effort", "task_checksum")
@@ -225,27 +222,15 @@ def _scores(sample: Summary, headline: Headline | None, threshold: float | None)
             yield Score(name=_name(name), type=_name(scorer), score=score, passed=passed)
 
 
-def _usage(sample: Summary) -> dict[str, Any]:
+def _add_usage(trial: Trial, sample: Summary) -> None:
     """Tokens and cost over all models, graders included; None of what no model tells."""
     used = [usage for usage in (sample.model_usage or {}).values() if usage is not None]
-    if len(used) == 1:
-        (one,) = used
-        return {
-            "input_tokens": _sum([_input(one)]),
-            "cached_tokens": one.input_tokens_cache_read,
-            "cache_write_tokens": one.input_tokens_cache_write,
-            "output_tokens": one.output_tokens,
-            "reasoning_tokens": one.reasoning_tokens,
-            "cost_usd": one.total_cost,
-        }
-    return {
-        "input_tokens": _sum([_input(usage) for usage in used]),
-        "cached_tokens": _sum([usage.input_tokens_cache_read for usage in used]),
-        "cache_write_tokens": _sum([usage.input_tokens_cache_write for usage in used]),
-        "output_tokens": _sum([usage.output_tokens for usage in used]),
-        "reasoning_tokens": _sum([usage.reasoning_tokens for usage in used]),
-        "cost_usd": _cost([usage.total_cost for usage in used]),
-    }
+    trial.input_tokens = _sum([_input(usage) for usage in used])
+    trial.cached_tokens = _sum([usage.input_tokens_cache_read for usage in used])
+    trial.cache_write_tokens = _sum([usage.input_tokens_cache_write for usage in used])
+    trial.output_tokens = _sum([usage.output_tokens for usage in used])
+    trial.reasoning_tokens = _sum([usage.reasoning_tokens for usage in used])
+    trial.cost_usd = _cost([usage.total_cost for usage in used])
 
 
 def _input(usage: Usage) -> int | None:
@@ -259,7 +244,8 @@ def _input(usage: Usage) -> int | None:
 
 def _sum(values: list[int | None]) -> int | None:
     known = [value for value in values if value is not None]
-    return sum(known) if known and sum(known) <= LARGEST else None
+    total = sum(known)
+    return total if known and total <= LARGEST else None
 
 
 def _cost(values: list[float | None]) -> float | None:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from indexer.errors import QueryError
 from indexer.queries import changes, filters, names, runs, trials, values
+from indexer.queries.asking import Asking
 from indexer.queries.changes import Changes
-from indexer.queries.filters import DECLARED, Filters, FiltersOfTest, Values
+from indexer.queries.filters import DECLARED, Filters, Values
 from indexer.queries.limits import limit
 from indexer.queries.names import STALE_AFTER
-from indexer.queries.reading import Reading
 from indexer.queries.runs import Page, Trend, TrialPage
 from indexer.queries.select import Row, dicts
 from indexer.queries.selection import select
@@ -26,23 +26,18 @@ from indexer.store import file, lock
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
-    from indexer.queries.compare import Name
 
 _SOURCE = "name, kind, place, tip, runs, changed_at, failing_since, error, note"
 _PROBLEM = ", ".join(ProblemRow.__annotations__)
 _LOOKED_THROUGH, _NEAREST, _NEAR = 10_000, 3, 10  # names; near ones; values for which near ones are looked for
 
 
-class Index(Reading):
+class Index(Asking):
     """An open index. Rows are dicts by column name. Threads may share it: each has a connection of its own.
 
     Times in filters that name no zone are in `zone`, and so are the days of boards. Filters are those of `Filters`;
     of several values of one any counts, but of tags all. Wrong values raise QueryError.
     """
-
-    def __init__(self, path: Path, zone: tzinfo = UTC, stale_after: int = STALE_AFTER):
-        self.zone, self.stale_after = zone, stale_after
-        super().__init__(path)
 
     def in_zone(self, zone: tzinfo) -> Self:
         """The same open index with times read and days grouped in another zone."""
@@ -132,61 +127,6 @@ class Index(Reading):
         """What changed after a token; all runs without one. Raises StaleTokenError, and QueryError for no token."""
         with self._reading() as database:
             return changes.changes(database, since, limit)
-
-    # questions
-
-    def compare(self, a: "Name", b: "Name", **wanted: Unpack[Filters]) -> Row:
-        """Two sides, each a RUN name or the filters of a group: see `compare.compare`. Raises UnknownRunError."""
-        return cast("Row", self.ask("compare", a=a, b=b, **wanted))
-
-    def history(self, test: str, *, suite: str | None = None, limit: int = 50, **wanted: Unpack[FiltersOfTest]) -> Row:
-        """One test over time for each target: see `history.history`. Raises UnknownTestError."""
-        return cast("Row", self.ask("history", test=test, suite=suite, limit=limit, **wanted))
-
-    def drift(
-        self,
-        *,
-        window: str = "40",
-        by: str | None = None,
-        every: bool = False,
-        limit: int = 20,
-        **wanted: Unpack[Filters],
-    ) -> Row:
-        """What fell lately by more than noise: see `drift.drift`."""
-        return cast("Row", self.ask("drift", window=window, by=by, every=every, limit=limit, **wanted))
-
-    def leaderboard(
-        self, *, by: str | None = None, across: str | None = None, k: int = 1, **wanted: Unpack[Filters]
-    ) -> list[Row]:
-        """A board by one or two dimensions: see `leaderboard.leaderboard`."""
-        return cast("list[Row]", self.ask("leaderboard", by=by, across=across, k=k, **wanted))
-
-    def flaky(self, *, limit: int = 50, **wanted: Unpack[Filters]) -> list[Row]:
-        """Tests whose verdicts disagree under equal conditions: see `flaky.flaky`."""
-        return cast("list[Row]", self.ask("flaky", limit=limit, **wanted))
-
-    def failures(self, *, limit: int = 50, **wanted: Unpack[Filters]) -> list[Row]:
-        """Error type x test x target: see `failures.failures`."""
-        return cast("list[Row]", self.ask("failures", limit=limit, **wanted))
-
-    def ask(self, question: str, **arguments: Any) -> Any:
-        """The answer to a declared question, from its parameters and filters by name. Raises QueryError."""
-        from indexer.queries.question import Reader
-        from indexer.queries.questions import QUESTIONS
-
-        if question not in QUESTIONS:
-            raise QueryError(f"unknown question: {question}; there are {', '.join(QUESTIONS)}")
-        asked = QUESTIONS[question]
-        wanted = {name: arguments.pop(name) for name in list(arguments) if name not in asked.parameters}
-        if unknown := sorted(wanted.keys() - set(asked.filters)):
-            raise QueryError(f"unknown filter: {', '.join(unknown)}; {question} has {', '.join(asked.filters)}")
-        given = {name: value for name, value in wanted.items() if value is not None}
-        for name, parameter in asked.parameters.items():
-            parameter.require(name, arguments.get(name, parameter.default))
-        with self._reading() as database:
-            return asked.answer(database, given, Reader(self.zone, self.stale_after), **arguments)
-
-    # for pages and commands
 
     def matching(self, keys: Sequence[str], **wanted: Unpack[Filters]) -> list[RunRow]:
         """Those of the runs with these keys that the filters let through."""

@@ -13,11 +13,12 @@ from typing import Literal
 
 from indexer.changes import ABSENT, Change, Found, Gone, Indexed, Same, Stamp, Swept, Trouble, is_within
 from indexer.errors import SourceError
-from indexer.formats import is_anchor, is_run_file, recognise, recognise_file
-from indexer.protocols import Folder, RunFile, RunFolder, Unreadable
+from indexer.formats import is_anchor, is_run_file, recognise
+from indexer.protocols import Folder, RunFolder, Unreadable
 from indexer.sources import DEEPEST, FileSource, Source, projects, walkable
 from indexer.sources.disk import DiskFolder, joined, root_folder, stamp_of, why
 from indexer.sources.links import Links, is_passed_over, is_walked
+from indexer.sources.run_files import file_at, found_file, told_file, walk_files
 from indexer.sources.settings import Name, Place, Strict, placed
 
 _LINKS = 100
@@ -62,12 +63,7 @@ class FolderSource(FileSource):
         return bool(projects.parts_there(Path(self.place))) or projects.is_checkout(Path(self.place))
 
     def nothing_found(self) -> str:
-        there = [part for part in self.parts() if os.path.isdir(f"{self.place}/{part}")]
-        looked = " and ".join(f"{part or '.'}/" for part in self.parts())
-        if not there:
-            return f"no runs: looked for {looked} in {self.place}, and none is there"
-        folders = sum(is_within(path, part) or not part for path in self.searched for part in there)
-        return f"no runs: looked into {looked} in {self.place}; none of {folders:,} folders holds a run of a known tool"
+        return projects.nothing_found(self.place, self.parts(), self.searched)
 
     def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
         parts = self.parts()
@@ -143,7 +139,7 @@ class FolderSource(FileSource):
     def folder_at(self, ref: str | None, path: str) -> Folder | None:
         try:
             root = self._root()
-            file = _file_at(root, path)
+            file = file_at(root, path)
             return file.opened() if file is not None else root.find(path) if path else None
         except Unreadable:
             return None
@@ -151,8 +147,8 @@ class FolderSource(FileSource):
     def find(self, ref: str | None, path: str) -> Found | None:
         try:
             root = self._root()
-            if (file := _file_at(root, path)) is not None:
-                return _found_file(file)
+            if (file := file_at(root, path)) is not None:
+                return found_file(file)
             folder = root.find(path) if path else None
             run = recognise(folder) if folder is not None else None
             return _found(run) if run is not None else None
@@ -175,8 +171,8 @@ class FolderSource(FileSource):
         if folder is not None:
             yield from self._walk(folder, indexed)
             return
-        if (file := _file_at(root, path)) is not None:
-            yield _told_file(file, indexed)
+        if (file := file_at(root, path)) is not None:
+            yield told_file(file, indexed)
             return
         self._require_place()
         self._links.forget(path)
@@ -225,7 +221,7 @@ class FolderSource(FileSource):
             return
         if found is None:
             yield from _refused(folder)
-            yield from self._walk_files(folder, indexed)
+            yield from walk_files(folder, indexed)
         for name in below:
             path = joined(folder.path, name)
             try:
@@ -237,43 +233,6 @@ class FolderSource(FileSource):
                 yield from self._walk(child, indexed)
             elif child is not None and indexed.stamps(path):
                 yield Gone(None, path)
-
-    def _walk_files(self, folder: DiskFolder, indexed: Indexed) -> Iterator[Change]:
-        """The files directly inside a folder that are runs by themselves."""
-        for name in sorted(filter(is_run_file, folder.files())):
-            path = joined(folder.path, name)
-            if path in folder.snapshot.refused:
-                continue  # told as such
-            try:
-                file = recognise_file(folder, name)
-                if file is not None and folder.size(name) is not None:
-                    yield _told_file(file, indexed)
-            except Unreadable as error:
-                yield Trouble(None, path, error.kind, error.message)
-
-
-def _file_at(root: DiskFolder, path: str) -> RunFile[DiskFolder] | None:
-    """The run that a file at a path is by itself. Raises Unreadable."""
-    above, _, name = path.rpartition("/")
-    if not is_run_file(name) or root.size(path) is None:
-        return None
-    parent = root.find(above) if above else root
-    return recognise_file(parent, name) if parent is not None else None
-
-
-def _found_file(file: RunFile[DiskFolder]) -> Found | None:
-    """Raises Unreadable."""
-    stamp = file.parent.stamp(file.name)
-    path = joined(file.parent.path, file.name)
-    return Found(None, path, "stamps", file, {"": stamp}) if stamp is not None else None
-
-
-def _told_file(file: RunFile[DiskFolder], indexed: Indexed) -> Found | Same | Gone:
-    """Raises Unreadable."""
-    found, path = _found_file(file), joined(file.parent.path, file.name)
-    if found is None:
-        return Gone(None, path)
-    return Same(None, path) if indexed.stamps(path) == found.stamps else found
 
 
 def _refused(folder: DiskFolder) -> Iterator[Trouble]:

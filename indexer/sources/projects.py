@@ -2,8 +2,10 @@
 or a checkout of a results repository."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
+from indexer.changes import is_within
 from indexer.errors import SourceError
 from indexer.formats import FOLDERS, PUBLISHED, recognise
 from indexer.project import CONFIG
@@ -30,6 +32,16 @@ def parts_there(place: Path) -> list[str]:
     """The parts of a project that are there."""
     there = [part for part in FOLDERS if os.path.isdir(place / part)]
     return [part for part in there if part != _INDEX or _has_folders(place / part)]
+
+
+def nothing_found(place: str, looked_into: Collection[str], searched: Collection[str]) -> str:
+    """For people, of a folder without runs: where was looked, and what is there instead."""
+    there = [part for part in looked_into if os.path.isdir(f"{place}/{part}")]
+    looked = " and ".join(f"{part or '.'}/" for part in looked_into)
+    if not there:
+        return f"no runs: looked for {looked} in {place}, and none is there"
+    folders = sum(is_within(path, part) or not part for path in searched for part in there)
+    return f"no runs: looked into {looked} in {place}; none of {folders:,} folders holds a run of a known tool"
 
 
 def is_checkout(place: Path) -> bool:

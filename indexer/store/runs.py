@@ -1,6 +1,7 @@
 """Writing runs: the rows of one at a time, and which of its places they are read from."""
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,10 +43,10 @@ class Runs:
         self.named: dict[str, list[str]] = {source: [] for source in order}
         self._transaction, self._database = transaction, transaction.database
         self._order, self._reread = order, reread
-        self.last_rev = self._newest("SELECT last_rev FROM meta")
-        self._next_run = self._newest("SELECT max(id) FROM runs") + 1
-        self._next_trial = self._newest("SELECT max(id) FROM trials") + 1
-        self._next_place = self._newest("SELECT max(id) FROM places") + 1
+        self.last_rev = _newest(self._database, "SELECT last_rev FROM meta")
+        self._next_run = _newest(self._database, "SELECT max(id) FROM runs") + 1
+        self._next_trial = _newest(self._database, "SELECT max(id) FROM trials") + 1
+        self._next_place = _newest(self._database, "SELECT max(id) FROM places") + 1
         self._pending: set[str] = set()
         self.kept = KeptCounts(transaction)
         self._written: set[int] = set()  # of a fresh index: hashes of the keys that may be there
@@ -117,10 +118,6 @@ class Runs:
         self.counts[source][what] += 1
         if len(self.named[source]) < _NAMED:
             self.named[source].append(run_id)
-
-    def _newest(self, query: str) -> int:
-        row = self._database.execute(query).fetchone()
-        return (row[0] if row else 0) or 0
 
     def _insert_run(self, new: rows.RunRows, source: str) -> int:
         pk = self._next_run
@@ -229,3 +226,8 @@ class Runs:
         if self._transaction.fresh and not self._indexed:
             self._indexed = True
             file.run_script(self._database, "indexes.sql")
+
+
+def _newest(database: sqlite3.Connection, query: str) -> int:
+    row = database.execute(query).fetchone()
+    return (row[0] if row else 0) or 0

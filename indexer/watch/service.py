@@ -149,7 +149,8 @@ class Watcher:
             self._tell_falls()
         if work or swept:
             self._follow(watches)
-            self._tell_live()
+            if self._show_live is not None:
+                self._show_live([dict(zip(_LIVE, run, strict=True)) for run in self._index.ask(_NEWEST_LIVE)])
 
     def _due_work(self, now: float) -> dict[str, Collection[str] | None]:
         due = {name: each for name, each in self._followers.items() if each.schedule.next() <= now}
@@ -227,11 +228,6 @@ class Watcher:
                 self._log("error", {"source": source.name, "error": source.error})
             if source.error or source.looked:
                 each.failing = source.error
-
-    def _tell_live(self) -> None:
-        if self._show_live is not None:
-            runs = self._index.ask(_NEWEST_LIVE)
-            self._show_live([dict(zip(_LIVE, run, strict=True)) for run in runs])
 
     def _follow(self, watches: Watches) -> None:
         """Watch where runs may come, and what has not ended; look at what was not watched before."""
