@@ -152,11 +152,32 @@ class Header(Document):
     log_updates: list[Update | None] | None = None
 
 
-class Given(msgspec.Struct):
-    """Of the document that holds a header, what the run was given, as it stands there."""
+_NONE = msgspec.Raw(b"{}")
 
-    eval: msgspec.Raw = msgspec.Raw(b"null")
-    plan: msgspec.Raw = msgspec.Raw(b"null")
+
+class GivenTask(msgspec.Struct):
+    """What a task was given, as it stands in the document."""
+
+    task_args: msgspec.Raw = _NONE
+    task_args_passed: msgspec.Raw = _NONE
+    solver_args: msgspec.Raw = _NONE
+    model_args: msgspec.Raw = _NONE
+    model_base_url: msgspec.Raw = _NONE
+    model_generate_config: msgspec.Raw = _NONE
+    sandbox: msgspec.Raw = _NONE
+    metadata: msgspec.Raw = _NONE
+
+
+class Given(msgspec.Struct):
+    """Of the document that holds a header, what the run was given."""
+
+    eval: GivenTask
+    plan: msgspec.Raw = _NONE
+
+    def parts(self) -> bytes:
+        """All of it as one JSON list, without what is empty."""
+        parts = {bytes(part) for part in (*msgspec.structs.astuple(self.eval), self.plan)}
+        return b"[" + b",".join(sorted(parts - {b"{}", b"null"})) + b"]"
 
 
 class Log(Header):

@@ -133,8 +133,7 @@ def _secrets(given: bytes, header: Header, samples: Iterable[Summary]) -> list[s
     if header.error is None and not any(sample.error or sample.limit for sample in samples):
         return []
     try:
-        parts = msgspec.json.decode(given, type=Given)
-        return [text for part in (parts.eval, parts.plan) for text in secrets_in(bytes(part))]
+        return secrets_in(msgspec.json.decode(given, type=Given).parts())
     except (ValueError, RecursionError):  # NaN beside them
         try:
             return secrets_in(given)

@@ -243,6 +243,8 @@ def _input(usage: Usage) -> int | None:
 
 
 def _sum(values: list[int | None]) -> int | None:
+    if len(values) == 1 and (values[0] is None or values[0] <= LARGEST):
+        return values[0]
     known = [value for value in values if value is not None]
     total = sum(known)
     return total if known and total <= LARGEST else None
