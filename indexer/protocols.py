@@ -245,7 +245,12 @@ class RunFile(Generic[AnyFolder]):
     name: str
 
     def read(self, options: Options, earlier: Earlier) -> Run | None:
-        return self.format.read(self.opened(), options, earlier)
+        try:
+            return self.format.read(self.opened(), options, earlier)
+        except Unreadable as error:
+            if error.path != self.name:
+                raise
+            raise Unreadable("", error.kind, error.message) from None  # the run's own path names the file
 
     def key_from_names(self) -> str | None:
         return None

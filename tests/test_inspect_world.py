@@ -111,6 +111,23 @@ def test_parts_of_a_merged_log_are_no_runs_and_a_log_that_ends_early_keeps_its_r
         assert world.column("SELECT path FROM problems") == [f"logs/{name}"]
 
 
+def test_a_file_that_cannot_be_read_is_one_problem(world: World) -> None:
+    put(world, f"logs/{NAME}", ended(sample()))
+    (world.local / "logs/m.eval").symlink_to("/proc/self/mem")
+    (world.local / "logs/folder.eval").mkdir()
+    assert [run["key"] for run in world.synced()] == [KEY]
+    assert world.column("SELECT path FROM problems") == ["logs/m.eval"]
+
+
+def test_in_git_a_log_may_take_the_place_of_a_folder_and_the_other_way_round(world: World) -> None:
+    world.repo.commit({"logs/x.eval/in.eval": ended(sample(), eval=spec(task_id="i" * 22))})
+    assert [run["path"] for run in world.synced()] == ["logs/x.eval/in.eval"]
+    world.repo.commit({"logs/x.eval": ended(sample())})
+    assert [run["path"] for run in world.synced()] == ["logs/x.eval"]
+    world.repo.commit({"logs/x.eval": None, "logs/x.eval/in.eval": ended(sample())})
+    assert [run["path"] for run in world.synced()] == ["logs/x.eval/in.eval"]
+
+
 def test_logs_in_git_have_the_commit_that_brought_them(world: World) -> None:
     first = world.repo.commit({f"logs/{NAME}": ended(sample())}, author="Ann")
     (run,) = world.synced()

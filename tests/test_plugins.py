@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.bundles import NAME, at, bundle
+from tests.repos import Repo
 from tests.test_cli import indexer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,6 +106,12 @@ def test_a_version_moves_its_own_runs_alone_and_a_format_that_goes_takes_them_wi
         (TOY + "\ndef read(folder, options, earlier):\n    return 7\n", "read gives a int, not a Run"),
         (TOY.replace("trials=trials", "trials=None"), "is no whole Run"),
         (TOY.replace("cost_usd=", "cost_usd='1' or "), "cost_usd is a str"),
+        (TOY.replace("timestamp=began", 'timestamp="9999-99-99T99:99:99.999Z"'), "timestamp is no time"),
+        (TOY.replace("trials=trials", "trials=trials, optional=['a']"), "is no whole Run"),
+        (TOY.replace("trials=trials", "trials=trials, rank=None"), "rank is missing"),
+        (TOY + "\ndef read(f, o, e):\n    raise SystemExit(3)\n", "SystemExit in read: 3"),
+        ("import sys\nsys.exit(3)", "is not used: SystemExit: 3"),
+        (TOY + "\ndef inputs(folder):\n    return [5]\n", "inputs gives what are no names"),
         (TOY + "\nANCHORS = 'toy.json'\n", "its ANCHORS are not several texts"),
         (TOY + "\nCONVENTIONS = {}\n", "its CONVENTIONS is no Conventions"),
         (TOY + "\nVERSION = '1.0'\n", "its VERSION is no int"),
@@ -116,6 +123,26 @@ def test_a_broken_format_costs_one_line_or_its_own_runs(project: Project, code: 
     project.install(code)
     assert says in project.run("sync")[1]
     assert AGENTV in project.runs()
+
+
+def test_what_a_format_raises_about_a_name_costs_nobody_else(project: Project) -> None:
+    told = "\ndef recognises(folder):\n    raise Unreadable('', 'x', 'y')\nis_file = run_of_overlay = recognises\n"
+    project.install(TOY + told)
+    _, said = project.run("sync")
+    assert (AGENTV in project.runs(), "not read" in said) == (True, False)
+
+
+def test_a_new_format_has_the_commits_of_its_runs(project: Project, tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "results.git")
+    began = {"began": "2026-02-01T09:00:00.000Z", "cost": 1, "results": {"a": True}}
+    commit = repo.commit({"runs/r1/toy.json": json.dumps(began)})
+    settings = f'[[source]]\nname = "g"\nkind = "git"\npath = "{repo.path}"\n'
+    (project.root / "indexer.toml").write_text(settings)
+    project.run("sync")
+    project.install()
+    project.run("sync")
+    assert project.runs()["toy:r1"]["sha"] == commit
+    assert project.run("check")[0] == "the index equals its sources\n"
 
 
 def test_of_two_that_claim_a_folder_the_first_reads_it_and_one_problem_says_so(project: Project) -> None:

@@ -8,7 +8,7 @@ that it was reading. So no package of somebody else's ends a pass.
 import dataclasses
 import math
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import UnionType
@@ -16,11 +16,14 @@ from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from indexer.formats.masking import error_line
 from indexer.protocols import PROTOCOL, Conventions, Earlier, Folder, Format, Options, Unreadable
-from indexer.records import Run, RunState, TrialStatus
+from indexer.records import Run, RunState, TrialStatus, utc
 
 _GROUP, _OWN = "indexer.formats", "eval-indexer"
 _KEY = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+_NEEDED = frozenset(
+    {"key", "run_id", "format", "layout", "experiment", "timestamp", "size_bytes", "rank", "edition", "trial", "name"}
+)
 _TIMES = frozenset({"timestamp", "started_at", "finished_at", "updated_at"})
 _WANTED = (
     "KEY", "VERSION", "NAME", "CONVENTIONS", "ANCHORS", "recognises", "is_file", "opened", "inputs", "inner_runs",
@@ -35,8 +38,8 @@ def load() -> tuple[tuple[Format, ...], list[str]]:
     for entry in sorted(entry_points(group=_GROUP), key=lambda entry: (not _is_own(entry), entry.name, entry.value)):
         try:
             formats.append(_loaded(entry, {form.KEY for form in formats}))
-        except Exception as error:
-            why = str(error) if isinstance(error, _Unusable) else f"{type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:
+            why = str(error) if isinstance(error, _Unusable) else f"{type(error).__name__}: {_said(error)}"
             wrong.append(f"format {entry.name} ({entry.value}) is not used: {why}")
     if not any(not isinstance(form, Guarded) for form in formats):
         wrong.append(f"the formats of this program are not registered: install it, pip install {_OWN}")
@@ -71,12 +74,16 @@ def _wrong_types(form: Any) -> Iterator[str]:
     for name, kind in (("KEY", str), ("NAME", str), ("VERSION", int), ("CONVENTIONS", Conventions)):
         if not isinstance(getattr(form, name), kind):
             yield f"its {name} is no {kind.__name__}"
+    if isinstance(form.VERSION, int) and not 0 <= form.VERSION < 2**31:
+        yield "its VERSION is no small number"
     several = {"ANCHORS": form.ANCHORS}
     if isinstance(form.CONVENTIONS, Conventions):
         fields = [field.name for field in dataclasses.fields(Conventions) if field.name != "trailers"]
         several |= {f"CONVENTIONS.{name}": getattr(form.CONVENTIONS, name) for name in fields}
+        if not isinstance(form.CONVENTIONS.trailers, Mapping):
+            yield "its CONVENTIONS.trailers are no mapping"
     for name, values in several.items():
-        if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        if isinstance(values, str) or not all(isinstance(value, str) and value for value in values):
             yield f"its {name} are not several texts"
 
 
@@ -90,34 +97,35 @@ class Guarded:
         self.ANCHORS = frozenset(form.ANCHORS)
 
     def recognises(self, folder: Folder) -> bool:
-        return bool(self._asked("recognises", False, folder))
+        return self._asked("recognises", folder) is True
 
     def is_file(self, name: str) -> bool:
-        return bool(self._asked("is_file", False, name))
+        return self._asked("is_file", name) is True
 
     def opened(self, folder: Folder, name: str) -> Folder:
         return cast("Folder", self._required("opened", folder, name))
 
     def inputs(self, folder: Folder) -> list[str]:
-        return cast("list[str]", self._required("inputs", folder, several=True))
+        return self._names("inputs", folder)
 
     def inner_runs(self, folder: Folder) -> list[str]:
-        return cast("list[str]", self._required("inner_runs", folder, several=True))
+        there = folder.folders()
+        return [name for name in self._names("inner_runs", folder) if name in there]
 
     def overlay(self, path: str) -> str | None:
-        return cast("str | None", self._asked("overlay", None, path))
+        return self._text("overlay", path)
 
     def run_of_overlay(self, path: str) -> str | None:
-        return cast("str | None", self._asked("run_of_overlay", None, path))
+        return self._text("run_of_overlay", path)
 
     def run_folder(self, anchor: str) -> str | None:
-        return cast("str | None", self._asked("run_folder", None, anchor))
+        return self._text("run_folder", anchor)
 
     def key_from_names(self, folder: Folder) -> str | None:
-        return cast("str | None", self._asked("key_from_names", None, folder))
+        return self._text("key_from_names", folder)
 
     def is_unique(self, name: str) -> bool:
-        return bool(self._asked("is_unique", False, name))
+        return self._asked("is_unique", name) is True
 
     def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         run = self._required("read", folder, options, earlier)
@@ -132,25 +140,54 @@ class Guarded:
         except Exception as error:  # what it is made of is something else
             return f"what read gives is no whole Run: {type(error).__name__}"
 
-    def _required(self, name: str, *arguments: Any, several: bool = False) -> Any:
+    def _required(self, name: str, *arguments: Any) -> Any:
         """What the format answers. Raises Unreadable for whatever it raises."""
         try:
-            found = getattr(self._form, name)(*arguments)
-            return list(found) if several else found
+            return getattr(self._form, name)(*arguments)
+        except Unreadable as error:
+            told = (error.path, error.kind, error.message)
+            if all(isinstance(each, str) and _is_text(each) for each in told) and not error.others:
+                raise
+            raise Unreadable("", "format", f"format {self.KEY}: an Unreadable in {name} that says nothing") from None
+        except (Exception, SystemExit) as error:
+            said = f"{type(error).__name__} in {name}: {_said(error)}"
+            raise Unreadable("", "format", f"format {self.KEY}: {said}") from None
+
+    def _names(self, name: str, folder: Folder) -> list[str]:
+        try:
+            found = list(self._required(name, folder))
         except Unreadable:
             raise
-        except Exception as error:
-            said = error_line(str(error)) or ""
-            raise Unreadable("", "format", f"format {self.KEY}: {type(error).__name__} in {name}: {said}") from None
+        except (Exception, SystemExit) as error:
+            said = f"{type(error).__name__} in {name}: {_said(error)}"
+            raise Unreadable("", "format", f"format {self.KEY}: {said}") from None
+        if not all(isinstance(each, str) and _is_text(each) for each in found):
+            raise Unreadable("", "format", f"format {self.KEY}: {name} gives what are no names")
+        return found
 
-    def _asked(self, name: str, otherwise: Any, *arguments: Any) -> Any:
-        """What the format answers about a name, or `otherwise` where it raises: it is no run then."""
+    def _asked(self, name: str, *arguments: Any) -> Any:
+        """What the format answers about a name; None where it raises: it is no run of its then."""
         try:
             return getattr(self._form, name)(*arguments)
-        except Unreadable:
-            raise
-        except Exception:
-            return otherwise
+        except (Exception, SystemExit):
+            return None
+
+    def _text(self, name: str, *arguments: Any) -> str | None:
+        found = self._asked(name, *arguments)
+        return found if isinstance(found, str) and _is_text(found) else None
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says, without secrets."""
+    try:
+        return error_line(str(error)) or ""
+    except Exception:
+        return "(it cannot say what)"
+
+
+def _is_text(text: str) -> bool:
+    """Whether a database takes a text."""
+    return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
 def _faults(run: Any, key: str) -> Iterator[str]:
@@ -164,8 +201,17 @@ def _faults(run: Any, key: str) -> Iterator[str]:
         yield f"the state {run.state!r} is none of {', '.join(get_args(RunState))}"
     yield from _wrong_values(run, "run")
     names = [trial.trial for trial in run.trials]
-    if not all(isinstance(tag, str) for tag in [*run.authored_tags, *(run.tags.tags if run.tags else ())]):
-        yield "a tag is no text"
+    texts = [*run.authored_tags, *run.derived_from, *(run.tags.tags if run.tags else ())]
+    texts += [text for told in (run.broken, run.optional, run.doubts) for each in dict(told).items() for text in each]
+    texts += [text for text in (run.configuration or ()) if text is not None]
+    if not all(isinstance(text, str) and _is_text(text) for text in texts):
+        yield "a tag, a file or another name is no text"
+    if run.configuration is not None and len(run.configuration) != 4:
+        yield "the configuration has not four parts"
+    if run.tags is not None and run.tags.updated_at is not None:
+        yield from _wrong_time("tags", "updated_at", run.tags.updated_at)
+    for reported in dict(run.reported).values():
+        yield from _wrong_values(reported, "what is reported")
     if len(set(names)) < len(names):
         yield "two trials have one name"
     for trial in run.trials:
@@ -196,13 +242,18 @@ def _wrong_values(record: Any, called: str) -> Iterator[str]:
         if value is not None and field.name in hints and not isinstance(value, hints[field.name]):
             yield f"{called}: {field.name} is a {type(value).__name__}"
         elif isinstance(value, str):
-            if not value.isascii() and value.encode("utf-8", "replace").decode() != value:
+            if not _is_text(value):
                 yield f"{called}: {field.name} is no valid Unicode"
-            if field.name in _TIMES and not _TIME.fullmatch(value):
-                yield f"{called}: {field.name} is no time like 2026-01-05T09:00:00.000Z: {value!r}"
+            if field.name in _TIMES:
+                yield from _wrong_time(called, field.name, value)
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             yield f"{called}: {field.name} is beyond 64 bits"
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{called}: {field.name} is no finite number"
-        elif value is None and field.name in ("key", "run_id", "experiment", "timestamp", "trial", "name", "layout"):
+        elif value is None and field.name in _NEEDED:
             yield f"{called}: {field.name} is missing"
+
+
+def _wrong_time(called: str, name: str, value: Any) -> Iterator[str]:
+    if not isinstance(value, str) or not _TIME.fullmatch(value) or utc(value) != value:
+        yield f"{called}: {name} is no time like 2026-01-05T09:00:00.000Z: {value!r}"

@@ -22,6 +22,8 @@ DIRECTORY_LIMIT = 64 * 2**20
 """Bytes of a directory of members."""
 MEMBER_LIMIT = 256 * 2**20
 """Bytes of a member that is opened to read parts of it."""
+_ROOM, _MOST_TIMES = 16 * 2**20, 500
+"""Bytes that any member may have, and how many times its size one may be unpacked to beyond them."""
 _ZSTANDARD = 93
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
@@ -75,6 +77,9 @@ class ZipFolder:
             raise Unreadable(path, "encrypted", "it is encrypted")
         if member.file_size > limit:
             raise Unreadable(path, "too-large", f"{member.file_size:,} bytes are more than the {limit:,} that are read")
+        if member.file_size > _ROOM + _MOST_TIMES * member.compress_size:
+            times = member.file_size // max(member.compress_size, 1)
+            raise Unreadable(path, "too-large", f"it would be unpacked to {times:,} times its size, as no log is")
         with self._file() as file:
             try:
                 data = _unpacked(file, member)
@@ -95,9 +100,12 @@ class ZipFolder:
 
     def beginning(self, length: int) -> bytes:
         """The first bytes of the zip file itself. Raises Unreadable."""
-        with self._file() as file:
-            file.seek(0)
-            return file.read(length)
+        try:
+            with self._file() as file:
+                file.seek(0)
+                return file.read(length)
+        except OSError as error:
+            raise Unreadable("", "denied", f"it cannot be read: {_said(error)}") from None
 
     @property
     def names(self) -> Collection[str]:

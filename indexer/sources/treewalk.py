@@ -152,21 +152,27 @@ def _walk(old: GitFolder | None, new: GitFolder) -> Iterator[Step | _Overlaid]:
         new.objects.failed = True  # so that it is told by the next pass too
         yield Trouble(new.ref, new.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
         return
+    kept = before.folders if before else {}
+    yield from _removed_below(old, kept, after)
     yield from _walk_files(before, new)
-    yield from _walk_below(old, new, before.folders if before else {}, after)
+    yield from _walk_below(old, new, kept, after)
 
 
 def _walk_below(
     old: GitFolder | None, new: GitFolder, kept: dict[str, bytes], after: Tree
 ) -> Iterator[Step | _Overlaid]:
     """The folders inside one that is no run; `kept` are those of the old one."""
-    for name in sorted(kept.keys() - after.folders.keys()):
-        if old is not None and walkable(name):
-            yield from _walk_removed(old.child(name, kept[name]))
     for name, oid in sorted(after.folders.items()):
         if kept.get(name) != oid and walkable(name):
             below = old.child(name, kept[name]) if old and name in kept else None
             yield from _walk(below, new.child(name, oid))
+
+
+def _removed_below(old: GitFolder | None, kept: dict[str, bytes], after: Tree) -> Iterator[Gone | _Overlaid]:
+    """The folders that are there no more; told before what may lie in the place of one."""
+    for name in sorted(kept.keys() - after.folders.keys()):
+        if old is not None and walkable(name):
+            yield from _walk_removed(old.child(name, kept[name]))
 
 
 def _walk_inner(run: RunFolder[GitFolder], before: Tree | None, after: Tree) -> Iterator[Step | _Overlaid]:

@@ -15,7 +15,7 @@ def bring_in_line(transaction: Transaction, versions: Mapping[str, int]) -> None
         places = "SELECT id FROM places WHERE format = ?"
         transaction.run(f"DELETE FROM _files WHERE place_pk IN ({places})", (name,))
         transaction.run("UPDATE places SET fingerprint = '' WHERE format = ?", (name,))
-    transaction.run("UPDATE _refs SET tree = ''")  # every tree is walked once
+    transaction.run("UPDATE _refs SET tree = '', history = ''")  # every tree is walked once, and its history read
     transaction.run("DELETE FROM _formats")
     for name, version in versions.items():
         transaction.run("INSERT INTO _formats VALUES (?, ?)", (name, version))

@@ -299,6 +299,12 @@ def test_a_bomb_is_unpacked_no_further_than_is_read() -> None:
         read(lying)
 
 
+def test_no_log_is_unpacked_to_thousands_of_times_its_size() -> None:
+    many = b'[{"id":1,"scores":{"a":{"value":[' + b"[]," * 20_000_000 + b"[]]}}}]"
+    with pytest.raises(Unreadable, match="times its size"):
+        read(zipped(members([sample()], header()) | {"summaries.json": many}))
+
+
 def test_a_member_whose_name_leads_out_is_told_and_the_run_is_read() -> None:
     run = read(zipped(members([sample()], header()) | {"samples/../../x.json": b"{}"}))
     assert (len(run.trials), dict(run.optional)) == (1, {"samples/../../x.json": "its name leads out of the log"})
