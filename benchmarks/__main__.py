@@ -59,6 +59,13 @@ class Bench:
         ours, floor = in_turns([lambda: self._fresh("sync-jobs", root), lambda: self._fresh("floor-jobs", root)], 3)
         yield Line(f"rebuild from folders, {jobs:,} jobs x 10", ours, floor, 1.5)
 
+    def rebuild_logs(self) -> Iterator[Line]:
+        """A fresh index of Inspect's logs against unpacking and parsing the same members."""
+        logs, root = 500 if self.quick else 5_000, self.place / "logs-of-inspect"
+        trees.make_logs(root, logs, 10)
+        ours, floor = in_turns([lambda: self._fresh("sync-jobs", root), lambda: self._fresh("floor-logs", root)], 3)
+        yield Line(f"rebuild of {logs:,} logs of Inspect x 10", ours, floor, 5.0)
+
     def one_new_run(self) -> Iterator[Line]:
         """One commit with one run: among many against among few, and in one large folder against `git diff-tree`."""
         few, many = (500, 4_000) if self.quick else (1_000, 100_000)
@@ -254,6 +261,7 @@ LINES = (
     "rebuild_git",
     "memory",
     "rebuild_folders",
+    "rebuild_logs",
     "one_new_run",
     "nothing_new",
     "one_changed_trial",

@@ -4,16 +4,30 @@ import json
 import os
 import sqlite3
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pygit2
+import zstandard
 
 from benchmarks.trees import BRANCH
 from indexer.store import file
 
 AGGREGATE = "benchmark.json"
 AGENTV_FILES = (AGGREGATE, "index.jsonl")
+
+
+def read_logs(folder: Path) -> None:
+    """The members of logs that have to be read, unpacked and parsed, by zipfile and zstandard."""
+    for entry in os.scandir(folder / "logs"):
+        with zipfile.ZipFile(entry.path) as archive, open(entry.path, "rb") as file:
+            members = {member.filename: member for member in archive.infolist()}
+            for name in ("header.json", "summaries.json"):
+                file.seek(members[name].header_offset + 30 + len(name))
+                packed = file.read(members[name].compress_size)
+                with zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True) as reader:
+                    json.loads(reader.read())
 
 
 def read_repository(repository: Path, db: Path) -> None:

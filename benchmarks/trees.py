@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from tests import inspect_logs
+
 BRANCH = "refs/heads/agentv/results/v1"
 TESTS = 4
 _BEGIN = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -91,6 +93,18 @@ def make_job(folder: Path, number: int, trials: int) -> None:
     (folder / "job.log").touch()
     for trial in range(trials):
         write_trial(folder, identity, trial, began + timedelta(seconds=trial))
+
+
+def make_logs(folder: Path, runs: int, samples: int) -> None:
+    """Logs of Inspect as it writes them, below `logs`."""
+    (folder / "logs").mkdir(parents=True)
+    for number in range(runs):
+        began = _BEGIN + timedelta(minutes=number)
+        identity, task, model = f"{number:022}", f"task-{number % 8}", f"x/m{number % 4}"
+        given = inspect_logs.spec(task_id=identity, created=began.isoformat(), task=task, model=model)
+        told = [inspect_logs.sample(f"q{at}", "CIPN"[(number + at) % 4]) for at in range(samples)]
+        name = f"{began:%Y-%m-%dT%H-%M-%S}-00-00_{task}_{identity}.eval"
+        (folder / "logs" / name).write_bytes(inspect_logs.ended(*told, eval=given))
 
 
 def write_trial(job: Path, identity: str, trial: int, began: datetime = _BEGIN, reward: float | None = None) -> None:

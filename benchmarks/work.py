@@ -28,6 +28,7 @@ TASKS: dict[str, Callable[..., object]] = {
     "sync-jobs": sync_jobs,
     "floor-git": lambda repository, db: floors.read_repository(Path(repository), Path(db)),
     "floor-jobs": lambda root, db: floors.read_jobs(Path(root), Path(db)),
+    "floor-logs": lambda root, db: floors.read_logs(Path(root)),
     "floor-stat": lambda root: floors.stat_jobs(Path(root)),
     "floor-log": lambda repository: floors.history(Path(repository)),
 }

@@ -91,7 +91,7 @@ def walk(index: Index, limit: int, cursor: str | None = None, **asked: Any) -> l
         assert len(page) == limit
 
 
-@pytest.mark.parametrize("limit", [5, 1000])
+@pytest.mark.parametrize("limit", [37, 1000])
 @pytest.mark.parametrize(
     "asked", [{}, *OF_TRIALS, *OF_RUNS, *({**a, **b} for a, b in itertools.product(OF_TRIALS, OF_RUNS))]
 )
