@@ -46,13 +46,13 @@ def names(project: Project, run: RunRow) -> list[str]:
 
     Raises SettingsError, SourceError, UnknownRunError.
     """
-    folder = _folder(project, run)
+    folder = _folder(_source(project, run), run)
     return sorted(_below(folder, "", _DEPTH_OF_RUN)) if folder is not None else []
 
 
 def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
     """The files of a trial, most useful first; none of one that has none of its own. Raises as `names`."""
-    inside = _folder(project, run)
+    inside = _folder(_source(project, run), run)
     if inside is None or trial["folder"] is None:
         return []
     with _told(run):
@@ -69,7 +69,7 @@ def _rank(path: str) -> int:
 
 def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> bytes:
     """The bytes of one of the run's files, or of one of a trial's. Raises as `names`."""
-    folder = _folder(project, run)
+    folder = _folder(_source(project, run), run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
     called, depth, path = run["run_id"], _DEPTH_OF_RUN, posixpath.normpath(path)
@@ -112,7 +112,8 @@ def place(project: Project, run: RunRow, trial: TrialRow | None = None) -> str:
     inside = "/".join(filter(None, (run["path"], within)))
     if run["ref"] is not None:
         raise UnknownRunError(f"{run['run_id']} lies in git, at {run['ref']}:{inside}; --file prints a file of it")
-    source, folder = _source(project, run), _folder(project, run)
+    source = _source(project, run)
+    folder = _folder(source, run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no folder")
     real = cast("FileSource", source).real_path(run["path"])
@@ -131,15 +132,14 @@ def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:
 
     settings, sources = load(project)
     options = settings.options().model_copy(update={"whole_errors": True})
-    source = next((source for source in sources if source.name == run["source"]), None)
     try:
-        if source is not None:
-            source.open()
-            found = source.find(run["ref"], run["path"])
-            read = found.run.read(options, _OnlyOne(trial)) if found else None
-            mine = next((each for each in read.trials if each.trial == trial["trial"]), None) if read else None
-            if mine is not None and mine.error:
-                return mine.error
+        source = _named(sources, run)
+        source.open()
+        found = source.find(run["ref"], run["path"])
+        read = found.run.read(options, _OnlyOne(trial)) if found else None
+        mine = next((each for each in read.trials if each.trial == trial["trial"]), None) if read else None
+        if mine is not None and mine.error:
+            return mine.error
     except (Unreadable, IndexerError):
         pass  # it went, or it is torn: the index has its first line
     return trial["error"]
@@ -164,16 +164,19 @@ class _OnlyOne:
 def _source(project: Project, run: RunRow) -> "Source":
     from indexer.settings import load
 
-    _, sources = load(project)
+    return _named(load(project)[1], run)
+
+
+def _named(sources: "list[Source]", run: RunRow) -> "Source":
+    """The source that a run was read from. Raises SettingsError."""
     source = next((source for source in sources if source.name == run["source"]), None)
     if source is None:
         raise SettingsError(f"the settings name no source {run['source']!r} any more; run indexer sync")
     return source
 
 
-def _folder(project: Project, run: RunRow) -> Folder | None:
-    """None for a run that is no folder."""
-    source = _source(project, run)
+def _folder(source: "Source", run: RunRow) -> Folder | None:
+    """None for a run that is no folder. Raises SourceError, UnknownRunError."""
     if not source.holds_files:
         return None
     try:

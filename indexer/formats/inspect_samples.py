@@ -23,6 +23,8 @@ ErrorLine = Callable[[str | None], str | None]
 """Makes of a message what may be kept of it."""
 LARGEST = 2**63 - 1
 """The greatest integer that an index holds."""
+_OF_RUN = ("suite", "target", "agent", "model", "provider", "reasoning_effort", "task_checksum")
+"""What all samples of a log have in common."""
 
 
 class Headline(NamedTuple):
@@ -136,9 +138,7 @@ def trials_of(
     return sorted(trials, key=lambda trial: trial.trial)
 
 
-def _add_end(
-    trial: Trial, sample: Summary, verdict: bool | None, error_line: Callable[[str | None], str | None]
-) -> None:
+def _add_end(trial: Trial, sample: Summary, verdict: bool | None, error_line: ErrorLine) -> None:
     """How a sample ended: its status, its error or the limit that it reached, and its times."""
     message = _message(sample.error)
     limit, reason = _limit(sample)
@@ -151,9 +151,6 @@ def _add_end(
     took = seconds_between(sample.started_at, sample.completed_at)
     trial.duration_s = took if sample.total_time is None else sample.total_time
     trial.turns = sample.turn_count
-
-
-_OF_RUN = ("suite", "target", "agent", "model", "provider", "reasoning_effort", "task_checksum")
 
 
 def _named_apart(identities: list[str]) -> dict[str, str]:

@@ -93,7 +93,8 @@ class Index(Asking):
         with self._reading() as database:
             pk = None if run is None else names.resolve(database, run, self.stale_after)
             selection = select(database, wanted, self.zone)
-            bound = {**filters.given(wanted), "of": run and runs.key_of(database, pk), "trials": astuple(asked)}
+            of = None if pk is None else runs.key_of(database, pk)
+            bound = {**filters.given(wanted), "of": of, "trials": astuple(asked)}
             return trials.page(database, selection, asked, pk, bound, limit, cursor)
 
     def trial(self, run: str, name: str) -> TrialRow:

@@ -131,7 +131,7 @@ def trends(
     return {group: rates[:runs][::-1] for group, rates in found.items()}
 
 
-def key_of(database: sqlite3.Connection, pk: int | None) -> str:
+def key_of(database: sqlite3.Connection, pk: int) -> str:
     """The key of a run by its id."""
     (key,) = database.execute("SELECT key FROM runs WHERE id = ?", (pk,)).fetchone()
     return str(key)
