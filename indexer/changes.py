@@ -1,7 +1,7 @@
 """What a source tells of a pass, and what it may ask: the words between sources and the index."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -21,8 +21,8 @@ class Stamp(NamedTuple):
 
 ABSENT = Stamp(0, 0, 0, 0)
 """Nothing is there."""
-UNSETTLED = Stamp(-1, 0, 0, 0)
-"""It has to be read again: it equals no stamp."""
+UNSETTLED = -(2**63)
+"""The `mtime_ns` of what has to be read again: it equals that of nothing."""
 
 
 class Tip(NamedTuple):
@@ -39,7 +39,8 @@ class Found:
     """A run that is new or differs from what is indexed.
 
     `stamps` are of its files on disk and of the folders searched for them, empty in git. Names of folders end
-    with `/`, that of the run's own is empty; what lies outside of it starts with `//`.
+    with `/`, that of the run's own is empty; what lies outside of it starts with `//`. With `trials`, which are names
+    of folders directly inside, only these were looked at and the files beside them: other stamps are as they were.
     """
 
     ref: str | None
@@ -47,6 +48,7 @@ class Found:
     fingerprint: str
     run: Readable
     stamps: Mapping[str, Stamp]
+    trials: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +156,18 @@ class Indexed(Protocol):
     def fingerprint(self, ref: str | None, path: str) -> str | None:
         """The fingerprint under which the run at `path` was read; None if it was not."""
 
-    def stamps(self, path: str) -> Mapping[str, Stamp]:
-        """The stamps of the files and folders on disk that the run at `path` was read from."""
+    def stamps(self, path: str, trials: Collection[str] | None = None) -> Mapping[str, Stamp]:
+        """The stamps of the files and folders on disk that the run at `path` was read from; with `trials` those of the
+        folders of this name directly inside, and of the run's own files."""
+
+    def trials(self, path: str) -> Collection[str]:
+        """The names of the trials of the run at `path` on disk."""
+
+    def divided_by(self, path: str) -> str | None:
+        """The key of the format that read the run at `path` on disk; None where it has to be read whole."""
+
+    def run_above(self, path: str) -> str | None:
+        """The path of the run on disk that a path lies below; None if there is none."""
 
     def fingerprints(self) -> Iterator[tuple[str, str]]:
         """Path and fingerprint of each run outside of refs, sorted by path."""
@@ -167,7 +179,10 @@ class Indexed(Protocol):
         """The paths of the runs on disk below a folder; of all for the empty path."""
 
     def inside(self, path: str) -> bool:
-        """Whether anything that is indexed lies below the run at `path` on disk: a run, or one that cannot be read."""
+        """Whether a run that is indexed lies below the run at `path` on disk."""
+
+    def is_doubted(self, path: str) -> bool:
+        """Whether anything of the run at `path` on disk, or below it, could not be read."""
 
     def places_named(self, name: str) -> set[tuple[str, str]]:
         """Ref and path of every run folder with this plain name (see `plain_name`) that a ref holds, or ever held."""

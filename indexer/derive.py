@@ -2,12 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any
 
-from indexer.records import Run, Trial
+from indexer.records import Run, RunState, Trial
 
 TOTALS = (
     "ended_count", "trial_count", "passed", "failed", "errored", "skipped", "cancelled", "test_count", "exceptions",
@@ -163,16 +163,20 @@ def firsts(configurations: Sequence[Configuration]) -> list[int]:
 
 
 def status(run: Run) -> str:
-    """The run's status: an ended one failed when every counted trial errored."""
-    if run.state != "ended":
-        return run.state
-    counted = {trial.status for trial in run.trials}.intersection(COUNTED)
-    return "failed" if counted == {"errored"} else "completed"
+    """The run's status."""
+    return status_of(run.state, {trial.status for trial in run.trials})
 
 
-def counts_on_boards(run: Run) -> bool:
-    """As `runs.on_boards`."""
-    return status(run) in ("completed", "failed") and not run.derived_from
+def status_of(state: RunState, statuses: Collection[str]) -> str:
+    """The status of a run with trials of these statuses: an ended one failed when every counted trial errored."""
+    if state != "ended":
+        return state
+    return "failed" if {"errored"} == set(statuses).intersection(COUNTED) else "completed"
+
+
+def counts_on_boards(status: str, run: Run) -> bool:
+    """As `runs.on_boards`, of a run with this status."""
+    return status in ("completed", "failed") and not run.derived_from
 
 
 def _sum(known: Sequence[float]) -> float | None:

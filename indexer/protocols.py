@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import IO, Any, Generic, Protocol, TypeVar
+from typing import IO, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -91,6 +91,31 @@ class Folder(Protocol):
         """A file to read parts of by their place, to be closed; None if there is none. Raises Unreadable."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rest:
+    """What is indexed of a run of which some trials are read again; sums and times are over all others."""
+
+    key: str
+    format: str
+    experiment: str
+    status: str
+    timestamp: str
+    is_derived: bool
+    """Whether trials are copied from other runs."""
+    size_bytes: int
+    started_at: str | None
+    finished_at: str | None
+    running_count: int
+
+
+class Execution(NamedTuple):
+    """What numbers one execution of a test among the others."""
+
+    trial: str
+    started_at: str | None
+    attempt: int | None
+
+
 class Earlier(Protocol):
     """What was read of a run folder before, so that a format reads only what changed since."""
 
@@ -104,6 +129,17 @@ class Earlier(Protocol):
         """Whether no file below the folder `part`, directly inside the run's, changed since."""
 
 
+class EarlierTrials(Earlier, Protocol):
+    """The same where only some trials are read again."""
+
+    @property
+    def rest(self) -> Rest:
+        """What is indexed beside them."""
+
+    def of_test(self, trial: Trial) -> list[Execution]:
+        """The executions of a trial's test and target in the run, as they were read last."""
+
+
 class Nothing:
     """Earlier, for a run that is read for the first time."""
 
@@ -115,6 +151,16 @@ class Nothing:
 
     def unchanged(self, part: str) -> bool:
         return False
+
+
+def undivided(folder: Folder, trials: Collection[str]) -> list[str] | None:
+    """`inputs_of` of a format whose trials cannot be read without the others."""
+    return None
+
+
+def never_divided(folder: Folder, options: Options, earlier: EarlierTrials, trials: Collection[str]) -> Run | None:
+    """`read_trials` of such a format."""
+    return None
 
 
 def nowhere(path: str) -> str | None:
@@ -197,6 +243,10 @@ class Format(Protocol):
     def inputs(self, folder: Folder) -> list[str]:
         """The files that the rows of a run depend on, those there are, as paths inside its folder."""
 
+    def inputs_of(self, folder: Folder, trials: Collection[str]) -> list[str] | None:
+        """As `inputs`, of some trials, which are folders of these names directly inside, and of what tells of the run
+        itself; None where trials cannot be read without the others."""
+
     def inner_runs(self, folder: Folder) -> list[str]:
         """Names of folders directly inside a run that are runs of their own, sorted."""
 
@@ -217,6 +267,14 @@ class Format(Protocol):
 
     def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
         """The run in a recognised folder; None if it is none after all. Raises Unreadable."""
+
+    def read_trials(
+        self, folder: Folder, options: Options, earlier: EarlierTrials, trials: Collection[str]
+    ) -> Run | None:
+        """The run with nothing but these trials, and those whose rows change with them; what is not there is gone.
+
+        None where the whole run has to be read. Raises Unreadable, and then the rows of the run stay.
+        """
 
 
 AnyFolder = TypeVar("AnyFolder", bound=Folder)
@@ -291,6 +349,14 @@ class RunFolder(Generic[AnyFolder]):
     def inner_runs(self) -> list[str]:
         """Names of folders directly inside that are runs of their own, sorted."""
         return self.format.inner_runs(self.folder)
+
+    def read_trials(self, options: Options, earlier: EarlierTrials, trials: Collection[str]) -> Run | None:
+        """The run with these trials alone; None where the whole run has to be read. Raises Unreadable."""
+        return self.format.read_trials(self.folder, options, earlier, trials)
+
+    def inputs_of(self, trials: Collection[str]) -> list[str] | None:
+        """As `inputs`, of these trials and of what tells of the run itself; None where all have to be read."""
+        return self.format.inputs_of(self.folder, trials)
 
     def overlay(self) -> str | None:
         """Where in the same source the files lie that override its own; None if nowhere."""

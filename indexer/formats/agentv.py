@@ -26,8 +26,10 @@ from indexer.protocols import (
     Options,
     Unreadable,
     alone,
+    never_divided,
     never_opened,
     no_file,
+    undivided,
     unreadable,
 )
 from indexer.records import Reported, Run, RunState, Tags, seconds_between, utc
@@ -55,6 +57,7 @@ CONVENTIONS = Conventions(
     trailers={"AgentV-Run": lambda name: f"agentv:{name.removeprefix('remote::')}"},
 )
 inner_runs = alone
+inputs_of, read_trials = undivided, never_divided
 is_file, opened = no_file, never_opened
 
 

@@ -21,9 +21,11 @@ from indexer.protocols import (
     Unreadable,
     alone,
     common,
+    never_divided,
     never_opened,
     no_file,
     nowhere,
+    undivided,
     unreadable,
 )
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, seconds_between, utc
@@ -101,6 +103,7 @@ class RunDocument(Document, kw_only=True):
 
 CONVENTIONS = Conventions(folders=("results",))
 inner_runs = alone
+inputs_of, read_trials = undivided, never_divided
 is_unique = common
 is_file, opened = no_file, never_opened
 overlay = run_of_overlay = nowhere

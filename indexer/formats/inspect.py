@@ -26,7 +26,9 @@ from indexer.protocols import (
     Unreadable,
     alone,
     common,
+    never_divided,
     nowhere,
+    undivided,
     untold,
 )
 from indexer.records import Run
@@ -46,6 +48,7 @@ _NOT_FINITE = re.compile(rb"(?<=[:,\[\s])(?:NaN|-?Infinity)(?=[,\]}\s])")
 _POINTER = b"version https://git-lfs"
 
 inner_runs = alone
+inputs_of, read_trials = undivided, never_divided
 overlay = run_of_overlay = nowhere
 is_unique, key_from_names = common, untold
 

@@ -12,7 +12,8 @@ environment of the agent), so only named fields are read; those values are only 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from indexer.formats import copilot_session
@@ -22,6 +23,8 @@ from indexer.formats.pier_trials import CONFIG_LIMIT, TrialReader
 from indexer.protocols import (
     Conventions,
     Earlier,
+    EarlierTrials,
+    Execution,
     Folder,
     Options,
     Unreadable,
@@ -100,6 +103,11 @@ def inputs(folder: Folder) -> list[str]:
     return _inputs(folder, _trial_files(folder))
 
 
+def inputs_of(folder: Folder, trials: Collection[str]) -> list[str]:
+    """The same of some trials, and the job's own. Raises Unreadable."""
+    return _inputs(folder, [(name, _trial_file(folder, name)) for name in sorted(trials)])
+
+
 def inner_runs(folder: Folder) -> list[str]:
     """Runs of copilot-experiments inside a flat job: only those with a manifest, since trials look like jobs."""
     names = [name for name in folder.folders() if _NESTED_NAME.fullmatch(name)]
@@ -115,7 +123,8 @@ def run_folder(anchor: str) -> str | None:
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     """The job in a folder; None if it is none after all, or too young to tell its identity. Raises Unreadable."""
     broken: dict[str, str] = {}
-    job, lock, manifest, config = _documents(folder, broken)
+    documents = _documents(folder, broken)
+    job, lock, _, config = documents
     partial = bool(broken)
     files = list(_trial_files(folder))
     if not files and not _tells_of_trials(job) and "config.json" not in folder.files():
@@ -131,40 +140,95 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     if job_id is None and not broken:
         return None
     _rank_attempts(trials)
+    run = _run(folder, documents, state, trials, _times_of(trials))
+    if job_id is None or not run.timestamp:
+        raise unreadable(broken) if broken else Unreadable("", "no-time", _NO_TIME)
+    run.key = f"pier:{job_id}"
+    is_harbor = lock.harbor is not None if lock.names_tool else reader.saw_harbor
+    run.format = "harbor" if is_harbor else "pier"
+    run.size_bytes = sum(_size(folder, name) or 0 for name in _inputs(folder, files))
+    run.derived_from = _derived_from(config) or sorted(reader.derived_from)
+    run.broken, run.optional = broken, reader.optional
+    run.partial = partial or reader.lacks_trials
+    return run
+
+
+def read_trials(folder: Folder, options: Options, earlier: EarlierTrials, trials: Collection[str]) -> Run | None:
+    """The job with these trials alone, whose names are those of their folders; None where the others have to be read.
+
+    What one trial tells of the job, or of another one, is told by the job's own documents or was told before; where it
+    may differ, all are read. Raises Unreadable while a document of the job cannot be read.
+    """
+    broken: dict[str, str] = {}
+    documents = _documents(folder, broken)
+    if broken:
+        raise unreadable(broken)
+    job, lock, _, config = documents
+    rest = earlier.rest
+    fixed = ("config.json", "lock.json", MANIFEST)  # what they hold is masked in all trials, or names the job
+    state = _state(folder, job, ["result.json"])
+    if not _tells_running(job) or rest.key != f"pier:{job.id}" or not all(map(earlier.unchanged, fixed)):
+        return None
+    if rest.status not in (("completed", "failed") if state == "ended" else (state,)):
+        return None  # trials without a result are cancelled with their job
+    reader = TrialReader(folder, options, earlier, broken, state, may_skip=False)
+    before = [trial for name in sorted(trials) if (trial := earlier.trial(name)) is not None]
+    files = [(name, file) for name in sorted(trials) if (file := _trial_file(folder, name)) is not None]
+    found = [trial for name, file in files if (trial := reader.read(name, file)) is not None]
+    is_harbor = lock.harbor is not None if lock.names_tool else reader.saw_harbor
+    if reader.lacks_trials or rest.is_derived or reader.derived_from or is_harbor != (rest.format == "harbor"):
+        return None
+    first, last = _times_of(found)
+    first = min(filter(None, (first, rest.started_at)), default=None)
+    last = max(filter(None, (last, rest.finished_at)), default=None)
+    run = _run(folder, documents, state, _ranked_anew(found, before, earlier, trials), (first, last))
+    if (run.timestamp, run.experiment) != (rest.timestamp, rest.experiment):
+        return None
+    run.key, run.format = rest.key, rest.format
+    run.running_count = rest.running_count + sum(trial.status == "running" for trial in found)
+    run.size_bytes = rest.size_bytes + sum(_size(folder, name) or 0 for name in _inputs(folder, files))
+    run.derived_from = _derived_from(config)
+    run.broken, run.optional = broken, reader.optional
+    return run
+
+
+_Documents = tuple[JobResult, Lock, Manifest | None, JobConfig]
+
+
+def _run(
+    folder: Folder, documents: _Documents, state: RunState, trials: list[Trial], times: tuple[str | None, str | None]
+) -> Run:
+    """The run that a job's documents and trials make; `times` are the first start and the last end of any trial."""
+    job, lock, manifest, config = documents
     offset = _utc_offset(job.started_at, lock.created_at)
     started_at, finished_at = _job_time(job.started_at, offset), _job_time(job.finished_at, offset)
-    first = min((trial.started_at for trial in trials if trial.started_at), default=None)
-    ends = [trial.finished_at for trial in trials if trial.finished_at]
-    timestamp = lock.created_at or first or started_at
-    if job_id is None or timestamp is None:
-        raise unreadable(broken) if broken else Unreadable("", "no-time", _NO_TIME)
+    first, last = times
     run_id, experiment, nested = _names(folder, manifest, config, trials)
-    is_harbor = lock.harbor is not None if lock.names_tool else reader.saw_harbor
     return Run(
-        key=f"pier:{job_id}",
+        key="",
         run_id=run_id,
-        format="harbor" if is_harbor else "pier",
+        format=NAME,
         layout="nested" if nested else "flat",
         experiment=experiment,
         state=state,
-        timestamp=timestamp,
+        timestamp=lock.created_at or first or started_at or "",
         started_at=started_at or first,
         finished_at=finished_at,
-        updated_at=max([*ends, *filter(None, [_job_time(job.updated_at, offset)])], default=None),
+        updated_at=max(filter(None, (last, _job_time(job.updated_at, offset))), default=None),
         duration_s=seconds_between(started_at, finished_at),
         planned_count=job.n_total_trials if job.n_total_trials is not None else _planned(lock),
         running_count=sum(trial.status == "running" for trial in trials),
-        size_bytes=sum(_size(folder, name) or 0 for name in _inputs(folder, files)),
-        derived_from=_derived_from(config) or sorted(reader.derived_from),
         trials=trials,
-        broken=broken,
-        partial=partial or reader.lacks_trials,
-        optional=reader.optional,
         doubts=_doubts(trials),
     )
 
 
-def _documents(folder: Folder, broken: dict[str, str]) -> tuple[JobResult, Lock, Manifest | None, JobConfig]:
+def _times_of(trials: list[Trial]) -> tuple[str | None, str | None]:
+    first = min((trial.started_at for trial in trials if trial.started_at), default=None)
+    return first, max((trial.finished_at for trial in trials if trial.finished_at), default=None)
+
+
+def _documents(folder: Folder, broken: dict[str, str]) -> _Documents:
     """The job's own files; what cannot be read is noted. Raises Unreadable for the result of a trial."""
     job: JobResult = read_or_note(folder, "result.json", JobResult, _JOB_LIMIT, broken) or JobResult()
     if job.trial_name is not None:
@@ -180,7 +244,7 @@ def _tells_of_trials(job: JobResult) -> bool:
 
 
 def _inputs(folder: Folder, trial_files: Iterable[tuple[str, str | None]]) -> list[str]:
-    names = [name for name in ("result.json", "config.json", "lock.json", MANIFEST) if name in folder.files()]
+    names = [name for name in ("result.json", "config.json", "lock.json", MANIFEST) if folder.size(name) is not None]
     for trial, file in trial_files:
         if file is not None:
             names.append(f"{trial}/{file}")
@@ -247,7 +311,7 @@ def _state(folder: Folder, job: JobResult, files: list[str | None]) -> RunState:
     """What the job's own result tells, and for what older ones do not say, the files of its trials."""
     if job.finished_at is not None:
         return "ended"
-    if "result.json" not in folder.files() and "config.json" not in folder.files() and "config.json" not in files:
+    if "config.json" not in files and all(_size(folder, name) is None for name in _TRIAL_FILES):
         return "ended"  # trials that were brought back from elsewhere
     stats = job.stats or Stats()
     moved = job.status or Stats()
@@ -257,6 +321,12 @@ def _state(folder: Folder, job: JobResult, files: list[str | None]) -> RunState:
         return "cancelled"
     completed = _first(stats.n_completed_trials, moved.n_completed_trials, stats.n_trials, 0)
     return "running" if running or completed or files else "queued"
+
+
+def _tells_running(job: JobResult) -> bool:
+    """Whether the job's own result tells its state, whatever files its trials have."""
+    told = (job.stats or Stats(), job.status or Stats())
+    return job.finished_at is not None or any(stats.n_running_trials is not None for stats in told)
 
 
 def _first(*values: int | None) -> int:
@@ -306,6 +376,30 @@ def _job_time(text: str | None, offset: timedelta) -> str | None:
 def _rank_attempts(trials: list[Trial]) -> None:
     """Number the executions of the same test and target by their start."""
     ranks: dict[tuple[str | None, ...], int] = {}
-    for trial in sorted(trials, key=lambda trial: (trial.started_at is None, trial.started_at or "", trial.trial)):
-        same = (trial.suite, trial.test_id, trial.target)
+    for trial in sorted(trials, key=_order):
+        same = _test_of(trial)
         ranks[same] = trial.attempt = ranks.get(same, 0) + 1
+
+
+def _ranked_anew(
+    found: list[Trial], before: list[Trial], earlier: EarlierTrials, names: Collection[str]
+) -> list[Trial]:
+    """What was found of trials, numbered, and the others whose number changes with that."""
+    renumbered = []
+    for test, trial in {_test_of(trial): trial for trial in (*before, *found)}.items():
+        executions: list[Trial | Execution] = [each for each in found if _test_of(each) == test]
+        executions += [each for each in earlier.of_test(trial) if each.trial not in names]
+        for number, each in enumerate(sorted(executions, key=_order), 1):
+            if isinstance(each, Trial):
+                each.attempt = number
+            elif each.attempt != number and (other := earlier.trial(each.trial)) is not None:
+                renumbered.append(replace(other, attempt=number))
+    return found + renumbered
+
+
+def _test_of(trial: Trial) -> tuple[str | None, ...]:
+    return trial.suite, trial.test_id, trial.target
+
+
+def _order(trial: Trial | Execution) -> tuple[bool, str, str]:
+    return trial.started_at is None, trial.started_at or "", trial.trial

@@ -15,7 +15,17 @@ from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from indexer.formats.masking import error_line
-from indexer.protocols import PROTOCOL, Conventions, Earlier, Folder, Format, Options, Unreadable
+from indexer.protocols import (
+    PROTOCOL,
+    Conventions,
+    Earlier,
+    Folder,
+    Format,
+    Options,
+    Unreadable,
+    never_divided,
+    undivided,
+)
 from indexer.records import Run, RunState, TrialStatus, utc
 
 _GROUP, _OWN = "indexer.formats", "eval-indexer"
@@ -111,6 +121,9 @@ class Guarded:
     def inner_runs(self, folder: Folder) -> list[str]:
         there = folder.folders()
         return [name for name in self._names("inner_runs", folder) if name in there]
+
+    inputs_of = staticmethod(undivided)
+    read_trials = staticmethod(never_divided)
 
     def overlay(self, path: str) -> str | None:
         return self._text("overlay", path)

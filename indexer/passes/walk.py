@@ -118,14 +118,15 @@ class _Walk:
             state.opened(source)
             if plan.work is None:
                 changes = plan.progress(source, state.indexed) if plan.progress else source.changes(state.indexed)
-                unsettled = list(_settle_racy(source, state, plan.options, _take_in(changes, state, plan.options)))
+                racy = _take_in(changes, source, state, plan.options)
+                if racy:  # read once more what had just changed when it was read
+                    time.sleep(RACY_NS / 1e9)
+                    again = source.changes(state.indexed, list(_unsettle(racy, state)))
+                    racy = _take_in(again, source, state, plan.options)
             else:
                 changes = source.changes(state.indexed, plan.paths(source.name))
-                unsettled = []
-                for path, names in _take_in(changes, state, plan.options):
-                    state.unsettle(path, names)
-                    unsettled.append(path)
-            self._report.unsettled += [(source.name, path) for path in unsettled]
+                racy = _take_in(changes, source, state, plan.options)
+            self._report.unsettled += [(source.name, path) for path in _unsettle(racy, state)]
         except SourceError as error:
             if plan.strict:
                 raise SourceError(f"source {source.name}: {error}; the index is as it was") from None
@@ -145,14 +146,16 @@ class _Walk:
         return None if run is None or run.partial else run
 
 
-def _take_in(changes: Iterator[Change], state: SourceState, options: Options) -> list[tuple[str, list[str]]]:
+def _take_in(
+    changes: Iterator[Change], source: Source, state: SourceState, options: Options
+) -> list[tuple[str, list[str]]]:
     """Index what differs in one source. Returns run folders with files that had just changed when they were read."""
     racy: list[tuple[str, list[str]]] = []
     with closing(cast("Generator[Change]", changes)):  # an error would keep it, and what it has open
         for change in changes:
             interrupts.check()
             if isinstance(change, Found):
-                if names := _index(change, state, options):
+                if names := _index_some(change, source, state, options):
                     racy.append((change.path, names))
             else:
                 _note(change, state)
@@ -179,19 +182,31 @@ def _note(change: Change, state: SourceState) -> None:
             state.advance(ref, tip)
 
 
-def _settle_racy(
-    source: Source, state: SourceState, options: Options, racy: list[tuple[str, list[str]]]
-) -> Iterator[str]:
-    """Read once more what had just changed when it was read. Yields the run folders that go on changing."""
-    if not racy:
-        return
-    time.sleep(RACY_NS / 1e9)
+def _unsettle(racy: list[tuple[str, list[str]]], state: SourceState) -> Iterator[str]:
+    """Note that these files have to be read again. Yields where to look: at the parts of runs that they are in."""
     for path, names in racy:
         state.unsettle(path, names)
-        again = source.find(None, path)
-        if again is not None and (names := _index(again, state, options)):
-            state.unsettle(path, names)  # so that the next pass reads them again
-            yield path
+        yield from sorted({f"{path}/{name.partition('/')[0]}" for name in names if not name.startswith("//")} or {path})
+
+
+def _index_some(found: Found, source: Source, state: SourceState, options: Options) -> list[str]:
+    """Read of a run folder what changed, as far as single trials tell that, and write its rows.
+
+    Returns the files on disk that had just changed.
+    """
+    if found.trials is None or not isinstance(found.run, RunFolder):
+        return _index(found, state, options)
+    began, earlier = time.time_ns(), state.found.earlier_of_some(found)
+    try:
+        run = found.run.read_trials(options, earlier, found.trials) if earlier is not None else None
+    except Unreadable as error:
+        state.found.unreadable(found, error)
+        return []
+    if run is None or earlier is None:
+        whole = source.find(None, found.path)
+        return _index(whole, state, options) if whole is not None else []
+    state.found.put_some(found, run, earlier)
+    return _just_changed(found, began)
 
 
 def _index(found: Found, state: SourceState, options: Options) -> list[str]:
@@ -211,5 +226,9 @@ def _index(found: Found, state: SourceState, options: Options) -> list[str]:
         claimed = f"read as {found.run.reader}; it looks like one of {', '.join(others)} too"
         run.doubts = {**run.doubts, "": claimed}
     state.found.put(found, run)
+    return _just_changed(found, began)
+
+
+def _just_changed(found: Found, began: int) -> list[str]:
     just = began - RACY_NS
     return [name for name, stamp in found.stamps.items() if max(stamp.mtime_ns, stamp.ctime_ns) > just]

@@ -139,10 +139,20 @@ class DiskFolder:
         found = self._locate(path)
         return None if found is None or not _is_file(found[1]) else stamp_of(found[1])
 
+    def searched(self, names: Collection[str] | None = None) -> dict[str, Stamp]:
+        """The stamps of the folders that were searched: its own, and those below it, or below these names in it."""
+        found = {}
+        for path, each in self.snapshot.found.items():
+            if each and stat.S_ISDIR(each[1].st_mode) and is_within(path, self.path):
+                name = f"{path}/"[len(self.path) + 1 :]
+                if names is None or not name or name.partition("/")[0] in names:
+                    found[name] = stamp_of(each[1])
+        return found
+
     def read(self, path: str, limit: int) -> bytes | None:
         found = self._locate(path)
         if found is None or not _is_file(found[1]):
-            if path in self.files():
+            if "_entries" in self.__dict__ and path in self.files():
                 raise Unreadable(path, "vanished", "it went while the folder was read")
             return None
         if not stat.S_ISREG(found[1].st_mode):

@@ -6,8 +6,7 @@ name can have come or gone and nothing is listed or opened. Only regular files a
 """
 
 import os
-import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from indexer.errors import SourceError
 from indexer.formats import is_anchor, is_run_file, recognise
 from indexer.protocols import Folder, RunFolder, Unreadable
 from indexer.sources import DEEPEST, FileSource, Source, projects, walkable
+from indexer.sources.changed_trials import changed_trials, differing
 from indexer.sources.disk import DiskFolder, joined, root_folder, stamp_of, why
 from indexer.sources.links import Links, is_passed_over, is_walked
 from indexer.sources.run_files import file_at, found_file, told_file, walk_files
@@ -76,12 +76,36 @@ class FolderSource(FileSource):
             self._require_place()
             yield Swept(None)
             return
+        runs: dict[str, set[str]] = {}
+        whole: set[str] = set()
+        for path in paths:
+            if (run := indexed.run_above(path)) is not None:
+                runs.setdefault(run, set()).add(path[len(run) + 1 :].partition("/")[0])
+            elif (about := self.about(path)) is not None:
+                whole.add(about)
+        for run, names in runs.items():
+            found = self._changed_trials(run, names - {""}, indexed)
+            if found is None:
+                whole.add(run)
+            else:
+                yield found
         last = None
-        for path in sorted({about for path in paths if (about := self.about(path)) is not None}, key=lambda p: f"{p}/"):
+        for path in sorted(whole, key=lambda p: f"{p}/"):
             if last is None or not is_within(path, last):  # else it was looked at with the folder above
                 last = path
                 yield from self._look_at(path, indexed)
         self._forget_gone()
+
+    def _changed_trials(self, path: str, names: Collection[str], indexed: Indexed) -> Found | None:
+        """The run at a path with what changed of these trials and of itself; None if it has to be read whole."""
+        try:
+            folder = self._root().find(path)
+            if folder is None or indexed.inside(path):
+                return None
+            changed = differing(folder, indexed.stamps(path, names))
+            return changed_trials(DiskFolder(folder.snapshot.again(path), path), changed, names, indexed)
+        except Unreadable:
+            return None
 
     def _look_at(self, path: str, indexed: Indexed) -> Iterator[Change]:
         """What a walk at a path finds, and what was indexed below and is not met."""
@@ -199,10 +223,16 @@ class FolderSource(FileSource):
     def _walk(self, folder: DiskFolder, indexed: Indexed) -> Iterator[Change]:
         stamps = indexed.stamps(folder.path) if folder.path else {}
         self._links.note(folder)
-        if stamps and not indexed.inside(folder.path) and _all_same(folder, stamps):
-            yield Same(None, folder.path)
-            return
         try:
+            if stamps and not indexed.inside(folder.path):
+                changed = differing(folder, stamps)
+                if not changed and not indexed.is_doubted(folder.path):
+                    yield Same(None, folder.path)
+                    return
+                some = changed_trials(folder, changed, (), indexed) if changed else None
+                if some is not None:
+                    yield some
+                    return
             run = recognise(folder) if folder.path else None
             found = _found(run) if run else None
             below = run.inner_runs() if run else sorted(filter(walkable, folder.folders()))
@@ -244,21 +274,6 @@ def _refused(folder: DiskFolder) -> Iterator[Trouble]:
         yield Trouble(None, folder.path, "link", f"{len(paths) - _LINKS:,} more links in it are not followed")
 
 
-def _all_same(folder: DiskFolder, stamps: Mapping[str, Stamp]) -> bool:
-    """Whether every stamp of a run is as it was."""
-    (root, _), (real, _) = folder.snapshot.found[""] or ("", None), folder.snapshot.found[folder.path] or ("", None)
-    for name, stamp in stamps.items():
-        try:
-            status = os.stat(f"{root}/{name[2:]}" if name.startswith("//") else f"{real}/{name}")
-        except (OSError, ValueError):
-            if stamp != ABSENT:
-                return False
-        else:
-            if (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino) != stamp:
-                return False
-    return True
-
-
 def _found(run: RunFolder[DiskFolder]) -> Found:
     folder = run.folder
     stamps = {name: stamp for name in run.inputs() if (stamp := folder.stamp(name))}
@@ -268,11 +283,9 @@ def _found(run: RunFolder[DiskFolder]) -> Found:
         stamps |= {f"//{overlay}/{name}": stamp for name in over.files() if (stamp := over.stamp(name))}
     elif overlay:
         stamps[f"//{overlay}/"] = ABSENT
-    inside = [folder.path, *([over.path] if over else [])]
-    for path, found in folder.snapshot.found.items():  # the folders that were searched
-        if found and stat.S_ISDIR(found[1].st_mode) and any(is_within(path, top) for top in inside):
-            name = f"{path}/"[len(folder.path) + 1 :] if is_within(path, folder.path) else f"//{path}/"
-            stamps[name] = stamp_of(found[1])
+    stamps |= folder.searched()
+    if over is not None:
+        stamps |= {f"//{over.path}/{name}": stamp for name, stamp in over.searched().items()}
     return Found(None, folder.path, "stamps", run, stamps)  # the stamps are its fingerprint
 
 

@@ -1,10 +1,13 @@
 """What is indexed of a run folder that is read again."""
 
 import sqlite3
+from collections.abc import Collection, Mapping
 from functools import cached_property
 
+from indexer.changes import Stamp
+from indexer.protocols import Execution, Rest
 from indexer.records import Trial
-from indexer.store import rows
+from indexer.store import run_tables
 
 
 class EarlierRows:
@@ -24,4 +27,57 @@ class EarlierRows:
 
     @cached_property
     def _trials(self) -> dict[str, Trial]:
-        return {} if self._run_pk is None else rows.stored_trials(self._database, self._run_pk)
+        return {} if self._run_pk is None else run_tables.stored_trials(self._database, self._run_pk)
+
+
+class EarlierSome(EarlierRows):
+    """`protocols.EarlierTrials`, where only the trials of these names are read again.
+
+    `stamps` are the stored ones of these trials and of the run's own files.
+    """
+
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        run_pk: int,
+        changed: set[str],
+        names: Collection[str],
+        stamps: Mapping[str, Stamp],
+    ):
+        super().__init__(database, run_pk, changed, whole=True)
+        self._pk, self._names, self.stamps = run_pk, names, stamps
+
+    @cached_property
+    def rest(self) -> Rest:
+        run = "SELECT key, format, experiment, status, timestamp, derived_from, size_bytes FROM runs WHERE id = ?"
+        key, form, experiment, status, timestamp, derived_from, size = self._database.execute(
+            run, (self._pk,)
+        ).fetchone()
+        others = (
+            "SELECT min(started_at), max(finished_at), coalesce(sum(status = 'running'), 0) FROM trials "
+            f"WHERE run_pk = ? AND trial NOT IN ({', '.join('?' * len(self._names))})"
+        )
+        first, last, running = self._database.execute(others, (self._pk, *self._names)).fetchone()
+        read = sum(stamp.size for name, stamp in self.stamps.items() if name and not name.endswith("/"))
+        return Rest(
+            key=key, format=form, experiment=experiment, status=status, timestamp=timestamp,
+            is_derived=derived_from is not None, size_bytes=size - read, started_at=first, finished_at=last,
+            running_count=running,
+        )  # fmt: skip
+
+    def of_test(self, trial: Trial) -> list[Execution]:
+        query = (
+            "SELECT trial, started_at, attempt FROM trials "
+            "WHERE run_pk = ? AND suite IS ? AND test_id IS ? AND target IS ?"
+        )
+        found = self._database.execute(query, (self._pk, trial.suite, trial.test_id, trial.target))
+        return list(map(Execution._make, found))
+
+    def trial(self, name: str) -> Trial | None:
+        if name in self._names:
+            return super().trial(name)
+        return run_tables.stored_trials(self._database, self._pk, [name]).get(name)
+
+    @cached_property
+    def _trials(self) -> dict[str, Trial]:
+        return run_tables.stored_trials(self._database, self._pk, self._names)

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from indexer.changes import UNSETTLED, Found, plain_name
+from indexer.changes import UNSETTLED, Found, Stamp, plain_name
 from indexer.derive import status
 from indexer.protocols import DOUBTFUL, MALFORMED, Earlier, Nothing, Unreadable
 from indexer.records import Run
 from indexer.store import rows
-from indexer.store.earlier import EarlierRows
+from indexer.store.earlier import EarlierRows, EarlierSome
 from indexer.store.place_table import COLUMNS, PlaceTable, StoredPlace
 from indexer.store.places import Place
 from indexer.store.problems import OF_ROWS, OPTIONAL, Lasting, Problems
@@ -66,6 +66,32 @@ class FoundRuns:
         whole = not self._problems.lacks_rows(found.ref, found.path)
         return EarlierRows(self._database, old.run_pk if mine else None, changed if stamps else None, whole)
 
+    def earlier_of_some(self, found: Found) -> EarlierSome | None:
+        """What is indexed of a run of which only `found.trials` changed; None where all of it has to be read."""
+        old = self._places.find(None, found.path)
+        if old is None or found.trials is None or self._problems.lacks_rows(None, found.path):
+            return None
+        places = self._runs.places_of(old.run_pk)
+        if len(places) > 1 or self._runs.place_of(old.run_key) != places[0][:3]:
+            return None
+        stamps = self._places.stamps(old.pk, found.trials)
+        changed = {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
+        return EarlierSome(self._database, old.run_pk, changed, found.trials, stamps)
+
+    def put_some(self, found: Found, run: Run, earlier: EarlierSome) -> None:
+        """Some trials of an indexed run were read, and what tells of the run itself."""
+        old = self._places.find(None, found.path)
+        assert old is not None and found.trials is not None
+        self._tell_of_files(found, run)
+        self._problems.close(None, found.path, found.trials | {name.partition("/")[0] for name in found.stamps})
+        self._runs.write_trials(old.run_pk, run, found.trials, self._source)
+        status, ended_count = self._database.execute(
+            "SELECT status, ended_count FROM runs WHERE id = ?", (old.run_pk,)
+        ).fetchone()
+        ends = (earlier.rest.finished_at, *(trial.finished_at for trial in run.trials))
+        told = {"status": status, "ended_count": ended_count, "last_activity": max(filter(None, ends), default=None)}
+        self._places.update(old, told, earlier.stamps, _stamps(found, run))
+
     def put_twin(self, found: Found) -> bool:
         """Take over what another ref with the same folder at the same path was read as, if there is one."""
         if not self.several_refs:
@@ -93,7 +119,8 @@ class FoundRuns:
         return True
 
     def unreadable(self, found: Found, error: Unreadable) -> None:
-        """A run folder cannot be read: what was read of it before stays."""
+        """A run folder cannot be read: what was read of it before stays, with all that is known of it if only some
+        trials were looked at."""
         old = self._places.find(found.ref, found.path)
         key = old.run_key if old else found.run.key_from_names()
         inside = error.path == found.path or error.path.startswith(f"{found.path}/")
@@ -102,7 +129,7 @@ class FoundRuns:
         self._problems.tell(found.ref, path, error.kind, error.message, run_key=key, lasting=lasts)
         for other, message in error.others.items():
             self._problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
-        if self._problems.close(found.ref, found.path) and found.ref and old:
+        if found.trials is None and self._problems.close(found.ref, found.path) and found.ref and old:
             self._places.doubt(old)
         self._places.keep(found.ref, found.path)
 
@@ -142,12 +169,19 @@ class FoundRuns:
             place.authored_tags, place.rank, place.edition, found.run.reader,
             "" if (run.broken or run.optional) and found.ref else found.fingerprint,
         )  # fmt: skip
-        again = run.broken.keys() | run.optional.keys()
-        stamps = {name: UNSETTLED if name in again else stamp for name, stamp in found.stamps.items()}
-        self._places.write(old, row, stamps, new_in_source=all(other.source != self._source for other in others))
+        new_in_source = all(other.source != self._source for other in others)
+        self._places.write(old, row, _stamps(found, run), new_in_source=new_in_source)
 
     def _others(self, place: Place, old: StoredPlace | None, run: Run) -> list[Place]:
         if old is None and self._runs.is_new(run.key):
             return []
         pk = self._runs.pk_of(run.key)
         return [] if pk is None else [other for other in self._runs.places_of(pk) if other[:3] != place[:3]]
+
+
+def _stamps(found: Found, run: Run) -> dict[str, Stamp]:
+    """The stamps of what was read; what could not be is to be read again."""
+    again = run.broken.keys() | run.optional.keys()
+    return {
+        name: stamp._replace(mtime_ns=UNSETTLED) if name in again else stamp for name, stamp in found.stamps.items()
+    }

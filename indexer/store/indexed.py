@@ -1,6 +1,6 @@
 """What the index holds of one source, as the source asks it while it is walked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from indexer.changes import Stamp, Tip
 from indexer.store.place_table import PlaceTable
@@ -26,9 +26,25 @@ class IndexedSource:
         place = self._places.find(ref, path)
         return place.fingerprint if place else None
 
-    def stamps(self, path: str) -> Mapping[str, Stamp]:
+    def stamps(self, path: str, trials: Collection[str] | None = None) -> Mapping[str, Stamp]:
         place = self._places.find(None, path)
-        return self._places.stamps(place.pk) if place is not None else {}
+        return self._places.stamps(place.pk, trials) if place is not None else {}
+
+    def trials(self, path: str) -> Collection[str]:
+        place = self._places.find(None, path)
+        query = "SELECT trial FROM trials WHERE run_pk = ?"
+        return {name for (name,) in self._database.execute(query, (place.run_pk,))} if place is not None else ()
+
+    def divided_by(self, path: str) -> str | None:
+        if self._transaction.fresh:  # without indexes
+            return None
+        query = "SELECT format FROM places WHERE source = ? AND path = ? AND ref IS NULL"
+        row = self._database.execute(query, (self._source, path)).fetchone()
+        return row[0] if row else None
+
+    def run_above(self, path: str) -> str | None:
+        above = [path[:at] for at, character in enumerate(path) if character == "/"]
+        return next((each for each in reversed(above) if self._places.find(None, each) is not None), None)
 
     def fingerprints(self) -> Iterator[tuple[str, str]]:
         query = "SELECT path, fingerprint FROM places WHERE source = ? AND ref IS NULL ORDER BY path"
@@ -48,8 +64,10 @@ class IndexedSource:
 
     def inside(self, path: str) -> bool:
         below = "SELECT 1 FROM places WHERE source = ? AND path > ? AND path < ? AND ref IS NULL"
-        place = self._database.execute(below, (self._source, f"{path}/", f"{path}0")).fetchone()
-        return place is not None or self._problems.covers(None, path)
+        return self._database.execute(below, (self._source, f"{path}/", f"{path}0")).fetchone() is not None
+
+    def is_doubted(self, path: str) -> bool:
+        return self._problems.covers(None, path)
 
     def places_named(self, name: str) -> set[tuple[str, str]]:
         self._transaction.flush()

@@ -26,11 +26,11 @@ class KeptCounts:
         self._failures: dict[rows.Row, tuple[int, int]] = {}  # trials and runs
         self._values = Counter[rows.Row]()
 
-    def add(self, run: rows.RunRows, times: int = 1) -> None:
-        """Count the rows of a run; -1 times takes them away."""
-        for group, trials in rows.failures(run).items():
+    def add(self, run: rows.RunRows, failures: Counter[rows.Row] | None = None, *, times: int = 1) -> None:
+        """Count the rows of a run; -1 times takes them away. `failures` are how many of its trials failed alike."""
+        for group, trials in (rows.failures(run) if failures is None else failures).items():
             of_trials, of_runs = self._failures.get(group, (0, 0))
-            self._failures[group] = of_trials + times * trials, of_runs + times
+            self._failures[group] = of_trials + times * trials, of_runs + times * (trials > 0)
         for value in rows.values(run):
             self._values[value] += times
 

@@ -1,6 +1,6 @@
 """The rows of `places` of one source in one pass: looked up, written, marked as seen, removed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from indexer.changes import UNSETTLED, Stamp
@@ -15,6 +15,8 @@ COLUMNS = (
 _INSERT_PLACE = rows.insert("places", ["id", *COLUMNS])
 _UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in COLUMNS)} WHERE id = ?"
 _INSERT_FILE = "INSERT OR REPLACE INTO _files VALUES (?, ?, ?, ?, ?, ?)"
+_STAMPS = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
+_OWN_STAMPS = f"{_STAMPS} AND instr(path, '/') = 0"
 _INSERT_SEEN = "INSERT OR IGNORE INTO _seen VALUES (?)"
 _BATCH = 500
 
@@ -61,10 +63,12 @@ class PlaceTable:
         below = f"{columns} AND path > ? AND path < ?"
         return exact + self._database.execute(below, (self._source, ref, f"{path}/", f"{path}0")).fetchall()
 
-    def stamps(self, pk: int) -> dict[str, Stamp]:
-        """The stamps of what a place was read from."""
-        files = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
-        return {name: Stamp(*stamp) for name, *stamp in self._database.execute(files, (pk,))}
+    def stamps(self, pk: int, trials: Collection[str] | None = None) -> dict[str, Stamp]:
+        """The stamps of what a place was read from; with `trials` of these folders and of what lies beside folders."""
+        rows = self._database.execute(_STAMPS if trials is None else _OWN_STAMPS, (pk,)).fetchall()
+        for name in trials or ():
+            rows += self._database.execute(f"{_STAMPS} AND path >= ? AND path < ?", (pk, f"{name}/", f"{name}0"))
+        return {row[0]: Stamp._make(row[1:]) for row in rows}
 
     def write(
         self, old: StoredPlace | None, row: rows.Row, stamps: Mapping[str, Stamp], *, new_in_source: bool
@@ -82,18 +86,35 @@ class PlaceTable:
             pk = old.pk
             if old.run_pk != row[0]:
                 self.run_count += new_in_source - self._alone(pk, old.run_pk)
-            stored = self._database.execute(rows.select("places", COLUMNS, "id = ?"), (pk,)).fetchone()
-            if stored != row:
-                self.changed |= stored[:-1] != row[:-1]
-                self._transaction.run(_UPDATE_PLACE, (*row, pk))
-        known = self.stamps(pk) if old else {}
+            self._replace(pk, self._row(pk), row)
+        self._write_stamps(pk, self.stamps(pk) if old else {}, stamps)
+        if not self._transaction.fresh:
+            self.mark(pk)
+
+    def update(
+        self, old: StoredPlace, told: dict[str, object], known: Mapping[str, Stamp], stamps: Mapping[str, Stamp]
+    ) -> None:
+        """Some columns of a place differ, and stamps that `known` has of it."""
+        row = self._row(old.pk)
+        self._replace(old.pk, row, tuple((dict(zip(COLUMNS, row, strict=True)) | told).values()))
+        self._write_stamps(old.pk, known, stamps)
+        self.mark(old.pk)
+
+    def _row(self, pk: int) -> rows.Row:
+        row: rows.Row = self._database.execute(rows.select("places", COLUMNS, "id = ?"), (pk,)).fetchone()
+        return row
+
+    def _replace(self, pk: int, stored: rows.Row, row: rows.Row) -> None:
+        if stored != row:
+            self.changed |= stored[:-1] != row[:-1]
+            self._transaction.run(_UPDATE_PLACE, (*row, pk))
+
+    def _write_stamps(self, pk: int, known: Mapping[str, Stamp], stamps: Mapping[str, Stamp]) -> None:
         for name in known.keys() - stamps.keys():
             self._transaction.run("DELETE FROM _files WHERE place_pk = ? AND path = ?", (pk, name))
         for name, stamp in stamps.items():
             if known.get(name) != stamp:
                 self._transaction.add(_INSERT_FILE, (pk, name, *stamp))
-        if not self._transaction.fresh:
-            self.mark(pk)
 
     def remove(self, pk: int, run_pk: int, run_key: str) -> None:
         """A place is there no more; its run is settled at the end of the pass."""
@@ -119,8 +140,9 @@ class PlaceTable:
     def unsettle(self, path: str, names: Iterable[str]) -> None:
         """Files of a place may have changed while they were read: they have to be read again."""
         if (old := self.find(None, path)) is not None:
+            update = "UPDATE _files SET mtime_ns = ? WHERE place_pk = ? AND path = ?"
             for name in names:
-                self._transaction.run(_INSERT_FILE, (old.pk, name, *UNSETTLED))
+                self._transaction.run(update, (UNSETTLED, old.pk, name))
 
     def doubt(self, place: StoredPlace) -> None:
         """Let a place be read again by the next pass."""

@@ -53,15 +53,16 @@ class Problems:
         if lasting:
             self._lasting[pk] = (ref, path, lasting)
 
-    def close(self, ref: str | None, path: str) -> bool:
+    def close(self, ref: str | None, path: str, names: Collection[str] | None = None) -> bool:
         """The run folder at a path was read, or is gone: what was not told of it in this pass is mended.
 
-        Returns whether any doubt about rows is among what went.
+        With `names` only the files and folders of these names directly inside were read. Returns whether any doubt
+        about rows is among what went.
         """
         gone = [
             (pk, where, lasting)
             for pk, (of, where, lasting) in self._lasting.items()
-            if pk not in self._told and of == ref and is_within(where, path)
+            if pk not in self._told and of == ref and is_within(where, path) and _was_read(where, path, names)
         ]
         doubted = [
             pk for pk, where, lasting in gone if lasting == OF_ROWS and not self._is_of_run_inside(ref, path, where)
@@ -117,3 +118,8 @@ class Problems:
     def _remove(self, pk: int) -> None:
         self._lasting.pop(pk, None)
         self._transaction.run("DELETE FROM problems WHERE id = ?", (pk,))
+
+
+def _was_read(where: str, path: str, names: Collection[str] | None) -> bool:
+    """Whether what lies in the run at a path is below one of these names directly inside."""
+    return names is None or where[len(path) + 1 :].partition("/")[0] in names

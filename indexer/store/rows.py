@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sqlite3
 import string
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,11 +18,13 @@ from indexer.derive import (
     firsts,
     mean,
     outcomes,
-    status,
+    status_of,
 )
 from indexer.records import Reported, Run, Score, Trial, joined
 
 Row: TypeAlias = tuple[Any, ...]
+TrialRows: TypeAlias = tuple[Row, list[Row]]
+"""The row of a trial, and those of its scores."""
 
 TRIAL = tuple(field.name for field in dataclasses.fields(Trial) if field.name != "scores")
 TRIAL_ROW = (*TRIAL, "timestamp")
@@ -44,20 +45,18 @@ DELETIONS_KEPT = 100_000
 
 _UNREPORTED = Reported()
 ERRORS = ("timestamp", "run_key", "text")
-_DELETE_ERRORS = "DELETE FROM _errors WHERE timestamp = ? AND run_key = ?"
 _SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 TAG = ("run_key", "timestamp", "tag", "key", "value")
 
-_CONDITION = (
+CONDITION = (
     "agent", "model", "suite", "test_id", "target", "task_checksum", "reasoning_effort", "agent_version",
 )  # fmt: skip
-REPEAT = ("timestamp", *_CONDITION, "verdicts", "passed")
+REPEAT = ("timestamp", *CONDITION, "verdicts", "passed")
 
-_condition: Callable[[Trial], Row] = attrgetter(*_CONDITION)
+_condition: Callable[[Trial], Row] = attrgetter(*CONDITION)
 _STATUS = TRIAL_ROW.index("status")
-_failure: Callable[[Row], Row] = itemgetter(
-    *map(TRIAL_ROW.index, ("status", "error_type", "suite", "test_id", "target"))
-)
+FAILURE = ("status", "error_type", "suite", "test_id", "target")
+_failure: Callable[[Row], Row] = itemgetter(*map(TRIAL_ROW.index, FAILURE))
 FAILURES = """
 SELECT t.status, t.error_type, t.suite, t.test_id, t.target, count(*) AS trials,
        count(DISTINCT t.run_pk) AS runs
@@ -104,7 +103,7 @@ class RunRows:
     """All rows of one run, without the internal ids."""
 
     run: Row
-    trials: dict[str, tuple[Row, list[Row]]]  # by name: its row, its scores' rows
+    trials: dict[str, TrialRows]  # by name: its row, its scores' rows
     targets: list[Row]
     tags: list[Row]
     repeats: list[Row]
@@ -116,6 +115,25 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
     grouped = by_configuration(run.trials)
     if not grouped and run.configuration is not None:
         grouped[run.configuration] = Sums()
+    row, targets = derived_rows(run, place, tags, added, grouped)
+    return RunRows(
+        run=row,
+        trials=trial_rows(run),
+        targets=targets,
+        tags=tag_rows(run.key, run.timestamp, tags),
+        repeats=repeat_rows(run, verdicts(run.trials)),
+        errors=error_rows(run, texts(run.trials)),
+    )
+
+
+def derived_rows(
+    run: Run,
+    place: tuple[str, str, str | None],
+    tags: Sequence[str],
+    added: Row,
+    grouped: Mapping[Configuration, Sums],
+) -> tuple[Row, list[Row]]:
+    """The row of a run and those of its configurations; `grouped` has the sums over all of its trials."""
     sums = next(iter(grouped.values())) if len(grouped) == 1 else Sums()
     if len(grouped) != 1:
         for each in grouped.values():
@@ -123,22 +141,20 @@ def run_rows(run: Run, place: tuple[str, str, str | None], tags: Sequence[str], 
     values = {field: getattr(run, field) for field in _RUN_FIELDS} | dict(zip(TOTALS, sums.totals(), strict=True))
     values["source"], values["path"], values["ref"] = place
     values["sha"], values["added_at"], values["author"] = added
-    values["status"] = status(run)
+    values["status"] = status_of(run.state, [status for status, trials in sums.count.items() if trials])
     values["derived_from"] = json.dumps(run.derived_from, ensure_ascii=False) if run.derived_from else None
     values["tags"] = tags_text(tags)
     for at, column in enumerate(("target", "agent", "model")):
         values[column] = joined(configuration[at] for configuration in grouped)
-    return RunRows(
-        run=_run_row(values),
-        trials={
-            trial.trial: ((*_trial_row(trial), run.timestamp), [_score_row(score) for score in trial.scores])
-            for trial in run.trials
-        },
-        targets=_target_rows(run, grouped),
-        tags=tag_rows(run.key, run.timestamp, tags),
-        repeats=_repeat_rows(run),
-        errors=_error_rows(run),
-    )
+    return _run_row(values), _target_rows(run, values["status"], grouped)
+
+
+def trial_rows(run: Run) -> dict[str, TrialRows]:
+    """For each trial, by name, its row and its scores' rows."""
+    return {
+        trial.trial: ((*_trial_row(trial), run.timestamp), [_score_row(score) for score in trial.scores])
+        for trial in run.trials
+    }
 
 
 _RUN_FIELDS = [field.name for field in dataclasses.fields(Run) if field.name in RUN]
@@ -160,8 +176,8 @@ def tag_rows(key: str, timestamp: str, tags: Iterable[str]) -> list[Row]:
     return rows
 
 
-def _target_rows(run: Run, grouped: Mapping[Configuration, Sums]) -> list[Row]:
-    on_boards = int(counts_on_boards(run))
+def _target_rows(run: Run, status: str, grouped: Mapping[Configuration, Sums]) -> list[Row]:
+    on_boards = int(counts_on_boards(status, run))
     of_targets: dict[tuple[str | None, str | None], list[Tests]] = {}
     for (target, _, _, suite), sums in grouped.items():
         of_targets.setdefault((target, suite), []).append(sums.tests)
@@ -180,17 +196,22 @@ def _target_rows(run: Run, grouped: Mapping[Configuration, Sums]) -> list[Row]:
     return rows
 
 
-def _repeat_rows(run: Run) -> list[Row]:
-    """Verdicts under equal conditions: more than one, or one that another run may repeat."""
-    groups: dict[Row, list[int]] = {}
-    together = Counter[Row]()  # agent and model of a target are no conditions of their own
-    for trial in run.trials:
+def verdicts(trials: Iterable[Trial]) -> dict[Row, tuple[int, int]]:
+    """How many verdicts there are under each condition, and how many of them passed."""
+    groups: dict[Row, tuple[int, int]] = {}
+    for trial in trials:
         if trial.status in ("passed", "failed"):
             condition = _condition(trial)
-            count = groups.setdefault(condition, [0, 0])
-            count[0] += 1
-            count[1] += trial.status == "passed"
-            together[condition[2:]] += 1
+            count, passed = groups.get(condition, (0, 0))
+            groups[condition] = count + 1, passed + (trial.status == "passed")
+    return groups
+
+
+def repeat_rows(run: Run, groups: Mapping[Row, tuple[int, int]]) -> list[Row]:
+    """The verdicts of some tests under equal conditions: more than one, or one that another run may repeat."""
+    together = Counter[Row]()  # agent and model of a target are no conditions of their own
+    for condition, (count, _) in groups.items():
+        together[condition[2:]] += count
     comparable = run.code_sha is not None
     return sorted(
         (
@@ -202,12 +223,16 @@ def _repeat_rows(run: Run) -> list[Row]:
     )
 
 
-def _error_rows(run: Run) -> list[Row]:
+def error_rows(run: Run, texts: Iterable[str]) -> list[Row]:
     """What pages by a piece of an error look through: the texts of a run's trials, each once."""
-    texts = {trial.error for trial in run.trials}
-    texts.update(score.reason for trial in run.trials for score in trial.scores)
-    text = "\n".join(sorted(small_letters(text) for text in texts if text))
+    text = "\n".join(sorted(map(small_letters, texts)))
     return [(run.timestamp, run.key, text)] if text else []
+
+
+def texts(trials: Iterable[Trial]) -> set[str]:
+    """The errors and reasons of some trials."""
+    found = {text for trial in trials for text in (trial.error, *(score.reason for score in trial.scores))}
+    return {text for text in found if text}
 
 
 def small_letters(text: str) -> str:
@@ -215,88 +240,8 @@ def small_letters(text: str) -> str:
     return text.translate(_SMALL)
 
 
-def stored_rows(database: sqlite3.Connection, run_pk: int) -> tuple[RunRows, dict[str, int]]:
-    """The rows of a run as the index has them, and the ids of its trials by name."""
-    run = database.execute(select("runs", RUN, "id = ?"), (run_pk,)).fetchone()
-    trials: dict[str, tuple[Row, list[Row]]] = {}
-    ids: dict[str, int] = {}
-    names: dict[int, str] = {}
-    for pk, *row in database.execute(select("trials", ["id", *TRIAL_ROW], "run_pk = ?"), (run_pk,)):
-        trials[row[0]], ids[row[0]], names[pk] = (tuple(row), []), pk, row[0]
-    columns = ["trial_pk", *SCORE]
-    where = "trial_pk IN (SELECT id FROM trials WHERE run_pk = ?) ORDER BY id"
-    for pk, *row in database.execute(select("scores", columns, where), (run_pk,)):
-        trials[names[pk]][1].append(tuple(row))
-    targets = database.execute(select("run_targets", TARGET, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
-    tags = database.execute(select("run_tags", TAG, "run_pk = ? ORDER BY id"), (run_pk,)).fetchall()
-    repeats = database.execute(select("_repeats", REPEAT, "run_pk = ?"), (run_pk,)).fetchall()
-    key, timestamp = run[RUN.index("key")], run[RUN.index("timestamp")]
-    where = "timestamp = ? AND run_key = ?"
-    errors = database.execute(select("_errors", ERRORS, where), (timestamp, key)).fetchall()
-    return RunRows(run, trials, targets, tags, sorted(repeats, key=repr), errors), ids
-
-
-def stored_trials(database: sqlite3.Connection, run_pk: int) -> dict[str, Trial]:
-    """The trials of a run as records, by name."""
-    trials: dict[int, Trial] = {}
-    for pk, *row in database.execute(select("trials", ["id", *TRIAL], "run_pk = ?"), (run_pk,)):
-        trials[pk] = Trial(**dict(zip(TRIAL, row, strict=True)))
-    where = "trial_pk IN (SELECT id FROM trials WHERE run_pk = ?) ORDER BY id"
-    for pk, *row in database.execute(select("scores", ["trial_pk", *SCORE], where), (run_pk,)):
-        values = dict(zip(SCORE, row, strict=True))
-        values["passed"] = None if values["passed"] is None else bool(values["passed"])
-        trials[pk].scores.append(Score(**values))
-    return {trial.trial: trial for trial in trials.values()}
-
-
-def replace_differences(
-    database: sqlite3.Connection, run_pk: int, rev: int, old: RunRows, ids: dict[str, int], new: RunRows, next_id: int
-) -> int:
-    """Make the stored rows of a run the new ones; trials that are equal keep theirs. Returns the next free trial id."""
-    assignments = ", ".join(f"{column} = ?" for column in (*RUN, "rev"))
-    database.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*new.run, rev, run_pk))
-    for name, trial in old.trials.items():
-        if new.trials.get(name) != trial:
-            database.execute("DELETE FROM scores WHERE trial_pk = ?", (ids[name],))
-            database.execute("DELETE FROM trials WHERE id = ?", (ids[name],))
-    for name, trial in new.trials.items():
-        if old.trials.get(name) != trial:
-            pk = ids.get(name, next_id)
-            next_id += pk == next_id
-            database.execute(INSERT_TRIAL, (pk, run_pk, *trial[0]))
-            database.executemany(INSERT_SCORE, [(pk, *score) for score in trial[1]])
-    if old.targets != new.targets:
-        database.execute("DELETE FROM run_targets WHERE run_pk = ?", (run_pk,))
-        database.executemany(INSERT_TARGET, [(run_pk, *row) for row in new.targets])
-    if old.repeats != new.repeats:
-        database.execute("DELETE FROM _repeats WHERE run_pk = ?", (run_pk,))
-        database.executemany(INSERT_REPEAT, [(run_pk, *row) for row in new.repeats])
-    if old.errors != new.errors:
-        database.executemany(_DELETE_ERRORS, [row[:2] for row in old.errors])
-        database.executemany(INSERT_ERRORS, [(run_pk, *row) for row in new.errors])
-    if old.tags != new.tags:
-        replace_tags(database, run_pk, new.tags)
-    return next_id
-
-
-def replace_tags(database: sqlite3.Connection, run_pk: int, tags: Iterable[Row]) -> None:
-    database.execute("DELETE FROM run_tags WHERE run_pk = ?", (run_pk,))
-    database.executemany(INSERT_TAG, [(run_pk, *row) for row in tags])
-
-
-def delete_rows(database: sqlite3.Connection, run_pk: int) -> None:
-    """Remove a run and all below it but its places."""
-    database.execute(
-        "DELETE FROM _errors WHERE (timestamp, run_key) = (SELECT timestamp, key FROM runs WHERE id = ?)", (run_pk,)
-    )
-    database.execute("DELETE FROM scores WHERE trial_pk IN (SELECT id FROM trials WHERE run_pk = ?)", (run_pk,))
-    for table in ("trials", "run_targets", "run_tags", "_repeats"):
-        database.execute(f"DELETE FROM {table} WHERE run_pk = ?", (run_pk,))
-    database.execute("DELETE FROM runs WHERE id = ?", (run_pk,))
-
-
 def failures(rows: RunRows) -> Counter[Row]:
-    """How many trials of a run that boards count failed alike: status, error_type, suite, test_id, target."""
+    """How many trials of a run that boards count failed alike: the values of FAILURE."""
     status, derived_from = (rows.run[RUN.index(name)] for name in ("status", "derived_from"))
     if status not in ("completed", "failed") or derived_from is not None:
         return Counter()

@@ -2,13 +2,14 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from indexer.records import Run, utc_now
-from indexer.store import file, rows
+from indexer.store import file, rows, run_tables
 from indexer.store.kept_counts import KeptCounts
 from indexer.store.places import Place, added, ranked, tags
+from indexer.store.some_trials import replace_some
 from indexer.store.transaction import FULL, Transaction
 
 _HAS_RUN = "SELECT 1 FROM runs WHERE key = ?"
@@ -86,18 +87,30 @@ class Runs:
         if pk is None:
             return self._insert_run(new, place.source)
         self.index_for_reading()
-        old, ids = rows.stored_rows(self._database, pk)
+        old, ids = run_tables.stored_rows(self._database, pk)
         if old != new:
             self.kept.add(new)
-            self.kept.add(old, -1)
+            self.kept.add(old, times=-1)
             self.last_rev += 1
             self._transaction.changed = True
-            self._next_trial = rows.replace_differences(
+            self._next_trial = run_tables.replace_differences(
                 self._database, pk, self.last_rev, old, ids, new, self._next_trial
             )
             self._moved(pk, run.key, run.timestamp)
             self._count(place.source, "changed", run.key, run.run_id)
         return pk
+
+    def write_trials(self, pk: int, run: Run, names: Collection[str], source: str) -> None:
+        """Write what was read of some trials of a run, named by `names`, at the place that its row is of."""
+        done = replace_some(self._database, pk, run, names, self._next_trial)
+        self._next_trial = done.next_id
+        if done.old != done.new:
+            self.kept.add(done.old, done.failures[0], times=-1)
+            self.kept.add(done.new, done.failures[1])
+            self.last_rev += 1
+            self._transaction.changed = True
+            run_tables.replace_others(self._database, pk, self.last_rev, done.old, done.new)
+            self._count(source, "changed", run.key, run.run_id)
 
     def places_of(self, pk: int) -> list[Place]:
         """The places of a run."""
@@ -202,7 +215,7 @@ class Runs:
             )
             if shared[0] != stored[3]:
                 self.index_for_reading()
-                rows.replace_tags(self._database, pk, rows.tag_rows(key, stored[7], chosen))
+                run_tables.replace_tags(self._database, pk, rows.tag_rows(key, stored[7], chosen))
                 self.kept.replace_tags(json.loads(stored[3]), sorted(set(chosen)))
             self._count(stored[0], "changed", key, stored[8])
 
@@ -213,9 +226,9 @@ class Runs:
         )
 
     def _delete_run(self, key: str, pk: int) -> None:
-        old, _ = rows.stored_rows(self._database, pk)
-        self.kept.add(old, -1)
-        rows.delete_rows(self._database, pk)
+        old, _ = run_tables.stored_rows(self._database, pk)
+        self.kept.add(old, times=-1)
+        run_tables.delete_rows(self._database, pk)
         self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self.last_rev += 1
         self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, utc_now()))

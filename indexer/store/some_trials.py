@@ -1,0 +1,127 @@
+"""A stored run of which only some trials were read again: all else is derived from the rows that stay.
+
+What `derive` adds up over the trials of a run is here added up by SQL over their rows, all but the sums of numbers
+with fractions, which are exact and so need the numbers themselves.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection
+from typing import NamedTuple
+
+from indexer.derive import COUNTED, Configuration, Sums
+from indexer.records import Run
+from indexer.store import rows, run_tables
+
+_CONFIGURATIONS = "SELECT DISTINCT target, agent, model, suite FROM trials WHERE run_pk = ?"
+_OF_ONE = "run_pk = ?1 AND (?2 OR (target IS ?3 AND agent IS ?4 AND model IS ?5 AND suite IS ?6))"
+_COUNTS = f"""
+SELECT status, count(*), sum(error_type IS NOT NULL OR status = 'errored'),
+       sum(status = 'passed' AND cost_usd IS NOT NULL), sum(input_tokens), sum(cached_tokens), sum(output_tokens)
+FROM trials WHERE {_OF_ONE} GROUP BY status
+"""
+_TESTS = f"""
+SELECT test_id, count(*), sum(status = 'passed') FROM trials WHERE {_OF_ONE} AND status IN {COUNTED} GROUP BY test_id
+"""
+_NUMBERS = f"""
+SELECT iif(status IN ('passed', 'failed'), score, NULL), duration_s, cost_usd FROM trials WHERE {_OF_ONE}
+"""
+_VERDICTS = f"""
+SELECT {", ".join(rows.CONDITION)}, count(*), sum(status = 'passed') FROM trials
+WHERE run_pk = ? AND suite IS ? AND test_id IS ? AND status IN ('passed', 'failed') GROUP BY {", ".join(rows.CONDITION)}
+"""
+_TEXTS = """
+SELECT error FROM trials WHERE run_pk = ?1 AND error <> '' UNION
+SELECT s.reason FROM trials t CROSS JOIN scores s ON s.trial_pk = t.id WHERE t.run_pk = ?1 AND s.reason <> ''
+"""
+
+
+class Updated(NamedTuple):
+    """What became of a run: its rows before and now, of trials those that were read, and the next free trial id.
+
+    `failures` are how many trials failed alike before and now, of the groups that any of these trials is in.
+    """
+
+    old: rows.RunRows
+    new: rows.RunRows
+    failures: tuple[Counter[rows.Row], Counter[rows.Row]]
+    next_id: int
+
+
+def replace_some(database: sqlite3.Connection, run_pk: int, run: Run, names: Collection[str], next_id: int) -> Updated:
+    """Write the trials of a run that were read again, named by `names`; the rows of the run itself are only returned.
+
+    Raises sqlite3.OperationalError where whole numbers add up to more than 64 bits.
+    """
+    read = {*names, *(trial.trial for trial in run.trials)}
+    old, ids = run_tables.stored_rows(database, run_pk, read)
+    trials = rows.trial_rows(run)
+    next_id = run_tables.replace_trials(database, run_pk, old.trials, ids, trials, next_id)
+    known = dict(zip(rows.RUN, old.run, strict=True))
+    place, added = (known["source"], known["path"], known["ref"]), (known["sha"], known["added_at"], known["author"])
+    tags = [tag[rows.TAG.index("tag")] for tag in old.tags]
+    row, targets = rows.derived_rows(run, place, tags, added, stored_sums(database, run_pk))
+    repeats, errors = _repeats(database, run_pk, run, old, trials), old.errors
+    if _texts(old.trials.values()) != _texts(trials.values()):
+        errors = rows.error_rows(run, [text for (text,) in database.execute(_TEXTS, (run_pk,))])
+    new = rows.RunRows(row, trials, targets, old.tags, repeats, errors)
+    return Updated(old, new, _failures(database, run_pk, old, new), next_id)
+
+
+def stored_sums(database: sqlite3.Connection, run_pk: int) -> dict[Configuration, Sums]:
+    """As `derive.by_configuration`, over the stored trials of a run."""
+    found = database.execute(_CONFIGURATIONS, (run_pk,)).fetchall()
+    groups = sorted(found, key=lambda group: tuple(value or "" for value in group))
+    return {group: _sums(database, run_pk, group, alone=len(groups) == 1) for group in groups}
+
+
+def _sums(database: sqlite3.Connection, run_pk: int, configuration: Configuration, *, alone: bool) -> Sums:
+    """The sums over one configuration of a run; `alone` says that there is no other."""
+    sums, of = Sums(), (run_pk, alone, *configuration)
+    for status, trials, exceptions, paid, *tokens in database.execute(_COUNTS, of):
+        sums.count[status] = trials
+        sums.exceptions += exceptions
+        sums.paid += paid
+        for total, known in zip(tokens, (sums.input_tokens, sums.cached_tokens, sums.output_tokens), strict=True):
+            known.extend(() if total is None else (total,))
+    sums.tests = {
+        (configuration[3], test): (executions, passed) for test, executions, passed in database.execute(_TESTS, of)
+    }
+    columns = zip(*database.execute(_NUMBERS, of), strict=True)
+    for values, numbers in zip(columns, (sums.scores, sums.durations, sums.costs), strict=True):
+        numbers.extend(value for value in values if value is not None)
+    return sums
+
+
+def _repeats(
+    database: sqlite3.Connection, run_pk: int, run: Run, old: rows.RunRows, trials: dict[str, rows.TrialRows]
+) -> list[rows.Row]:
+    """The rows of repeated verdicts: anew for the tests of trials that were read, else as they were."""
+    at = [rows.TRIAL_ROW.index(name) for name in ("suite", "test_id")]
+    tests = {tuple(row[each] for each in at) for row, _ in (*old.trials.values(), *trials.values())}
+    same = [rows.REPEAT.index(name) for name in ("suite", "test_id")]
+    repeats = [row for row in old.repeats if tuple(row[each] for each in same) not in tests]
+    for test in tests:
+        groups = {row[:-2]: row[-2:] for row in database.execute(_VERDICTS, (run_pk, *test))}
+        repeats += rows.repeat_rows(run, groups)
+    return sorted(repeats, key=repr)
+
+
+def _texts(trials: Collection[rows.TrialRows]) -> set[str]:
+    error, reason = rows.TRIAL_ROW.index("error"), rows.SCORE.index("reason")
+    found = {text for row, scores in trials for text in (row[error], *(score[reason] for score in scores))}
+    return found - {None, ""}
+
+
+def _failures(
+    database: sqlite3.Connection, run_pk: int, old: rows.RunRows, new: rows.RunRows
+) -> tuple[Counter[rows.Row], Counter[rows.Row]]:
+    before, now = rows.failures(old), rows.failures(new)
+    alike = " AND ".join(f"{column} IS ?" for column in rows.FAILURE)
+    stored = Counter[rows.Row]()
+    for group in before.keys() | now.keys():
+        stored[group] = database.execute(
+            f"SELECT count(*) FROM trials WHERE run_pk = ? AND {alike}", (run_pk, *group)
+        ).fetchone()[0]
+    others = stored - now
+    return others + before, stored
