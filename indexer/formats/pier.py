@@ -103,9 +103,11 @@ def inputs(folder: Folder) -> list[str]:
     return _inputs(folder, _trial_files(folder))
 
 
-def inputs_of(folder: Folder, trials: Collection[str]) -> list[str]:
-    """The same of some trials, and the job's own. Raises Unreadable."""
-    return _inputs(folder, [(name, _trial_file(folder, name)) for name in sorted(trials)])
+def inputs_of(folder: Folder, trials: Collection[str]) -> list[str] | None:
+    """The same of some trials, and the job's own; None where one may be a run inside. Raises Unreadable."""
+    if any(_NESTED_NAME.fullmatch(name) for name in trials):
+        return None
+    return _inputs(folder, _files_of(folder, trials))
 
 
 def inner_runs(folder: Folder) -> list[str]:
@@ -173,7 +175,7 @@ def read_trials(folder: Folder, options: Options, earlier: EarlierTrials, trials
         return None  # trials without a result are cancelled with their job
     reader = TrialReader(folder, options, earlier, broken, state, may_skip=False)
     before = [trial for name in sorted(trials) if (trial := earlier.trial(name)) is not None]
-    files = [(name, file) for name in sorted(trials) if (file := _trial_file(folder, name)) is not None]
+    files = _files_of(folder, trials)
     found = [trial for name, file in files if (trial := reader.read(name, file)) is not None]
     is_harbor = lock.harbor is not None if lock.names_tool else reader.saw_harbor
     if reader.lacks_trials or rest.is_derived or reader.derived_from or is_harbor != (rest.format == "harbor"):
@@ -278,6 +280,12 @@ def _trial_files(folder: Folder) -> Iterator[tuple[str, str | None]]:
         if file is not None:
             yield name, file
     yield from ((name, None) for name in sorted(folder.files()) if _is_trial_name(name))  # a link that leads nowhere
+
+
+def _files_of(folder: Folder, trials: Iterable[str]) -> list[tuple[str, str]]:
+    """The same of trials of these names, those there are. Raises Unreadable."""
+    seen = sorted(name for name in trials if not name.startswith("."))
+    return [(name, file) for name in seen if (file := _trial_file(folder, name)) is not None]
 
 
 def _trial_file(folder: Folder, name: str) -> str | None:

@@ -56,10 +56,10 @@ def changed_trials(
         if now is None or key != now.format.KEY:
             return None
         names |= set(folder.folders()) ^ set(indexed.trials(folder.path))
-        if not names.isdisjoint(folder.files()):
-            return None
     if len(names) > MOST or (inputs := run.inputs_of(names)) is None:
         return None
+    if not all(map(folder.find, names)) and not names.isdisjoint(folder.files()):
+        return None  # a link that leads nowhere is not gone
     stamps = {name: stamp for name in inputs if (stamp := folder.stamp(name))}
     stamps |= folder.searched(names)
     return Found(None, folder.path, "stamps", run, stamps, frozenset(names))

@@ -84,7 +84,7 @@ class FolderSource(FileSource):
             elif (about := self.about(path)) is not None:
                 whole.add(about)
         for run, names in runs.items():
-            found = self._changed_trials(run, names - {""}, indexed)
+            found = self._changed_trials(run, names, indexed)
             if found is None:
                 whole.add(run)
             else:
@@ -97,11 +97,12 @@ class FolderSource(FileSource):
         self._forget_gone()
 
     def _changed_trials(self, path: str, names: Collection[str], indexed: Indexed) -> Found | None:
-        """The run at a path with what changed of these trials and of itself; None if it has to be read whole."""
+        """The run at a path with what changed of itself and of these names inside; None if it has to be read whole."""
         try:
             folder = self._root().find(path)
             if folder is None or indexed.inside(path):
                 return None
+            names = {name for name in names if name and folder.size(name) is None}  # its own files are always looked at
             changed = differing(folder, indexed.stamps(path, names))
             return changed_trials(DiskFolder(folder.snapshot.again(path), path), changed, names, indexed)
         except Unreadable:

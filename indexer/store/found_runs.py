@@ -129,7 +129,8 @@ class FoundRuns:
         self._problems.tell(found.ref, path, error.kind, error.message, run_key=key, lasting=lasts)
         for other, message in error.others.items():
             self._problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
-        if found.trials is None and self._problems.close(found.ref, found.path) and found.ref and old:
+        names = None if found.trials is None else ()
+        if self._problems.close(found.ref, found.path, names) and found.ref and old:
             self._places.doubt(old)
         self._places.keep(found.ref, found.path)
 

@@ -56,13 +56,18 @@ class Problems:
     def close(self, ref: str | None, path: str, names: Collection[str] | None = None) -> bool:
         """The run folder at a path was read, or is gone: what was not told of it in this pass is mended.
 
-        With `names` only the files and folders of these names directly inside were read. Returns whether any doubt
-        about rows is among what went.
+        With `names` only the files and folders of these names directly inside were read, and what else cannot be
+        stays. Returns whether any doubt about rows is among what went.
         """
+        self._told.update(
+            pk
+            for pk, (of, where, _) in self._lasting.items()
+            if of == ref and is_within(where, path) and not _was_read(where, path, names)
+        )
         gone = [
             (pk, where, lasting)
             for pk, (of, where, lasting) in self._lasting.items()
-            if pk not in self._told and of == ref and is_within(where, path) and _was_read(where, path, names)
+            if pk not in self._told and of == ref and is_within(where, path)
         ]
         doubted = [
             pk for pk, where, lasting in gone if lasting == OF_ROWS and not self._is_of_run_inside(ref, path, where)

@@ -40,8 +40,10 @@ class Watches:
         if self._kernel is not None:
             self._kernel.close()
 
-    def follow(self, folders: Iterable[str]) -> list[str]:
-        """Watch these folders, the first of them where there are too many. Returns those that are watched from now on.
+    def follow(self, folders: Iterable[str], *, more: bool = False) -> list[str]:
+        """Watch these folders, the first of them where there are too many, and no others, or beside those that are.
+
+        Returns those that are watched from now on.
 
         A folder that was removed and made again, or replaced, counts as new. One that the kernel refuses to watch is
         not among them, since nothing happened there; it is tried again after a pause that doubles up to an hour.
@@ -49,10 +51,12 @@ class Watches:
         if self._kernel is None:
             return []
         there = {folder: identity for folder in dict.fromkeys(folders) if (identity := _identity(folder))}
-        identities = dict(list(there.items())[: self._kernel.most])
+        room = self._kernel.most - (len(self._watched) if more else 0)
+        identities = dict(list(there.items())[: max(room, 0)])
         ended = self._kernel.ended()
         for folder, (number, identity) in list(self._watched.items()):
-            if identities.get(folder) != identity or number in ended:
+            known = there.get(folder, identity) if more else identities.get(folder)
+            if known != identity or number in ended:
                 del self._watched[folder]
                 self._kernel.unwatch(number)
         if time.monotonic() < self._try_again:
@@ -71,7 +75,7 @@ class Watches:
             self._watched[folder] = number, identities[folder]
             new.append(folder)
         most = self._kernel.most
-        self.refused, self._pause = f"more than {most} folders" if len(there) > most else "", _FIRST_PAUSE
+        self.refused, self._pause = f"more than {most} folders" if len(there) > max(room, 0) else "", _FIRST_PAUSE
         return new
 
 

@@ -36,6 +36,9 @@ class Follower(Protocol):
     def folders(self) -> tuple[list[str], list[str]]:
         """The folders to watch, and further ones if there are watches left."""
 
+    def folders_of(self, paths: Collection[str] | None) -> list[str] | None:
+        """The folders to watch beside those that are, after a look at these paths; None if all are to be asked for."""
+
     def hear(self, path: str, pause: float) -> None:
         """Something happened at a path on this machine."""
 
@@ -59,6 +62,9 @@ class _Base:
 
     def folders(self) -> tuple[list[str], list[str]]:
         return [], []
+
+    def folders_of(self, paths: Collection[str] | None) -> list[str] | None:
+        return None
 
     def sweep(self, number: int) -> None:
         self.schedule.soon(None, time.monotonic())
@@ -131,9 +137,22 @@ class FileFollower(_Base):
         ]
         return [source.real_path(path) for path in first], [source.real_path(path) for path in others]
 
+    def folders_of(self, paths: Collection[str] | None) -> list[str] | None:
+        if paths is None or not all(self._live.intersection(_above(path)[:-1]) for path in paths):
+            return None
+        found = []
+        for path in paths:
+            run = next(each for each in _above(path) if each in self._live)
+            found += self._stored.folders_below(run, path[len(run) + 1 :].rstrip("/"))
+        return [self._files.real_path(path) for path in found]
+
     def hear(self, path: str, pause: float) -> None:
         now = time.monotonic()
         for inside in self._files.paths_at(path):
+            if (run := next((each for each in _above(inside) if each in self._live), None)) is not None:
+                part = "/".join(inside.split("/")[: run.count("/") + 2])
+                self.schedule.soon(part, now, pause, run=run)
+                continue
             for about in self._about(inside):
                 self.schedule.soon(about, now, pause)
 
@@ -142,10 +161,7 @@ class FileFollower(_Base):
         if not path:
             yield None
             return
-        above = [path[:at] for at, c in enumerate(f"{path}/") if c == "/"]
-        if run := next((each for each in above if each in self._live), None):
-            yield run
-            return
+        above = _above(path)
         for each in above[-2:]:
             if (run := run_of_overlay(each)) is not None:
                 yield run
@@ -158,11 +174,16 @@ class FileFollower(_Base):
             yield about
 
     def looked(self, paths: Collection[str] | None, ended: float, *, rest: bool) -> None:
-        self.schedule.looked(paths, ended, rest=rest)
+        places = None if paths is None else {self._run_of(path) for path in paths}
+        self.schedule.looked(places, ended, rest=rest)
         if self.failing is not None:
             self.schedule.later(None, ended + POLL)
             return
-        self.schedule.retry(self._unreadable() | self._young(paths or ()), paths, ended)
+        self.schedule.retry(self._unreadable() | self._young(places or ()), places, ended)
+
+    def _run_of(self, path: str) -> str:
+        """The run that a path is a part of, or the path."""
+        return next((run for run in _above(path.rstrip("/")) if self._stored.knows(run)), path)
 
     def _unreadable(self) -> set[str]:
         """Where to look again, since something there cannot be read."""
@@ -206,6 +227,11 @@ _FOLLOWERS: dict[str, Callable[[Source, Ask], Follower]] = {
 def follower(source: Source, ask: Ask) -> Follower:
     """How a source is followed; `ask` queries the index."""
     return _FOLLOWERS[source.wakes](source, ask)
+
+
+def _above(path: str) -> list[str]:
+    """The folders that a path lies in, and the path itself, the outermost first."""
+    return [path[:at] for at, character in enumerate(f"{path}/") if character == "/"]
 
 
 def _watched(path: str) -> str:

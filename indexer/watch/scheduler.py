@@ -23,9 +23,9 @@ class Schedule:
         self.retries: dict[str, float] = {}
         """By path that cannot be read: the pause until it is tried again."""
 
-    def soon(self, path: Where, now: float, pause: float = 0.0) -> None:
-        """Look as soon as the path has rested."""
-        self.later(path, max(self._looked.get(path, 0.0) + AGAIN, now + pause))
+    def soon(self, path: Where, now: float, pause: float = 0.0, *, run: Where = None) -> None:
+        """Look as soon as the path has rested; a part of a run rests with it."""
+        self.later(path, max(self._looked.get(run or path, 0.0) + AGAIN, now + pause))
 
     def later(self, path: Where, when: float) -> None:
         """Look at this time, or earlier if it is due earlier."""

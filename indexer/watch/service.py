@@ -15,8 +15,9 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -147,10 +148,13 @@ class Watcher:
         if swept:
             self._note_sweep(began)
             self._tell_falls()
-        if work or swept:
+        more = [each.folders_of(work[name]) for name, each in self._followers.items() if name in work]
+        if swept or None in more:
             self._follow(watches)
-            if self._show_live is not None:
-                self._show_live([dict(zip(_LIVE, run, strict=True)) for run in self._index.ask(_NEWEST_LIVE)])
+        elif more:
+            self._hear_first(watches.follow(chain.from_iterable(filter(None, more)), more=True))
+        if (work or swept) and self._show_live is not None:
+            self._show_live([dict(zip(_LIVE, run, strict=True)) for run in self._index.ask(_NEWEST_LIVE)])
 
     def _due_work(self, now: float) -> dict[str, Collection[str] | None]:
         due = {name: each for name, each in self._followers.items() if each.schedule.next() <= now}
@@ -237,12 +241,16 @@ class Watcher:
             mine, further = each.folders()
             first += mine
             others += further
-        for folder in watches.follow([*first, *others]):
-            for each in self._followers.values():
-                each.hear(folder, 0.0)
+        self._hear_first(watches.follow([*first, *others]))
         if watches.refused and watches.refused != self._refused:
             self._log("refused", {"why": f"watching folders: {watches.refused}; sweeps find what changes"})
         self._refused = watches.refused
+
+    def _hear_first(self, folders: Iterable[str]) -> None:
+        """Look at folders that are watched from now on."""
+        for folder in folders:
+            for each in self._followers.values():
+                each.hear(folder, 0.0)
 
     def _note_sweep(self, now: str) -> None:
         """Tell `status` of the sweep that was begun then, and of the sources that equalled the index."""

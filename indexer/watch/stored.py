@@ -7,13 +7,18 @@ from typing import Any, NamedTuple
 from indexer.changes import Stamp
 from indexer.records import utc_text
 
-_LIVE = """
-SELECT p.path, rtrim(p.path || '/' || f.path, '/'),
-       (SELECT max(mtime_ns) FROM _files l WHERE l.place_pk = p.id) AS sign
-FROM places p JOIN _files f ON f.place_pk = p.id
-WHERE p.source = ? AND p.ref IS NULL AND p.ended = 0
-  AND (f.path = '' OR f.path LIKE '%/' AND f.path NOT LIKE '//%')
-ORDER BY f.path <> '', sign DESC, f.mtime_ns DESC
+_FOLDER = "(f.path = '' OR f.path LIKE '%/' AND f.path NOT LIKE '//%')"
+_LIVE = f"""
+WITH live AS MATERIALIZED (
+  SELECT p.id, p.path, max(f.mtime_ns) AS sign FROM places p JOIN _files f ON f.place_pk = p.id
+  WHERE p.source = ? AND p.ref IS NULL AND p.ended = 0 GROUP BY p.id
+)
+SELECT live.path, rtrim(live.path || '/' || f.path, '/'), sign FROM live JOIN _files f ON f.place_pk = live.id
+WHERE {_FOLDER} ORDER BY f.path <> '', sign DESC, f.mtime_ns DESC
+"""
+_BELOW = f"""
+SELECT p.path || '/' || rtrim(f.path, '/') FROM places p JOIN _files f ON f.place_pk = p.id
+WHERE p.source = ? AND p.path = ? AND p.ref IS NULL AND f.path >= ? || '/' AND f.path < ? || '0' AND {_FOLDER}
 """
 _JUST_ENDED = """
 SELECT path FROM (SELECT * FROM runs ORDER BY timestamp DESC, key DESC LIMIT 500)
@@ -55,6 +60,10 @@ class Stored:
     def live(self) -> list[LiveFolder]:
         """The folders of runs that have not ended; of those that showed life last first."""
         return [LiveFolder(*row) for row in self._ask(_LIVE, self._source)]
+
+    def folders_below(self, run: str, name: str) -> list[str]:
+        """The folder of this name directly inside a run, and those below it that were searched."""
+        return [path for (path,) in self._ask(_BELOW, self._source, run, name, name)]
 
     def just_ended(self) -> list[str]:
         """The runs that ended within the last day, of the newest ones."""
