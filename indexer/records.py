@@ -133,8 +133,11 @@ def utc(text: str | None) -> str | None:
         time = datetime.fromisoformat(text)
         if text[-6:] == "+00:00" and len(text) > 29 and text[4] == text[7] == "-" and text[10] + text[19] == "T.":
             return f"{text[:23]}Z"
-        if text[-1] == "Z" and text[4] == text[7] == "-" and text[10] == "T" and text[19:20] == "." and len(text) > 23:
-            return f"{text[:23]}Z"
+        if text[-1] == "Z" and text[4] == text[7] == "-" and text[10] == "T":
+            if text[19] == "." and len(text) > 23:
+                return f"{text[:23]}Z"
+            if len(text) == 20:
+                return f"{text[:19]}.000Z"
         if not text[:10].replace("-", "").isdigit() or text[4:5] != "-" or text[7:8] != "-":
             return None  # week dates and bare numbers
         return utc_text(time)

@@ -51,6 +51,8 @@ def inputs(folder: Folder, agent: str) -> list[str]:
 def add_metrics(trial: Trial, folder: Folder, agent: str, broken: dict[str, str]) -> None:
     """Fill what the trial does not know yet. A file or folder that cannot be read is noted in `broken`."""
     try:
+        if folder.find(agent) is None:
+            return
         sessions = list(_sessions(folder, f"{agent}/copilot-session"))
         found_sessions = [found for path in sessions if (found := _session(folder, path))]
         if found_sessions:

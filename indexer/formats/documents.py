@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -183,19 +184,24 @@ def _hints(model: type[Document]) -> dict[str, Any]:
     return get_type_hints(model, include_extras=True)
 
 
-def _clean(document: D) -> D:
-    """Clean a document with all that is in it, in place."""
-    for name, clean in _cleaned_fields(type(document)):
-        value = getattr(document, name)
-        if value is not None and (cleaned := clean(value)) is not value:
-            setattr(document, name, cleaned)
-    return document
-
-
 @cache
-def _cleaned_fields(model: type[Document]) -> list[tuple[str, Clean]]:
-    """The fields whose values are cleaned, and by what."""
-    return [(name, clean) for name, kind in _hints(model).items() if (clean := _cleaning(kind)) is not None]
+def _cleaner(model: type[D]) -> Callable[[D], D]:
+    """What cleans a document with all that is in it, in place."""
+    fields = [(name, clean) for name, kind in _hints(model).items() if (clean := _cleaning(kind)) is not None]
+    names = [name for name, _ in fields]
+    values_of: Callable[[D], tuple[Any, ...]] = attrgetter(*names, *names[:1]) if names else lambda _: ()
+
+    def cleaned(document: D) -> D:
+        for (name, clean), value in zip(fields, values_of(document), strict=False):
+            if value is not None and (new := clean(value)) is not value:
+                setattr(document, name, new)
+        return document
+
+    return cleaned
+
+
+def _clean(document: D) -> D:
+    return _cleaner(type(document))(document)
 
 
 @cache

@@ -186,8 +186,13 @@ class DiskFolder:
         return os.fdopen(handle, "rb")
 
     def _locate(self, path: str) -> tuple[str, os.stat_result] | None:
+        whole = f"{self.path}/{path}" if self.path and path else self.path or path
         try:
-            return self.snapshot.status(joined(self.path, path))
+            return self.snapshot.found[whole]
+        except KeyError:
+            pass
+        try:
+            return self.snapshot.status(whole)
         except Unreadable as error:
             raise Unreadable(path, error.kind, error.message) from None
 
