@@ -7,7 +7,7 @@ tools leave their runs, and what names them elsewhere, is in their `Conventions`
 """
 
 from indexer.formats.registry import Guarded, load
-from indexer.protocols import AnyFolder, RunFile, RunFolder, Unreadable
+from indexer.protocols import AnyFolder, RunFile, RunFolder, Unreadable, no_file
 
 READER = 5
 """What is made of the same records; a change of it makes every index be rebuilt. Formats have versions of their own."""
@@ -20,6 +20,7 @@ ANCHORS = frozenset(anchor for form in FORMATS for anchor in form.ANCHORS if not
 """Names of files that come with runs."""
 ANCHOR_ENDS = tuple(anchor[1:] for form in FORMATS for anchor in form.ANCHORS if anchor.startswith("*"))
 """Ends of such names."""
+_OF_FILES = tuple(form for form in FORMATS if form.is_file is not no_file)
 _HAS_OTHERS = any(isinstance(form, Guarded) for form in FORMATS)
 
 FOLDERS = tuple(
@@ -77,12 +78,12 @@ def is_anchor(name: str) -> bool:
 
 def recognise_file(folder: AnyFolder, name: str) -> RunFile[AnyFolder] | None:
     """The run that a file in a folder is by itself; None if it is none."""
-    return next((RunFile(form, folder, name) for form in FORMATS if form.is_file(name)), None)
+    return next((RunFile(form, folder, name) for form in _OF_FILES if form.is_file(name)), None)
 
 
 def is_run_file(name: str) -> bool:
     """Whether a file of this name is a run by itself, of any tool."""
-    return any(form.is_file(name) for form in FORMATS)
+    return any(form.is_file(name) for form in _OF_FILES)
 
 
 def run_of_overlay(path: str) -> str | None:

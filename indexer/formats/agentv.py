@@ -63,10 +63,11 @@ is_file, opened = no_file, never_opened
 
 def recognises(folder: Folder) -> bool:
     """A folder with rows; one with an aggregate alone if it is called as runs are, or if nothing else is in it."""
-    folders = folder.folders()
+    folders, found = folder.folders(), ANCHORS.intersection(folder.files())
+    if not found and ".internal" not in folders:
+        return False
     if _name(folder.path) in _RESERVED or any(map(_time_of, folders)):
         return False  # a stray file among runs
-    found = ANCHORS.intersection(folder.files())
     if found.issubset(AGGREGATES) and not is_unique(_name(folder.path)) and not _is_stub(folder):
         found = frozenset()
     return bool(found) or (".internal" in folders and _rows_file(folder) is not None)

@@ -4,8 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from indexer.formats.documents import Amount, Cleaned, Count, Document, Number, Text, Time, Words
-from indexer.formats.masking import masked_tag
+from indexer.formats.documents import Amount, Count, Document, Number, Tag, Text, Time, Words
 
 SampleIndex = Annotated[int, Meta(ge=0, lt=10**9)]
 
@@ -189,5 +188,5 @@ class Aggregate(Document):
 
 
 class TagsDocument(Document):
-    tags: list[Annotated[str, Meta(max_length=10_000), Cleaned(masked_tag)] | None]
+    tags: list[Tag | None]
     updated_at: Time = None

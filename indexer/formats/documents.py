@@ -3,40 +3,53 @@
 A field of the wrong type is an unknown field, never a lost document: it is dropped and the rest is read. So is a
 number that is none: Python writes NaN and Infinity. Only bytes that are no JSON, or a document that lacks what it is
 about, are unreadable. The documents are declared as structs, which are read in one step without building the parts
-that nobody asked for; only where something does not fit, the document is built and taken part by part.
+that nobody asked for, and texts are cleaned on the way; only where something does not fit, the document is built and
+taken part by part.
 """
 
 import math
+import sys
 import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cache
-from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
 from pydantic_core import from_json
 
-from indexer.formats.masking import masked, masked_name
+from indexer.formats.masking import masked, masked_name, masked_tag
 from indexer.protocols import MALFORMED, Folder, Unreadable
 from indexer.records import utc
 
-Clean = Callable[[Any], Any]
+
+class _Kind(type):
+    """The type of a field whose texts are cleaned: what it says is an instance, which msgspec asks.
+
+    `longest` is in characters; `numbers` says that a number is a text too.
+    """
+
+    clean: Callable[[str], str | None]
+    longest: int
+    numbers: bool
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return True
 
 
-class Cleaned(NamedTuple):
-    """Marks a type whose values are replaced by what `clean` makes of them."""
-
-    clean: Clean
+def _kind(clean: Callable[[str], str | None], *, longest: int = 10_000, numbers: bool = True) -> Any:
+    return _Kind("Text", (), {"clean": staticmethod(clean), "longest": longest, "numbers": numbers})
 
 
-def _name(value: Any) -> str:
-    return masked_name(value if type(value) is str else str(value))
-
-
-def _words(value: Any) -> str:
-    return masked(value if type(value) is str else str(value))
+def _make(kind: Any, value: object) -> str | None:
+    """The value of a field of this type, as msgspec asks for it. Raises ValueError for what is none."""
+    made: Callable[[str], str | None] = kind.clean
+    if type(value) is str and len(value) <= kind.longest:
+        return made(value)
+    if kind.numbers and type(value) in (int, float):
+        return made(str(value))
+    raise ValueError("no such text")
 
 
 Int = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -48,13 +61,13 @@ if TYPE_CHECKING:
     """A name, by which things are told apart; numbers are names too."""
     Words = str
     """What people or tools wrote of something; it may hold a token."""
+    Tag = str
+    """A tag, as people gave it."""
     Time = str | None
     """UTC text."""
 else:
-    _Short = Annotated[str, Meta(max_length=10_000)]
-    Text = Annotated[_Short | int | float, Cleaned(_name)]
-    Words = Annotated[_Short | int | float, Cleaned(_words)]
-    Time = Annotated[str | None, Cleaned(utc)]
+    Text, Words, Tag = _kind(masked_name), _kind(masked), _kind(masked_tag, numbers=False)
+    Time = _kind(utc, longest=sys.maxsize, numbers=False) | None
 
 
 class Document(msgspec.Struct, kw_only=True, gc=False):
@@ -68,7 +81,7 @@ def read_document(model: type[D], path: str, data: bytes) -> D:
     """The document in `data`. Raises Unreadable if it is no JSON object or lacks a required field."""
     try:
         document: D = _decoder(model).decode(data)
-        return _clean(document)
+        return document
     except (ValueError, RecursionError):  # it does not fit, holds what is no JSON but written by Python, or is none
         pass
     try:
@@ -88,10 +101,6 @@ def read_document(model: type[D], path: str, data: bytes) -> D:
 
 def fitted(model: type[D], found: Mapping[str, Any]) -> D:
     """A document of what fits of a decoded object. Raises _Unfit where a required field does not."""
-    return _clean(_fitted(model, found))
-
-
-def _fitted(model: type[D], found: Mapping[str, Any]) -> D:
     kept = {}
     for field in msgspec.structs.fields(model):
         if field.encode_name in found:
@@ -126,7 +135,7 @@ def _fit(value: Any, kind: Any) -> Any:
         value = None  # which a required field does not take
     shape = _shape(kind)
     if isinstance(value, dict) and shape.document is not None:
-        return _fitted(shape.document, value)
+        return fitted(shape.document, value)
     if isinstance(value, dict) and shape.values is not None:
         found = {}
         for name, each in value.items():
@@ -151,7 +160,7 @@ def _leaf(value: Any, kind: Any) -> Any:
     """A value as its type takes it; 5.0 and "5" are integers."""
     for strict in (True, False):
         with suppress(ValueError, RecursionError):
-            found = msgspec.convert(value, kind, strict=strict)
+            found = msgspec.convert(value, kind, strict=strict, dec_hook=_make)
             if not isinstance(found, float) or math.isfinite(found):  # "NaN" is a text
                 return found
     raise _Unfit
@@ -176,63 +185,12 @@ def _shape(kind: Any) -> _Shape:
 
 @cache
 def _decoder(model: type[D]) -> "msgspec.json.Decoder[D]":
-    return msgspec.json.Decoder(model)
+    return msgspec.json.Decoder(model, dec_hook=_make)
 
 
 @cache
 def _hints(model: type[Document]) -> dict[str, Any]:
     return get_type_hints(model, include_extras=True)
-
-
-@cache
-def _cleaner(model: type[D]) -> Callable[[D], D]:
-    """What cleans a document with all that is in it, in place."""
-    fields = [(name, clean) for name, kind in _hints(model).items() if (clean := _cleaning(kind)) is not None]
-    names = [name for name, _ in fields]
-    values_of: Callable[[D], tuple[Any, ...]] = attrgetter(*names, *names[:1]) if names else lambda _: ()
-
-    def cleaned(document: D) -> D:
-        for (name, clean), value in zip(fields, values_of(document), strict=False):
-            if value is not None and (new := clean(value)) is not value:
-                setattr(document, name, new)
-        return document
-
-    return cleaned
-
-
-def _clean(document: D) -> D:
-    return _cleaner(type(document))(document)
-
-
-@cache
-def _is_cleaned(model: type[Document], within: tuple[type[Document], ...] = ()) -> bool:
-    """Whether any field of a document, or of one inside, is cleaned; `within` are those that it lies in."""
-    if model in within:
-        return False
-    return any(_cleaning(kind, (*within, model)) is not None for kind in _hints(model).values())
-
-
-def _cleaning(kind: Any, within: tuple[type[Document], ...] = ()) -> Clean | None:
-    """What cleans the values of a type, in lists and objects too; None if nothing has to be cleaned."""
-    if isinstance(kind, type) and issubclass(kind, Document):
-        return _clean if _is_cleaned(kind, within) else None
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return next(
-            (each.clean for each in arguments[1:] if isinstance(each, Cleaned)), _cleaning(arguments[0], within)
-        )
-    if origin in (Union, types.UnionType):
-        return next((clean for each in arguments if (clean := _cleaning(each, within))), None)
-    inner = [_cleaning(each, within) or _as_it_is for each in arguments] if origin in (list, dict) else []
-    if all(clean is _as_it_is for clean in inner):
-        return None
-    if origin is list:
-        return lambda values: [None if value is None else inner[0](value) for value in values]
-    return lambda values: {inner[0](name): None if value is None else inner[1](value) for name, value in values.items()}
-
-
-def _as_it_is(value: Any) -> Any:
-    return value
 
 
 def read_or_note(folder: Folder, path: str, model: type[D], limit: int, broken: dict[str, str]) -> D | None:

@@ -1,14 +1,12 @@
 """The JSON documents of Inspect's logs, as far as they are read; see `inspect`."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
-from indexer.formats.documents import Amount, Cleaned, Count, Document, Int, Text, Time, Words
-from indexer.formats.masking import masked_tag
+from indexer.formats.documents import Amount, Count, Document, Int, Tag, Text, Time, Words
 
-Tags = list[Annotated[str, Meta(max_length=10_000), Cleaned(masked_tag)] | None]
+Tags = list[Tag | None]
 
 
 class Dataset(Document):

@@ -289,7 +289,10 @@ def _files_of(folder: Folder, trials: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _trial_file(folder: Folder, name: str) -> str | None:
-    return next((file for file in _TRIAL_FILES if folder.size(f"{name}/{file}") is not None), None)
+    for file in _TRIAL_FILES:
+        if folder.size(f"{name}/{file}") is not None:
+            return file
+    return None
 
 
 def _planned(lock: Lock) -> int | None:
