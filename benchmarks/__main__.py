@@ -6,7 +6,8 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
@@ -17,11 +18,12 @@ import pygit2
 from benchmarks import agentevals, freshness, million, peers, serving, trees
 from benchmarks.floors import stat_jobs
 from benchmarks.measure import Line, command, in_turns, machine, memory_of, remove_index, task, timed
-from indexer.passes.sync import sync
+from indexer.passes.sync import look, sync
 from indexer.protocols import Options
 from indexer.sources import Source
 from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
+from indexer.store import file
 
 BIN = Path(sys.executable).parent
 
@@ -93,27 +95,34 @@ class Bench:
         yield Line(f"nothing new, folders, {jobs:,} jobs x 10, against a bare stat", ours, floor, 1.3)
 
     def one_changed_trial(self) -> Iterator[Line]:
-        """A trial of a large job is written again, in the same process as the pass."""
-        times = []
-        sizes = (100, 1_000) if self.quick else (100, 5_000)
-        for trials in sizes:
-            root = self.place / f"job-of-{trials}"
+        """A trial of a large job is written again: a look at it by a watcher, and a `sync`, both without a start."""
+        trials = 1_000 if self.quick else 5_000
+        for what in ("", ", no lock.json", ", a trajectory of 5 MB"):
+            root = self.place / f"job-of-{trials}{what}"
             trees.make_jobs(root, 1, trials)
+            job = root / "jobs/job-00000"
+            if "lock" in what:
+                (job / "lock.json").unlink()
+            if "trajectory" in what:
+                trees.write_trajectory(job, 7)
             sources: list[Source] = [FolderSource("local", root)]
             remove_index(self.db)
             time.sleep(0.1)
             sync(self.db, sources, Options())
+            with closing(file.connect(self.db, write=True)) as database:
+                work = {"local": [f"jobs/job-00000/{trees.trial_name(7)}"]}
+                looks = [
+                    partial(self._changed, job, partial(look, database, sources, Options(), work)),
+                    partial(self._changed, job, partial(sync, self.db, sources, Options())),
+                ]
+                looked, synced = in_turns(looks, 9)
+            yield Line(f"one changed trial of {trials:,}{what}: a look (30 ms)", looked, 0.030, 1.0)
+            yield Line(f"one changed trial of {trials:,}{what}: sync (120 ms)", synced, 0.120, 1.0)
 
-            def change(root: Path = root, sources: list[Source] = sources) -> float:
-                trees.write_trial(
-                    root / "jobs/job-00000", "00000000-0000-4000-8000-000000000000", 7, reward=time.time()
-                )
-                time.sleep(0.05)
-                return self._sync(sources)
-
-            times.append(in_turns([change], 9)[0])
-        yield Line(f"one changed trial, job of {sizes[1]:,} / {sizes[0]:,}", times[1], times[0], 1.5)
-        yield Line(f"one changed trial, job of {sizes[1]:,} (limit 10 ms)", times[1], 0.010, 1.0)
+    def _changed(self, job: Path, look_at: Callable[[], object]) -> float:
+        trees.write_trial(job, "00000000-0000-4000-8000-000000000000", 7, reward=time.time())
+        time.sleep(0.05)
+        return timed(look_at)
 
     def history(self) -> Iterator[Line]:
         """The history of all runs against one `git log --raw --no-renames`."""

@@ -13,7 +13,7 @@ from benchmarks.measure import Line, remove_index
 from benchmarks.numbers import make_index
 from indexer import Index, open_index
 from indexer.records import utc_text
-from indexer.store import file, rows
+from indexer.store import file, rows, run_tables
 
 TRIALS = 10
 _VIEWS = (
@@ -117,14 +117,14 @@ def _churn(db: Path, runs: int) -> Iterator[Line]:
 
 def _replace(database: sqlite3.Connection, pk: int, new_pk: int) -> None:
     """Delete a run, and insert the same as a new one."""
-    run, _ = rows.stored_rows(database, pk)
+    run, _ = run_tables.stored_rows(database, pk)
     place = database.execute("SELECT * FROM places WHERE run_pk = ?", (pk,)).fetchone()
     database.execute("DELETE FROM places WHERE run_pk = ?", (pk,))
-    rows.delete_rows(database, pk)
+    run_tables.delete_rows(database, pk)
     database.execute(rows.INSERT_RUN, (new_pk, f"{run.run[0]}+", *run.run[1:], new_pk))
     for trial, scores in run.trials.values():
         trial_pk = database.execute(rows.INSERT_TRIAL, (None, new_pk, *trial)).lastrowid
         database.executemany(rows.INSERT_SCORE, [(trial_pk, *score) for score in scores])
     database.executemany(rows.INSERT_TARGET, [(new_pk, *target) for target in run.targets])
-    rows.replace_tags(database, new_pk, run.tags)
+    run_tables.replace_tags(database, new_pk, run.tags)
     database.execute(f"INSERT INTO places VALUES ({', '.join('?' * len(place))})", (None, new_pk, *place[2:]))

@@ -109,7 +109,7 @@ def make_logs(folder: Path, runs: int, samples: int) -> None:
 
 def write_trial(job: Path, identity: str, trial: int, began: datetime = _BEGIN, reward: float | None = None) -> None:
     """A finished trial, its result written in place."""
-    folder = job / f"task-{trial % 10}__{trial:07}"
+    folder = job / trial_name(trial)
     folder.mkdir(exist_ok=True)
     config = {"task": {"path": f"main/task-{trial % 10}", "source": "main"}, "job_id": identity,
               "agent": {"name": "codex", "model_name": "openai/gpt-fake-5", "kwargs": {}, "env": {}}}  # fmt: skip
@@ -126,9 +126,23 @@ def write_trial(job: Path, identity: str, trial: int, began: datetime = _BEGIN, 
     (folder / "result.json").write_text(json.dumps(result, indent=4))
 
 
+def trial_name(trial: int) -> str:
+    return f"task-{trial % 10}__{trial:07}"
+
+
+def write_trajectory(job: Path, trial: int) -> None:
+    """An ATIF trajectory of 5 MB beside a trial."""
+    call = {"tool_call_id": "c", "function_name": "bash", "arguments": {"cmd": "ls -l " * 20}}
+    observation = {"results": [{"content": "line of output\n" * 240}]}
+    step = {"source": "agent", "message": "x" * 900, "tool_calls": [call], "observation": observation}
+    (job / trial_name(trial) / "agent").mkdir()
+    text = json.dumps({"steps": [step] * 1_050, "final_metrics": {"total_prompt_tokens": 5}})
+    (job / trial_name(trial) / "agent/trajectory.json").write_text(text)
+
+
 def replace_trial(job: Path, identity: str, trial: int, reward: float) -> None:
     """A finished trial, its result written beside and then renamed."""
-    folder = job / f"task-{trial % 10}__{trial:07}"
+    folder = job / trial_name(trial)
     new = json.loads((folder / "result.json").read_text())
     new["verifier_result"] = {"rewards": {"reward": reward}}
     (folder / "result.json.new").write_text(json.dumps(new, indent=4))

@@ -2,9 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from indexer.records import Run, RunState, Trial
@@ -131,13 +131,17 @@ def totals(trials: Iterable[Trial]) -> dict[str, Any]:
     return dict(zip(TOTALS, sums.totals(), strict=True))
 
 
+configuration: Callable[[Trial], Configuration] = attrgetter("target", "agent", "model", "suite")
+"""The configuration that a trial was executed with."""
+
+
 def by_configuration(trials: Iterable[Trial]) -> dict[Configuration, Sums]:
     """The sums of each configuration, in a fixed order."""
     groups: dict[Configuration, Sums] = {}
     for trial in trials:
-        configuration = (trial.target, trial.agent, trial.model, trial.suite)
-        if (sums := groups.get(configuration)) is None:
-            sums = groups[configuration] = Sums()
+        group = configuration(trial)
+        if (sums := groups.get(group)) is None:
+            sums = groups[group] = Sums()
         sums.add(trial)
     if len(groups) == 1:
         return groups

@@ -22,7 +22,7 @@ from indexer.errors import IndexFileError
 from indexer.store import lock
 
 APPLICATION_ID = 0x69647872
-SCHEMA = 7
+SCHEMA = 8
 """Shape of the tables, kept as `PRAGMA user_version`."""
 
 LONGEST_LOG = 64 << 20
@@ -95,7 +95,7 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA temp_store = FILE")
         database.execute(f"PRAGMA journal_size_limit = {LONGEST_LOG}")
-        database.execute("PRAGMA cache_size = -65536")
+        database.execute("PRAGMA cache_size = -16384")
     else:
         database.execute("PRAGMA query_only = 1")
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from indexer.changes import UNSETTLED, Stamp
 from indexer.store import rows
 from indexer.store.runs import Runs
+from indexer.store.sieve import Sieve
 from indexer.store.transaction import Transaction
 
 COLUMNS = (
@@ -15,8 +16,9 @@ COLUMNS = (
 _INSERT_PLACE = rows.insert("places", ["id", *COLUMNS])
 _UPDATE_PLACE = f"UPDATE places SET {', '.join(f'{column} = ?' for column in COLUMNS)} WHERE id = ?"
 _INSERT_FILE = "INSERT OR REPLACE INTO _files VALUES (?, ?, ?, ?, ?, ?)"
-_STAMPS = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files WHERE place_pk = ?"
-_OWN_STAMPS = f"{_STAMPS} AND instr(path, '/') = 0"
+_STAMP = "SELECT path, size, mtime_ns, ctime_ns, inode FROM _files"
+_STAMPS = f"{_STAMP} WHERE place_pk = ?"
+_OWN_STAMPS = f"{_STAMP} INDEXED BY files_own WHERE place_pk = ? AND instr(path, '/') = 0"
 _INSERT_SEEN = "INSERT OR IGNORE INTO _seen VALUES (?)"
 _BATCH = 500
 
@@ -37,14 +39,14 @@ class PlaceTable:
         self._transaction, self._runs, self._source = transaction, runs, source
         self._database = transaction.database
         self._memo: tuple[tuple[str | None, str], StoredPlace | None] | None = None
-        self._written: set[int] = set()  # of a fresh index: hashes of the places that may be there
+        self._written = Sieve()  # of a fresh index: its places
         self._seen: list[tuple[int]] = []
         self.changed = False
         self.run_count = 0
 
     def find(self, ref: str | None, path: str) -> StoredPlace | None:
         """The place at a path."""
-        if self._transaction.fresh and hash((ref, path)) not in self._written:
+        if self._transaction.fresh and self._written.is_new((ref, path)):
             return None
         if self._memo is None or self._memo[0] != (ref, path):
             row = self._database.execute(
@@ -77,7 +79,7 @@ class PlaceTable:
         self._memo = None
         if old is None:
             if self._transaction.fresh:
-                self._written.add(hash((row[5], row[4])))
+                self._written.add((row[5], row[4]))
             pk = self._runs.new_place()
             self._transaction.add(_INSERT_PLACE, (pk, *row))
             self.run_count += new_in_source

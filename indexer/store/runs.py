@@ -9,6 +9,7 @@ from indexer.records import Run, utc_now
 from indexer.store import file, rows, run_tables
 from indexer.store.kept_counts import KeptCounts
 from indexer.store.places import Place, added, ranked, tags
+from indexer.store.sieve import Sieve
 from indexer.store.some_trials import replace_some
 from indexer.store.transaction import FULL, Transaction
 
@@ -50,13 +51,13 @@ class Runs:
         self._next_place = _newest(self._database, "SELECT max(id) FROM places") + 1
         self._pending: set[str] = set()
         self.kept = KeptCounts(transaction)
-        self._written: set[int] = set()  # of a fresh index: hashes of the keys that may be there
+        self._written = Sieve()  # of a fresh index: its keys
         self._counted: set[str] = set()
         self._indexed = False
 
     def is_new(self, key: str) -> bool:
         """Whether the index, with what is about to be inserted, has no run of this key."""
-        if self._transaction.fresh and hash(key) not in self._written:
+        if self._transaction.fresh and self._written.is_new(key):
             return True
         return key not in self._pending and not self._database.execute(_HAS_RUN, (key,)).fetchone()
 
@@ -155,7 +156,7 @@ class Runs:
         if not self._transaction.fresh:
             self.kept.add(new)
         if self._transaction.fresh:
-            self._written.add(hash(new.run[0]))
+            self._written.add(new.run[0])
         else:
             self._transaction.run("DELETE FROM deletions WHERE key = ?", (new.run[0],))
         self._count(source, "added", *new.run[:2])

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
-from indexer.derive import COUNTED, Configuration, Sums
+from indexer.derive import COUNTED, Configuration, Sums, configuration
 from indexer.records import Run
 from indexer.store import rows, run_tables
 
-_CONFIGURATIONS = "SELECT DISTINCT target, agent, model, suite FROM trials WHERE run_pk = ?"
+_CONFIGURATION = slice(rows.TARGET.index("target"), rows.TARGET.index("suite") + 1)
 _OF_ONE = "run_pk = ?1 AND (?2 OR (target IS ?3 AND agent IS ?4 AND model IS ?5 AND suite IS ?6))"
 _COUNTS = f"""
 SELECT status, count(*), sum(error_type IS NOT NULL OR status = 'errored'),
@@ -60,7 +60,8 @@ def replace_some(database: sqlite3.Connection, run_pk: int, run: Run, names: Col
     known = dict(zip(rows.RUN, old.run, strict=True))
     place, added = (known["source"], known["path"], known["ref"]), (known["sha"], known["added_at"], known["author"])
     tags = [tag[rows.TAG.index("tag")] for tag in old.tags]
-    row, targets = rows.derived_rows(run, place, tags, added, stored_sums(database, run_pk))
+    configurations = {row[_CONFIGURATION] for row in old.targets} | {configuration(trial) for trial in run.trials}
+    row, targets = rows.derived_rows(run, place, tags, added, stored_sums(database, run_pk, configurations))
     repeats, errors = _repeats(database, run_pk, run, old, trials), old.errors
     if _texts(old.trials.values()) != _texts(trials.values()):
         errors = rows.error_rows(run, [text for (text,) in database.execute(_TEXTS, (run_pk,))])
@@ -68,11 +69,13 @@ def replace_some(database: sqlite3.Connection, run_pk: int, run: Run, names: Col
     return Updated(old, new, _failures(database, run_pk, old, new), next_id)
 
 
-def stored_sums(database: sqlite3.Connection, run_pk: int) -> dict[Configuration, Sums]:
-    """As `derive.by_configuration`, over the stored trials of a run."""
-    found = database.execute(_CONFIGURATIONS, (run_pk,)).fetchall()
-    groups = sorted(found, key=lambda group: tuple(value or "" for value in group))
-    return {group: _sums(database, run_pk, group, alone=len(groups) == 1) for group in groups}
+def stored_sums(
+    database: sqlite3.Connection, run_pk: int, configurations: Collection[Configuration]
+) -> dict[Configuration, Sums]:
+    """As `derive.by_configuration`, over the stored trials of a run, which have some of these configurations."""
+    groups = sorted(configurations, key=lambda group: tuple(value or "" for value in group))
+    sums = {group: _sums(database, run_pk, group, alone=len(groups) == 1) for group in groups}
+    return {group: each for group, each in sums.items() if any(each.count.values())}
 
 
 def _sums(database: sqlite3.Connection, run_pk: int, configuration: Configuration, *, alone: bool) -> Sums:
@@ -82,14 +85,14 @@ def _sums(database: sqlite3.Connection, run_pk: int, configuration: Configuratio
         sums.count[status] = trials
         sums.exceptions += exceptions
         sums.paid += paid
-        for total, known in zip(tokens, (sums.input_tokens, sums.cached_tokens, sums.output_tokens), strict=True):
-            known.extend(() if total is None else (total,))
+        for total, counts in zip(tokens, (sums.input_tokens, sums.cached_tokens, sums.output_tokens), strict=True):
+            counts.extend(() if total is None else (total,))
     sums.tests = {
         (configuration[3], test): (executions, passed) for test, executions, passed in database.execute(_TESTS, of)
     }
-    columns = zip(*database.execute(_NUMBERS, of), strict=True)
-    for values, numbers in zip(columns, (sums.scores, sums.durations, sums.costs), strict=True):
-        numbers.extend(value for value in values if value is not None)
+    columns = zip(*database.execute(_NUMBERS, of), strict=True)  # none where the configuration is no more
+    for values, known in zip(columns, (sums.scores, sums.durations, sums.costs), strict=False):
+        known += values if None not in values else [value for value in values if value is not None]
     return sums
 
 

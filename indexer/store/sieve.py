@@ -1,0 +1,24 @@
+"""Whether something may be there already, in memory that does not grow with the number of runs."""
+
+from collections.abc import Hashable
+
+_BITS = 1 << 24
+
+
+class Sieve:
+    """A bit for each hash: what was never added is nearly always known to be new, what was added never is.
+
+    At a million values one in seventeen new ones is taken for known, which costs a lookup.
+    """
+
+    def __init__(self) -> None:
+        self._bits = bytearray(_BITS // 8)
+
+    def add(self, value: Hashable) -> None:
+        at = hash(value) % _BITS
+        self._bits[at >> 3] |= 1 << (at & 7)
+
+    def is_new(self, value: Hashable) -> bool:
+        """Whether the value was certainly not added."""
+        at = hash(value) % _BITS
+        return not self._bits[at >> 3] >> (at & 7) & 1
