@@ -12,13 +12,14 @@ class Sieve:
     """
 
     def __init__(self) -> None:
-        self._bits = bytearray(_BITS // 8)
+        self._bits = bytearray()
 
     def add(self, value: Hashable) -> None:
+        self._bits = self._bits or bytearray(_BITS // 8)
         at = hash(value) % _BITS
         self._bits[at >> 3] |= 1 << (at & 7)
 
     def is_new(self, value: Hashable) -> bool:
         """Whether the value was certainly not added."""
         at = hash(value) % _BITS
-        return not self._bits[at >> 3] >> (at & 7) & 1
+        return not self._bits or not self._bits[at >> 3] >> (at & 7) & 1
