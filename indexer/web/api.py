@@ -29,7 +29,7 @@ from indexer.queries.compare import side_of
 from indexer.queries.filters import DECLARED, Filters, number
 from indexer.queries.question import Question
 from indexer.queries.questions import QUESTIONS
-from indexer.queries.types import RunDetails
+from indexer.queries.types import RunDetails, TrialRow
 from indexer.render import seconds_since
 from indexer.web.reading import PROJECTS, permitted, readers
 
@@ -104,6 +104,15 @@ def run_by_key(index: Index, key: str) -> RunDetails:
     return run
 
 
+def trial_by_name(index: Index, key: str, name: str) -> tuple[RunDetails, TrialRow]:
+    """A run by its very key, and its trial by its very name. Raises UnknownRunError, UnknownTrialError."""
+    run = run_by_key(index, key)
+    trial = index.trial(key, name)
+    if trial["trial"] != name:
+        raise UnknownTrialError(f"{run['run_id']} has no trial {name!r}")
+    return run, trial
+
+
 def _run(index: Index, request: Request, project: Project | None) -> Row:
     (key,) = required(arguments(request, ("key",)), "key")
     return {**run_by_key(index, key)}
@@ -114,18 +123,23 @@ def _count(index: Index, request: Request, project: Project | None) -> Row:
     return {"runs": index.count(**filters)}
 
 
-def _trials(index: Index, request: Request, project: Project | None) -> Row:
-    values, filters = with_filters(request, ("key", "error", *_SEVERAL, "cursor"), ("limit",))
+def trials_asked(request: Request, names: Collection[str] = (), numbers: Collection[str] = ()) -> Row:
+    """What `Index.trials` is given by the query parameters, and these further ones. Raises QueryError."""
+    values, filters = with_filters(request, (*names, "error", *_SEVERAL, "cursor"), numbers)
     values |= {name: given for name in _SEVERAL if (given := list(filter(None, request.args.getlist(name))))}
-    key = values.pop("key", None)
-    page = index.trials(None if key is None else run_by_key(index, key)["key"], **values, **filters)
+    return {**values, **filters}
+
+
+def _trials(index: Index, request: Request, project: Project | None) -> Row:
+    given = trials_asked(request, ("key",), ("limit",))
+    key = given.pop("key", None)
+    page = index.trials(None if key is None else run_by_key(index, key)["key"], **given)
     return {"trials": page.trials, "next_cursor": page.next_cursor}
 
 
 def _trial(index: Index, request: Request, project: Project | None) -> Row:
     key, name = required(arguments(request, ("key", "trial")), "key", "trial")
-    run = run_by_key(index, key)
-    trial = index.trial(run["key"], name)
+    run, trial = trial_by_name(index, key, name)
     found, unreadable = [], None
     try:
         found = files.of_trial(project, run, trial) if project is not None else []

@@ -10,7 +10,7 @@ from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
 from indexer import Index, files, render
-from indexer.errors import IndexerError, QueryError, UnknownRunError
+from indexer.errors import IndexerError, QueryError
 from indexer.freshness import freshness
 from indexer.queries.filters import DECLARED
 from indexer.queries.pages import SORTS
@@ -26,10 +26,14 @@ from indexer.web.api import (
     required,
     run_by_key,
     tagged,
+    trials_asked,
     with_filters,
 )
 from indexer.web.dashboards import dashboards
-from indexer.web.reading import PROJECTS, permitted, readers
+from indexer.web.file_page import content, file_page
+from indexer.web.home import figures, home
+from indexer.web.reading import PROJECTS, index_database, permitted, readers
+from indexer.web.trial_page import trial_page
 
 RARE = ("agent", "dataset", "test", "min_pass_rate", "commit")
 """Filters that are folded away."""
@@ -125,6 +129,27 @@ def _history(index: Index, request: Request, datasette: Datasette) -> Row:
     return found
 
 
+def _trials(index: Index, request: Request, datasette: Datasette) -> Row:
+    given = trials_asked(request)
+    page = index.trials(limit=TRIALS, **given)
+    given.pop("cursor", None)
+    kept = urlencode([*given.items(), ("cursor", page.next_cursor)], doseq=True)
+    shown = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in given.items()]
+    return {"trials": page.trials, "given": shown, "next": page.next_cursor and f"/trials?{kept}"}
+
+
+async def _home(request: Request, datasette: Datasette) -> Response:
+    arguments(request, ())
+    told = await figures(datasette)
+
+    def answer(index: Index) -> Row:
+        found = home(index)
+        return found | _rows(index, found["newest"], datasette) | {"figures": told, "fresh": freshness(index)}
+
+    context = await readers(datasette).ask(lambda index: answer(index.in_zone(_zone(request))))
+    return await _rendered("home", context, 200, request, datasette)
+
+
 def _dashboards(index: Index, request: Request, datasette: Datasette) -> Row:
     values = arguments(request, ("experiment",), ("days",))
     return dashboards(index, values.get("experiment"), values.get("days", 30)) | {"values": values}
@@ -186,7 +211,8 @@ async def _html(name: str, context: Row, request: Request, datasette: Datasette)
     static = f"{base}/-/static-plugins/eval-indexer"
     html: str = await datasette.render_template(
         f"indexer_{name}.html",
-        {"base": base, "static": static, "f": render, "zone": _zone(request)} | context,
+        {"base": base, "static": static, "f": render, "zone": _zone(request), "database": index_database(datasette)}
+        | context,
         request=request,
     )
     return html
@@ -209,21 +235,20 @@ async def _live_revision(request: Request, datasette: Datasette) -> Response:
 
 
 async def _file(request: Request, datasette: Datasette) -> Response:
-    """One file of a run as plain text, whatever it is."""
-    key, path = required(arguments(request, ("key", "path")), "key", "path")
-    run = await readers(datasette).ask(lambda index: run_by_key(index, key))
-    project = PROJECTS.get(datasette)
-    if project is None:
-        raise UnknownRunError("files of runs are only shown by `indexer serve` on loopback")
-    data = await readers(datasette).ask(lambda _: files.content(project, run, path))
+    """One file of a run or trial as plain text, whatever it is."""
+    _, data = await readers(datasette).ask(lambda index: content(index, request, datasette))
     return tagged(data, 200, request, "text/plain; charset=utf-8", HEADERS)
 
 
 ROUTES: list[tuple[str, View]] = [
+    (r"^/$", _view(_home)),
     (r"^/runs$", _page("runs", _runs)),
+    (r"^/trials$", _page("trials", _trials)),
     (r"^/runs/live$", _view(_live_rows, _wrong_document)),
     (r"^/run$", _page("run", _run)),
     (r"^/run/live$", _view(_live_revision, _wrong_document)),
+    (r"^/trial$", _page("trial", trial_page)),
+    (r"^/view$", _page("file", file_page)),
     (r"^/file$", _view(_file)),
     (r"^/compare$", _page("compare", _compare)),
     (r"^/history$", _page("history", _history)),

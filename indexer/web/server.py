@@ -30,7 +30,7 @@ PAGES = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self'
 
 
 def serve(project: Project, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve the project's index until SIGINT or SIGTERM; `ready` gets the address of the runs page.
+    """Serve the project's index until SIGINT or SIGTERM; `ready` gets the address of the home page.
 
     Raises IndexFileError if there is no index, IndexerError if the address cannot be listened on.
     """
@@ -50,7 +50,7 @@ def serve(project: Project, host: str, port: int, ready: Callable[[str], None]) 
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, stop)  # before uvicorn has its own, and after, when it raises them again
-        ready(f"http://{name}:{address[1]}/runs")
+        ready(f"http://{name}:{address[1]}/")
         server.run(sockets=[listening])
 
 

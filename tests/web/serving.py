@@ -56,7 +56,7 @@ class Server:
         line = self.process.stdout.readline()
         if not line:
             raise AssertionError(self.stop()[1])
-        self.address = line.strip().removesuffix("/runs")
+        self.address = line.strip().rstrip("/")
         self._place = urlsplit(self.address).netloc
 
     def __enter__(self) -> "Server":

@@ -1,0 +1,85 @@
+"""The home page: what runs, what fell, what fails most, what came, and whether the index is current.
+
+What takes time at a million runs (falls and failures) is counted in the background once the index moved, and shown with
+its time; a page waits for it only a moment.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+from weakref import WeakKeyDictionary
+
+from datasette.app import Datasette
+
+from indexer import Index
+from indexer.queries.filters import Filters
+from indexer.records import utc_now
+from indexer.web.reading import readers
+
+Row = dict[str, Any]
+LIVE, NEWEST, FALLS, FAILURES, PROBLEMS = 20, 10, 10, 10, 10
+"""Rows of each part."""
+_PATIENCE = 0.2  # seconds that a page waits for figures
+_FIGURES: "WeakKeyDictionary[Datasette, _Figures]" = WeakKeyDictionary()
+
+
+@dataclass(slots=True)
+class _Figures:
+    """What was counted last, of which state of the index, and when; the count under way."""
+
+    state: Row = field(default_factory=dict)
+    told: Row | None = None
+    running: "asyncio.Task[None] | None" = None
+
+
+async def figures(datasette: Datasette) -> Row | None:
+    """Falls and failures with the time at which they were counted, those of before while they are counted anew.
+
+    None while nothing was counted yet.
+    """
+    known = _FIGURES.setdefault(datasette, _Figures())
+    state = await readers(datasette).ask(_state)
+    if known.state != state and (known.running is None or known.running.done()):
+        known.running = asyncio.create_task(_count(datasette, known, state))
+    if known.running is not None and not known.running.done():
+        await asyncio.wait([known.running], timeout=_PATIENCE)
+    return known.told
+
+
+async def _count(datasette: Datasette, known: _Figures, state: Row) -> None:
+    known.told = await readers(datasette).ask(_counted)
+    known.state = state
+
+
+def _state(index: Index) -> Row:
+    meta = index.meta()
+    return {name: meta[name] for name in ("generation", "last_rev")}
+
+
+def _counted(index: Index) -> Row:
+    found = index.drift(limit=FALLS)
+    falls = [{**row, "address": _compare(row["compare"])} for row in found["groups"]]
+    return {"at": utc_now(), "falls": falls, "more": found["more"], "failures": index.failures(limit=FAILURES)}
+
+
+def _compare(sides: Row | None) -> str | None:
+    """The address that compares both sides of a fall."""
+    if sides is None:
+        return None
+    given = [(side, f"{name}={value}") for side in ("a", "b") for name, value in sides[side].items()]
+    common = [(name, value) for name, value in sides.items() if name not in ("a", "b")]
+    return f"/compare?{urlencode([*given, *common], doseq=True)}"
+
+
+def home(index: Index) -> Row:
+    """What is read for each request: live and newest runs, problems and sources."""
+    live = Filters(status=["running", "queued"])
+    problems = index.problems()
+    return {
+        "live": index.runs(limit=LIVE, **live).runs,
+        "newest": index.runs(limit=NEWEST).runs,
+        "problems": problems[:PROBLEMS],
+        "more_problems": max(0, len(problems) - PROBLEMS),
+        "sources": index.sources(),
+    }

@@ -1,0 +1,30 @@
+// Keeps the home page current: when the index moves, the page is fetched again and shown in place.
+"use strict";
+
+const news = document.getElementById("news");
+const PAUSE = 5000; // milliseconds between two looks
+let tag = "";
+
+async function look() {
+  const answer = await fetch(location.href, { cache: "no-cache" });
+  if (!answer.ok) throw new Error(answer.statusText);
+  const now = answer.headers.get("ETag");
+  if (now !== tag && tag && !document.getElementById("home").contains(document.activeElement)) {
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    document.getElementById("home").replaceWith(document.adoptNode(page.getElementById("home")));
+  }
+  tag = now;
+  if (news.textContent) news.textContent = "";
+}
+
+async function follow() {
+  if (!document.hidden) {
+    try {
+      await look();
+    } catch {
+      news.textContent = "The server does not answer.";
+    }
+  }
+  setTimeout(follow, PAUSE);
+}
+setTimeout(follow, PAUSE);
