@@ -51,20 +51,38 @@ Row = dict[str, Any]
 
 
 def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
+    try:
+        return _form(index) | _matching(index, request, datasette)
+    except QueryError as error:  # said above the form, which keeps what was asked for
+        given = {name: request.args.getlist(name) for name in request.args}
+        kept = {
+            name: values if name in DECLARED and DECLARED[name].several else values[0] for name, values in given.items()
+        }
+        return _form(index) | {"values": kept, "sort": "-timestamp", "runs": [], "wrong": str(error), "status": 400}
+
+
+def _form(index: Index) -> Row:
+    """What the form of filters has whatever is asked for."""
+    sources = [source["name"] for source in index.sources() if source["kind"] != "repo"]
+    return {"filters": DECLARED, "rare": RARE, "sorts": SORTS, "choices": {"source": sources}}
+
+
+def _matching(index: Index, request: Request, datasette: Datasette) -> Row:
+    """A page of runs. Raises QueryError."""
     values, filters = with_filters(request, ("cursor", "sort"), ("limit",))
     kept = {**filters, **{name: value for name, value in values.items() if name != "cursor"}}
     page = index.runs(limit=values.pop("limit", PAGE), **values, **filters)
+    sort = values.get("sort", "-timestamp")
+    asked_for = urlencode({name: value for name, value in kept.items() if name not in ("limit", "sort")}, doseq=True)
     return _rows(index, page.runs, datasette) | {
         "values": kept,
-        "filters": DECLARED,
-        "rare": RARE,
-        "sort": values.get("sort", "-timestamp"),
+        "sort": sort,
+        "orders": {name: f"/runs?{asked_for}&sort={'' if sort == f'-{name}' else '-'}{name}" for name in SORTS},
         "next": page.next_cursor and f"/runs?{urlencode(kept | {'cursor': page.next_cursor}, doseq=True)}",
         "live": f"/runs/live?{urlencode({n: value for n, value in kept.items() if n != 'limit'}, doseq=True)}",
+        "count": f"/api/count?{asked_for}",
         "token": index.token(),
         "first": "cursor" not in values,
-        "sorts": [sign + sort for sort in SORTS for sign in ("-", "")],
-        "choices": {"source": [source["name"] for source in index.sources() if source["kind"] != "repo"]},
     }
 
 
@@ -187,7 +205,7 @@ def _page(name: str, answer: Callable[[Index, Request, Datasette], Row]) -> View
         context = await readers(datasette).ask(
             lambda index: answer(index.in_zone(_zone(request)), request, datasette) | {"fresh": freshness(index)}
         )
-        return await _rendered(name, context, 200, request, datasette)
+        return await _rendered(name, context, context.get("status", 200), request, datasette)
 
     return _view(page)
 

@@ -130,3 +130,51 @@ async function follow() {
   if (going) setTimeout(follow, PAUSE);
 }
 setTimeout(follow, PAUSE);
+
+// how many there are, and the values that filters may have: asked for after the rows
+
+async function count() {
+  const answer = await fetch(table.dataset.count);
+  if (answer.ok) document.getElementById("count").textContent = `${(await answer.json()).runs.toLocaleString()}`;
+}
+count().catch(() => {});
+
+async function offer(input) {
+  const list = document.getElementById(input.getAttribute("list"));
+  if (list.dataset.asked) return;
+  list.dataset.asked = "yes";
+  const answer = await fetch(input.dataset.values);
+  if (!answer.ok) return;
+  for (const { value, runs } of (await answer.json()).values.slice(0, 500)) {
+    const option = document.createElement("option");
+    option.value = value;
+    option.label = `${value} (${runs})`;
+    list.append(option);
+  }
+}
+document.querySelector("form.filters").addEventListener("focusin", (event) => {
+  if (event.target.dataset.values) offer(event.target).catch(() => {});
+});
+
+// keys: / to the filters, j and k to the next and previous run, x to choose it; Enter opens it
+
+function step(by) {
+  const rows = [...body.rows];
+  const at = rows.findIndex((row) => row.contains(document.activeElement));
+  const row = rows[Math.max(0, Math.min(rows.length - 1, at < 0 ? 0 : at + by))];
+  row?.querySelector("td.name a").focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName)) return;
+  const work = {
+    "/": () => document.querySelector("form.filters input").focus(),
+    j: () => step(1),
+    k: () => step(-1),
+    x: () => document.activeElement.closest("tr[data-key]")?.querySelector("input[type=checkbox]").click(),
+  }[event.key];
+  if (work) {
+    event.preventDefault();
+    work();
+  }
+});
