@@ -163,8 +163,8 @@ class Indexed(Protocol):
     def trials(self, path: str) -> Collection[str]:
         """The names of the trials of the run at `path` on disk."""
 
-    def divided_by(self, path: str) -> str | None:
-        """The key of the format that read the run at `path` on disk; None where it has to be read whole."""
+    def format_of(self, path: str) -> str | None:
+        """The key of the format that read the run at `path` on disk; None in a rebuild, and where none did."""
 
     def run_above(self, path: str) -> str | None:
         """The path of the run on disk that a path lies below; None if there is none."""
@@ -181,8 +181,8 @@ class Indexed(Protocol):
     def inside(self, path: str) -> bool:
         """Whether a run that is indexed lies below the run at `path` on disk."""
 
-    def is_doubted(self, path: str) -> bool:
-        """Whether anything of the run at `path` on disk, or below it, could not be read."""
+    def unread(self, path: str) -> Collection[str]:
+        """The names directly inside the run at `path` on disk that are, or hold, what could not be read."""
 
     def places_named(self, name: str) -> set[tuple[str, str]]:
         """Ref and path of every run folder with this plain name (see `plain_name`) that a ref holds, or ever held."""

@@ -131,7 +131,7 @@ def totals(trials: Iterable[Trial]) -> dict[str, Any]:
     return dict(zip(TOTALS, sums.totals(), strict=True))
 
 
-configuration: Callable[[Trial], Configuration] = attrgetter("target", "agent", "model", "suite")
+configuration_of: Callable[[Trial], Configuration] = attrgetter("target", "agent", "model", "suite")
 """The configuration that a trial was executed with."""
 
 
@@ -139,13 +139,18 @@ def by_configuration(trials: Iterable[Trial]) -> dict[Configuration, Sums]:
     """The sums of each configuration, in a fixed order."""
     groups: dict[Configuration, Sums] = {}
     for trial in trials:
-        group = configuration(trial)
+        group = configuration_of(trial)
         if (sums := groups.get(group)) is None:
             sums = groups[group] = Sums()
         sums.add(trial)
     if len(groups) == 1:
         return groups
-    return dict(sorted(groups.items(), key=lambda group: tuple(value or "" for value in group[0])))
+    return dict(sorted(groups.items(), key=lambda group: in_order(group[0])))
+
+
+def in_order(group: Configuration) -> tuple[tuple[str, bool], ...]:
+    """By what configurations are sorted."""
+    return tuple((value or "", value is not None) for value in group)
 
 
 def firsts(configurations: Sequence[Configuration]) -> list[int]:

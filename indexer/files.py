@@ -160,6 +160,9 @@ class _OnlyOne:
     def unchanged(self, part: str) -> bool:
         return part not in (self._name, self._folder)
 
+    def copies(self) -> bool:
+        return False
+
 
 def _source(project: Project, run: RunRow) -> "Source":
     from indexer.settings import load

@@ -128,6 +128,9 @@ class Earlier(Protocol):
     def unchanged(self, part: str) -> bool:
         """Whether no file below the folder `part`, directly inside the run's, changed since."""
 
+    def copies(self) -> bool:
+        """Whether trials of it were copied from other runs."""
+
 
 class EarlierTrials(Earlier, Protocol):
     """The same where only some trials are read again."""
@@ -150,6 +153,9 @@ class Nothing:
         return None
 
     def unchanged(self, part: str) -> bool:
+        return False
+
+    def copies(self) -> bool:
         return False
 
 

@@ -133,8 +133,8 @@ def utc(text: str | None) -> str | None:
         time = datetime.fromisoformat(text)
         if text[-6:] == "+00:00" and len(text) > 29 and text[4] == text[7] == "-" and text[10] + text[19] == "T.":
             return f"{text[:23]}Z"
-        if text[-1] == "Z" and text[4] == text[7] == "-" and text[10] == "T":
-            if text[19] == "." and len(text) > 23:
+        if text[-1] == "Z" and text[4] == text[7] == "-" and text[10] == "T" and text[13:14] == text[16:17] == ":":
+            if text[19:20] == "." and len(text) > 23:
                 return f"{text[:23]}Z"
             if len(text) == 20:
                 return f"{text[:19]}.000Z"

@@ -7,7 +7,7 @@ memory does not grow with the number of runs. Nothing that cannot be read stops 
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -121,7 +121,7 @@ class _Walk:
                 racy = _take_in(changes, source, state, plan.options)
                 if racy:  # read once more what had just changed when it was read
                     time.sleep(RACY_NS / 1e9)
-                    again = source.changes(state.indexed, list(_unsettle(racy, state)))
+                    again = source.changes(state.indexed, _unsettle(racy, state))
                     racy = _take_in(again, source, state, plan.options)
             else:
                 changes = source.changes(state.indexed, plan.paths(source.name))
@@ -155,7 +155,7 @@ def _take_in(
         for change in changes:
             interrupts.check()
             if isinstance(change, Found):
-                if names := _index_some(change, source, state, options):
+                if names := _index(change, source, state, options):
                     racy.append((change.path, names))
             else:
                 _note(change, state)
@@ -182,34 +182,42 @@ def _note(change: Change, state: SourceState) -> None:
             state.advance(ref, tip)
 
 
-def _unsettle(racy: list[tuple[str, list[str]]], state: SourceState) -> Iterator[str]:
-    """Note that these files have to be read again. Yields where to look: at the parts of runs that they are in."""
+def _unsettle(racy: list[tuple[str, list[str]]], state: SourceState) -> list[str]:
+    """Note that these files have to be read again. Returns where to look: at the parts of runs that they are in.
+
+    A run's own folder is `path/`, with nothing after the slash.
+    """
+    parts: list[str] = []
     for path, names in racy:
         state.unsettle(path, names)
-        yield from sorted({f"{path}/{name.partition('/')[0]}" for name in names if not name.startswith("//")} or {path})
+        inside = {f"{path}/{name.partition('/')[0]}" for name in names if not name.startswith("//")}
+        parts += sorted(inside or {path})
+    return parts
 
 
-def _index_some(found: Found, source: Source, state: SourceState, options: Options) -> list[str]:
-    """Read of a run folder what changed, as far as single trials tell that, and write its rows.
+def _index(found: Found, source: Source, state: SourceState, options: Options) -> list[str]:
+    """Read the trials of a run that changed, or all of it where that is not enough, and write its rows.
 
     Returns the files on disk that had just changed.
     """
     if found.trials is None or not isinstance(found.run, RunFolder):
-        return _index(found, state, options)
-    began, earlier = time.time_ns(), state.found.earlier_of_some(found)
-    try:
-        run = found.run.read_trials(options, earlier, found.trials) if earlier is not None else None
-    except Unreadable as error:
-        state.found.unreadable(found, error)
-        return []
+        return _index_whole(found, state, options)
+    began, earlier, run = time.time_ns(), state.found.earlier_of_some(found), None
+    if earlier is not None:
+        with suppress(Unreadable):  # reading all tells it
+            run = found.run.read_trials(options, earlier, found.trials)
     if run is None or earlier is None:
         whole = source.find(None, found.path)
-        return _index(whole, state, options) if whole is not None else []
+        if whole is None:  # it went, or cannot be read just now: the next look tells
+            state.found.keep(found)
+            return [""]
+        return _index_whole(whole, state, options)
+    _doubt_claims(found, run)
     state.found.put_some(found, run, earlier)
     return _just_changed(found, began)
 
 
-def _index(found: Found, state: SourceState, options: Options) -> list[str]:
+def _index_whole(found: Found, state: SourceState, options: Options) -> list[str]:
     """Read a run folder and write its rows. Returns the files on disk that had just changed."""
     if found.ref is not None and state.found.put_twin(found):
         return []
@@ -222,11 +230,16 @@ def _index(found: Found, state: SourceState, options: Options) -> list[str]:
     if run is None:
         state.found.no_run(found)
         return []
+    _doubt_claims(found, run)
+    state.found.put(found, run)
+    return _just_changed(found, began)
+
+
+def _doubt_claims(found: Found, run: Run) -> None:
+    """Tell of a run that other formats take for theirs too."""
     if isinstance(found.run, RunFolder | RunFile) and (others := also_claimed(found.run)):
         claimed = f"read as {found.run.reader}; it looks like one of {', '.join(others)} too"
         run.doubts = {**run.doubts, "": claimed}
-    state.found.put(found, run)
-    return _just_changed(found, began)
 
 
 def _just_changed(found: Found, began: int) -> list[str]:

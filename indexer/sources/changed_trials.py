@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 
 from indexer.changes import ABSENT, Found, Indexed, Stamp
 from indexer.formats import FORMATS, recognise
-from indexer.protocols import RunFolder
+from indexer.protocols import RunFolder, Unreadable
 from indexer.sources.disk import DiskFolder
 
 MOST = 50
@@ -39,27 +39,25 @@ def differing(folder: DiskFolder, stamps: Mapping[str, Stamp]) -> list[str]:
     return found
 
 
-def changed_trials(
-    folder: DiskFolder, changed: Collection[str], hinted: Collection[str], indexed: Indexed
-) -> Found | None:
-    """The run in a folder with the trials that changed: those of the stamps that differ, and those hinted at.
-
-    None where the whole run has to be read. Raises Unreadable.
-    """
-    key = indexed.divided_by(folder.path)
+def changed_trials(folder: DiskFolder, changed: Collection[str], indexed: Indexed) -> Found | None:
+    """The run in a folder with the trials of these names that differ; None where the whole run has to be read."""
+    key = indexed.format_of(folder.path)
     run = next((RunFolder(form, folder) for form in FORMATS if key == form.KEY), None)
-    names = {name.partition("/")[0] for name in changed if "/" in name} | set(hinted)
+    names = {name.partition("/")[0] for name in changed if "/" in name}
     if run is None or "" in names:
         return None
-    if "" in changed:  # names came or went
-        now = recognise(folder)
-        if now is None or key != now.format.KEY:
+    others: Collection[str] = ()
+    try:
+        if "" in changed:  # names came or went
+            now = recognise(folder)
+            if now is None or key != now.format.KEY:
+                return None
+            moved = set(folder.folders()) ^ set(indexed.trials(folder.path))
+            names |= {name for name in moved if not name.startswith(".")}
+            others = folder.files()
+        if len(names) > MOST or (inputs := run.inputs_of({*names, *others})) is None:
             return None
-        names |= set(folder.folders()) ^ set(indexed.trials(folder.path))
-    if len(names) > MOST or (inputs := run.inputs_of(names)) is None:
+        stamps = {name: stamp for name in inputs if (stamp := folder.stamp(name))}
+    except Unreadable:  # reading all tells which, and costs the others nothing
         return None
-    if not all(map(folder.find, names)) and not names.isdisjoint(folder.files()):
-        return None  # a link that leads nowhere is not gone
-    stamps = {name: stamp for name in inputs if (stamp := folder.stamp(name))}
-    stamps |= folder.searched(names)
-    return Found(None, folder.path, "stamps", run, stamps, frozenset(names))
+    return Found(None, folder.path, "stamps", run, stamps | folder.searched(names), frozenset(names))

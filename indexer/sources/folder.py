@@ -87,7 +87,7 @@ class FolderSource(FileSource):
             found = self._changed_trials(run, names, indexed)
             if found is None:
                 whole.add(run)
-            else:
+            elif isinstance(found, Found):
                 yield found
         last = None
         for path in sorted(whole, key=lambda p: f"{p}/"):
@@ -96,17 +96,23 @@ class FolderSource(FileSource):
                 yield from self._look_at(path, indexed)
         self._forget_gone()
 
-    def _changed_trials(self, path: str, names: Collection[str], indexed: Indexed) -> Found | None:
-        """The run at a path with what changed of itself and of these names inside; None if it has to be read whole."""
+    def _changed_trials(self, path: str, names: Collection[str], indexed: Indexed) -> Found | Same | None:
+        """The run at a path with what changed of itself and of these names inside; None if it has to be read whole.
+
+        `Same` says this of no other part of it, so it is told to nobody.
+        """
         try:
             folder = self._root().find(path)
             if folder is None or indexed.inside(path):
                 return None
             names = {name for name in names if name and folder.size(name) is None}  # its own files are always looked at
-            changed = differing(folder, indexed.stamps(path, names))
-            return changed_trials(DiskFolder(folder.snapshot.again(path), path), changed, names, indexed)
+            unread = (f"{name}/" for name in indexed.unread(path) if name in names)
+            changed = [*differing(folder, indexed.stamps(path, names)), *unread]
         except Unreadable:
             return None
+        if not changed:
+            return Same(None, path)
+        return changed_trials(DiskFolder(folder.snapshot.again(path), path), changed, indexed)
 
     def _look_at(self, path: str, indexed: Indexed) -> Iterator[Change]:
         """What a walk at a path finds, and what was indexed below and is not met."""
@@ -226,11 +232,12 @@ class FolderSource(FileSource):
         self._links.note(folder)
         try:
             if stamps and not indexed.inside(folder.path):
-                changed = differing(folder, stamps)
-                if not changed and not indexed.is_doubted(folder.path):
+                unread = indexed.unread(folder.path)
+                changed = [*differing(folder, stamps), *(f"{name}/" for name in unread if name)]
+                if not changed and not unread:
                     yield Same(None, folder.path)
                     return
-                some = changed_trials(folder, changed, (), indexed) if changed else None
+                some = changed_trials(folder, changed, indexed) if changed else None
                 if some is not None:
                     yield some
                     return
@@ -242,7 +249,8 @@ class FolderSource(FileSource):
             return
         if found is not None:
             self.searched.pop(folder.path, None)
-            yield Same(None, folder.path) if stamps and stamps == found.stamps else found
+            same = stamps and stamps == found.stamps and not indexed.unread(folder.path)
+            yield Same(None, folder.path) if same else found
         else:
             self.searched[folder.path] = stamp_of(folder.status)
             if stamps:

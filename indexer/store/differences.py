@@ -68,8 +68,8 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 _COVERED = """
 CREATE TEMP TABLE covered AS
-SELECT run_key AS key FROM {0}.problems WHERE run_key IS NOT NULL AND lasting <> 1 UNION
-SELECT run_key FROM {1}.problems WHERE run_key IS NOT NULL AND lasting <> 1 UNION
+SELECT run_key AS key FROM {0}.problems WHERE run_key IS NOT NULL AND lasting NOT IN (1, 4) UNION
+SELECT run_key FROM {1}.problems WHERE run_key IS NOT NULL AND lasting NOT IN (1, 4) UNION
 SELECT pl.run_key FROM {0}.places pl JOIN {0}.problems pr ON pr.source = pl.source
 WHERE (pr.ref IS NULL OR pr.ref IS pl.ref)
   AND (pr.path IN ('', pl.path, pl.ref || ' history') OR substr(pl.path, 1, length(pr.path) + 1) = pr.path || '/') UNION

@@ -25,6 +25,10 @@ class EarlierRows:
     def unchanged(self, part: str) -> bool:
         return self._changed is not None and part not in self._changed
 
+    def copies(self) -> bool:
+        query = "SELECT derived_from IS NOT NULL FROM runs WHERE id = ?"
+        return self._run_pk is not None and bool(self._database.execute(query, (self._run_pk,)).fetchone()[0])
+
     @cached_property
     def _trials(self) -> dict[str, Trial]:
         return {} if self._run_pk is None else run_tables.stored_trials(self._database, self._run_pk)
@@ -67,11 +71,16 @@ class EarlierSome(EarlierRows):
 
     def of_test(self, trial: Trial) -> list[Execution]:
         query = (
-            "SELECT trial, started_at, attempt FROM trials "
+            "SELECT trial, started_at, attempt FROM trials INDEXED BY trials_run "
             "WHERE run_pk = ? AND suite IS ? AND test_id IS ? AND target IS ?"
         )
         found = self._database.execute(query, (self._pk, trial.suite, trial.test_id, trial.target))
         return list(map(Execution._make, found))
+
+    def has_trial(self, name: str) -> bool:
+        """Whether a trial of this name is indexed."""
+        query = "SELECT 1 FROM trials WHERE run_pk = ? AND trial = ?"
+        return self._database.execute(query, (self._pk, name)).fetchone() is not None
 
     def trial(self, name: str) -> Trial | None:
         if name in self._names:

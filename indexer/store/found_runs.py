@@ -83,7 +83,9 @@ class FoundRuns:
         old = self._places.find(None, found.path)
         assert old is not None and found.trials is not None
         self._tell_of_files(found, run)
-        self._problems.close(None, found.path, found.trials | {name.partition("/")[0] for name in found.stamps})
+        mine = found.trials | {name.partition("/")[0] for name in found.stamps}
+        own = {name for name in self._problems.unread(None, found.path) - mine if not earlier.has_trial(name)}
+        self._problems.close(None, found.path, mine | own)
         self._runs.write_trials(old.run_pk, run, found.trials, self._source)
         status, ended_count = self._database.execute(
             "SELECT status, ended_count FROM runs WHERE id = ?", (old.run_pk,)
@@ -91,6 +93,11 @@ class FoundRuns:
         ends = (earlier.rest.finished_at, *(trial.finished_at for trial in run.trials))
         told = {"status": status, "ended_count": ended_count, "last_activity": max(filter(None, ends), default=None)}
         self._places.update(old, told, earlier.stamps, _stamps(found, run))
+
+    def keep(self, found: Found) -> None:
+        """A run folder could not be looked at in the end: all that is indexed of it stays."""
+        self._problems.close(found.ref, found.path, ())
+        self._places.keep(found.ref, found.path)
 
     def put_twin(self, found: Found) -> bool:
         """Take over what another ref with the same folder at the same path was read as, if there is one."""
@@ -119,8 +126,7 @@ class FoundRuns:
         return True
 
     def unreadable(self, found: Found, error: Unreadable) -> None:
-        """A run folder cannot be read: what was read of it before stays, with all that is known of it if only some
-        trials were looked at."""
+        """A run folder cannot be read: what was read of it before stays."""
         old = self._places.find(found.ref, found.path)
         key = old.run_key if old else found.run.key_from_names()
         inside = error.path == found.path or error.path.startswith(f"{found.path}/")
@@ -129,8 +135,7 @@ class FoundRuns:
         self._problems.tell(found.ref, path, error.kind, error.message, run_key=key, lasting=lasts)
         for other, message in error.others.items():
             self._problems.tell(found.ref, f"{found.path}/{other}", MALFORMED, message, run_key=key, lasting=lasts)
-        names = None if found.trials is None else ()
-        if self._problems.close(found.ref, found.path, names) and found.ref and old:
+        if self._problems.close(found.ref, found.path) and found.ref and old:
             self._places.doubt(old)
         self._places.keep(found.ref, found.path)
 

@@ -35,7 +35,7 @@ class IndexedSource:
         query = "SELECT trial FROM trials WHERE run_pk = ?"
         return {name for (name,) in self._database.execute(query, (place.run_pk,))} if place is not None else ()
 
-    def divided_by(self, path: str) -> str | None:
+    def format_of(self, path: str) -> str | None:
         if self._transaction.fresh:  # without indexes
             return None
         query = "SELECT format FROM places WHERE source = ? AND path = ? AND ref IS NULL"
@@ -66,8 +66,8 @@ class IndexedSource:
         below = "SELECT 1 FROM places WHERE source = ? AND path > ? AND path < ? AND ref IS NULL"
         return self._database.execute(below, (self._source, f"{path}/", f"{path}0")).fetchone() is not None
 
-    def is_doubted(self, path: str) -> bool:
-        return self._problems.covers(None, path)
+    def unread(self, path: str) -> Collection[str]:
+        return self._problems.unread(None, path)
 
     def places_named(self, name: str) -> set[tuple[str, str]]:
         self._transaction.flush()

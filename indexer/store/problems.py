@@ -26,6 +26,8 @@ class Problems:
         self._transaction, self._source = transaction, source
         self._database = transaction.database
         self._told: set[int] = set()
+        self._kept: set[int] = set()
+        """Those of what was not looked at."""
         rows = self._database.execute(
             "SELECT id, ref, path, lasting FROM problems WHERE source = ? AND lasting", (source,)
         )
@@ -59,15 +61,16 @@ class Problems:
         With `names` only the files and folders of these names directly inside were read, and what else cannot be
         stays. Returns whether any doubt about rows is among what went.
         """
-        self._told.update(
+        unread = {
             pk
             for pk, (of, where, _) in self._lasting.items()
             if of == ref and is_within(where, path) and not _was_read(where, path, names)
-        )
+        }
+        self._kept |= unread
         gone = [
             (pk, where, lasting)
             for pk, (of, where, lasting) in self._lasting.items()
-            if pk not in self._told and of == ref and is_within(where, path)
+            if pk not in self._told and pk not in unread and of == ref and is_within(where, path)
         ]
         doubted = [
             pk for pk, where, lasting in gone if lasting == OF_ROWS and not self._is_of_run_inside(ref, path, where)
@@ -99,12 +102,16 @@ class Problems:
     def swept(self, ref: str | None) -> None:
         """Every run folder of a ref was visited."""
         for pk, (of, _, _) in list(self._lasting.items()):
-            if of == ref and pk not in self._told:
+            if of == ref and pk not in self._told and pk not in self._kept:
                 self._remove(pk)
 
-    def covers(self, ref: str | None, path: str) -> bool:
-        """Whether anything of the run at a path cannot be read."""
-        return any(of == ref and is_within(where, path) for of, where, _ in self._lasting.values())
+    def unread(self, ref: str | None, path: str) -> set[str]:
+        """The names directly inside the run at a path, '' for itself, that are, or hold, what cannot be read."""
+        return {
+            where[len(path) + 1 :].partition("/")[0]
+            for of, where, lasting in self._lasting.values()
+            if of == ref and is_within(where, path) and lasting in (2, 3)
+        }
 
     def lacks_rows(self, ref: str | None, path: str) -> bool:
         """Whether the run at a path was only read in part, so that what is indexed of it is no last good state."""

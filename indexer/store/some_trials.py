@@ -9,15 +9,18 @@ from collections import Counter
 from collections.abc import Collection
 from typing import NamedTuple
 
-from indexer.derive import COUNTED, Configuration, Sums, configuration
+from indexer.derive import COUNTED, Configuration, Sums, configuration_of, in_order
 from indexer.records import Run
 from indexer.store import rows, run_tables
 
 _CONFIGURATION = slice(rows.TARGET.index("target"), rows.TARGET.index("suite") + 1)
+_TOKENS = ("input_tokens", "cached_tokens", "output_tokens")
+_halves = "sum({0} >> 32), sum({0} & 4294967295)".format
+"""A sum of whole numbers that may be larger than SQLite adds up: of the upper halves, and of the lower ones."""
 _OF_ONE = "run_pk = ?1 AND (?2 OR (target IS ?3 AND agent IS ?4 AND model IS ?5 AND suite IS ?6))"
 _COUNTS = f"""
 SELECT status, count(*), sum(error_type IS NOT NULL OR status = 'errored'),
-       sum(status = 'passed' AND cost_usd IS NOT NULL), sum(input_tokens), sum(cached_tokens), sum(output_tokens)
+       sum(status = 'passed' AND cost_usd IS NOT NULL), {", ".join(map(_halves, _TOKENS))}
 FROM trials WHERE {_OF_ONE} GROUP BY status
 """
 _TESTS = f"""
@@ -27,7 +30,7 @@ _NUMBERS = f"""
 SELECT iif(status IN ('passed', 'failed'), score, NULL), duration_s, cost_usd FROM trials WHERE {_OF_ONE}
 """
 _VERDICTS = f"""
-SELECT {", ".join(rows.CONDITION)}, count(*), sum(status = 'passed') FROM trials
+SELECT {", ".join(rows.CONDITION)}, count(*), sum(status = 'passed') FROM trials INDEXED BY trials_run
 WHERE run_pk = ? AND suite IS ? AND test_id IS ? AND status IN ('passed', 'failed') GROUP BY {", ".join(rows.CONDITION)}
 """
 _TEXTS = """
@@ -49,10 +52,7 @@ class Updated(NamedTuple):
 
 
 def replace_some(database: sqlite3.Connection, run_pk: int, run: Run, names: Collection[str], next_id: int) -> Updated:
-    """Write the trials of a run that were read again, named by `names`; the rows of the run itself are only returned.
-
-    Raises sqlite3.OperationalError where whole numbers add up to more than 64 bits.
-    """
+    """Write the trials of a run that were read again, named by `names`; the rows of the run are only returned."""
     read = {*names, *(trial.trial for trial in run.trials)}
     old, ids = run_tables.stored_rows(database, run_pk, read)
     trials = rows.trial_rows(run)
@@ -60,7 +60,7 @@ def replace_some(database: sqlite3.Connection, run_pk: int, run: Run, names: Col
     known = dict(zip(rows.RUN, old.run, strict=True))
     place, added = (known["source"], known["path"], known["ref"]), (known["sha"], known["added_at"], known["author"])
     tags = [tag[rows.TAG.index("tag")] for tag in old.tags]
-    configurations = {row[_CONFIGURATION] for row in old.targets} | {configuration(trial) for trial in run.trials}
+    configurations = {row[_CONFIGURATION] for row in old.targets} | {configuration_of(trial) for trial in run.trials}
     row, targets = rows.derived_rows(run, place, tags, added, stored_sums(database, run_pk, configurations))
     repeats, errors = _repeats(database, run_pk, run, old, trials), old.errors
     if _texts(old.trials.values()) != _texts(trials.values()):
@@ -73,7 +73,7 @@ def stored_sums(
     database: sqlite3.Connection, run_pk: int, configurations: Collection[Configuration]
 ) -> dict[Configuration, Sums]:
     """As `derive.by_configuration`, over the stored trials of a run, which have some of these configurations."""
-    groups = sorted(configurations, key=lambda group: tuple(value or "" for value in group))
+    groups = sorted(configurations, key=in_order)
     sums = {group: _sums(database, run_pk, group, alone=len(groups) == 1) for group in groups}
     return {group: each for group, each in sums.items() if any(each.count.values())}
 
@@ -85,8 +85,8 @@ def _sums(database: sqlite3.Connection, run_pk: int, configuration: Configuratio
         sums.count[status] = trials
         sums.exceptions += exceptions
         sums.paid += paid
-        for total, counts in zip(tokens, (sums.input_tokens, sums.cached_tokens, sums.output_tokens), strict=True):
-            counts.extend(() if total is None else (total,))
+        for name, upper, lower in zip(_TOKENS, tokens[::2], tokens[1::2], strict=True):
+            getattr(sums, name).extend(() if upper is None else ((upper << 32) + lower,))
     sums.tests = {
         (configuration[3], test): (executions, passed) for test, executions, passed in database.execute(_TESTS, of)
     }
@@ -124,7 +124,7 @@ def _failures(
     stored = Counter[rows.Row]()
     for group in before.keys() | now.keys():
         stored[group] = database.execute(
-            f"SELECT count(*) FROM trials WHERE run_pk = ? AND {alike}", (run_pk, *group)
+            f"SELECT count(*) FROM trials INDEXED BY trials_run WHERE run_pk = ? AND {alike}", (run_pk, *group)
         ).fetchone()[0]
     others = stored - now
     return others + before, stored

@@ -7,7 +7,7 @@ one puts a kernel watch on every folder below. The kernel may drop events when t
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from indexer import interrupts
@@ -40,29 +40,62 @@ class Watches:
         if self._kernel is not None:
             self._kernel.close()
 
-    def follow(self, folders: Iterable[str], *, more: bool = False) -> list[str]:
-        """Watch these folders, the first of them where there are too many, and no others, or beside those that are.
+    def follow(self, folders: Iterable[str]) -> list[str]:
+        """Watch these folders and no others, the first of them where there are too many.
 
-        Returns those that are watched from now on.
-
-        A folder that was removed and made again, or replaced, counts as new. One that the kernel refuses to watch is
-        not among them, since nothing happened there; it is tried again after a pause that doubles up to an hour.
+        Returns those that are watched from now on. A folder that was removed and made again, or replaced, counts as
+        new. One that the kernel refuses to watch is not among them, since nothing happened there; it is tried again
+        after a pause that doubles up to an hour.
         """
         if self._kernel is None:
             return []
-        there = {folder: identity for folder in dict.fromkeys(folders) if (identity := _identity(folder))}
-        room = self._kernel.most - (len(self._watched) if more else 0)
-        identities = dict(list(there.items())[: max(room, 0)])
-        ended = self._kernel.ended()
-        for folder, (number, identity) in list(self._watched.items()):
-            known = there.get(folder, identity) if more else identities.get(folder)
-            if known != identity or number in ended:
-                del self._watched[folder]
-                self._kernel.unwatch(number)
+        self._drop_ended()
+        there = _identities(folders)
+        chosen = dict(list(there.items())[: self._kernel.most])
+        self._drop_others({folder: chosen.get(folder) for folder in self._watched})
         if time.monotonic() < self._try_again:
             return []
+        self.refused = f"more than {self._kernel.most} folders" if len(there) > len(chosen) else ""
+        new, refused = self._watch(chosen)
+        if not refused:
+            self._pause = _FIRST_PAUSE
+        return new
+
+    def follow_more(self, folders: Iterable[str]) -> list[str]:
+        """Watch these folders beside those that are watched, as `follow`."""
+        if self._kernel is None:
+            return []
+        there = _identities([*self._drop_ended(), *folders])
+        self._drop_others({folder: identity for folder, identity in there.items() if folder in self._watched})
+        new = {folder: identity for folder, identity in there.items() if folder not in self._watched}
+        room = self._kernel.most - len(self._watched)
+        if len(new) > room:
+            self.refused = f"more than {self._kernel.most} folders"
+        return self._watch(dict(list(new.items())[:room]))[0] if time.monotonic() >= self._try_again else []
+
+    def _drop_ended(self) -> list[str]:
+        """Forget the watches of folders that went; their paths."""
+        assert self._kernel is not None
+        ended = self._kernel.ended()
+        gone = [folder for folder, (number, _) in self._watched.items() if number in ended]
+        for folder in gone:
+            del self._watched[folder]
+        return gone
+
+    def _drop_others(self, identities: Mapping[str, tuple[int, int] | None]) -> None:
+        """Watch none of these folders any more in whose place is another one, or none."""
+        assert self._kernel is not None
+        for folder, identity in identities.items():
+            number, watched = self._watched[folder]
+            if watched != identity:
+                del self._watched[folder]
+                self._kernel.unwatch(number)
+
+    def _watch(self, folders: Mapping[str, tuple[int, int]]) -> tuple[list[str], bool]:
+        """Watch those of the folders that are not; which these are, and whether the kernel refused any."""
+        assert self._kernel is not None
         new: list[str] = []
-        for folder in [folder for folder in identities if folder not in self._watched]:
+        for folder in [folder for folder in folders if folder not in self._watched]:
             try:
                 number = self._kernel.watch(folder)
             except OSError as error:
@@ -71,12 +104,14 @@ class Watches:
                 self.refused = f"{error.strerror or error}"
                 self._try_again = time.monotonic() + self._pause
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
-                return new
-            self._watched[folder] = number, identities[folder]
+                return new, True
+            self._watched[folder] = number, folders[folder]
             new.append(folder)
-        most = self._kernel.most
-        self.refused, self._pause = f"more than {most} folders" if len(there) > max(room, 0) else "", _FIRST_PAUSE
-        return new
+        return new, False
+
+
+def _identities(folders: Iterable[str]) -> dict[str, tuple[int, int]]:
+    return {folder: identity for folder in dict.fromkeys(folders) if (identity := _identity(folder))}
 
 
 def _identity(folder: str) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ import os
 import time
 import zlib
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from typing import Protocol, cast
 
 from indexer.changes import Stamp, is_within
@@ -132,7 +133,7 @@ class FileFollower(_Base):
         rest = [path for path in source.searched if "/" in path and run_of_overlay(path) is None]
         others = [
             *(_watched(each.run) for each in live if each.run == each.folder),
-            *map(_watched, self.schedule.retries),
+            *(_watched(self._run_of(path)) for path in self.schedule.retries),
             *rest,
         ]
         return [source.real_path(path) for path in first], [source.real_path(path) for path in others]
@@ -150,8 +151,7 @@ class FileFollower(_Base):
         now = time.monotonic()
         for inside in self._files.paths_at(path):
             if (run := next((each for each in _above(inside) if each in self._live), None)) is not None:
-                part = "/".join(inside.split("/")[: run.count("/") + 2])
-                self.schedule.soon(part, now, pause, run=run)
+                self.schedule.soon(_part(run, inside), now, pause, run=run)
                 continue
             for about in self._about(inside):
                 self.schedule.soon(about, now, pause)
@@ -179,18 +179,26 @@ class FileFollower(_Base):
         if self.failing is not None:
             self.schedule.later(None, ended + POLL)
             return
-        self.schedule.retry(self._unreadable() | self._young(places or ()), places, ended)
+        unread = self._unreadable() | self._young(places or ())
+        of = {*unread, *self.schedule.retries}
+        looked = None if paths is None else {each for each in of if any(is_within(each, path) for path in paths)}
+        self.schedule.retry(unread, looked, ended)
 
     def _run_of(self, path: str) -> str:
         """The run that a path is a part of, or the path."""
         return next((run for run in _above(path.rstrip("/")) if self._stored.knows(run)), path)
 
     def _unreadable(self) -> set[str]:
-        """Where to look again, since something there cannot be read."""
-        try:
-            return {about for path in self._stored.unreadable() if (about := self._files.about(path))}
-        except SourceError:
-            return set()
+        """Where to look again, since something there cannot be read: at parts of runs, or where runs may be."""
+        found = set()
+        for path in self._stored.unreadable():
+            run = self._run_of(path)
+            if run != path:
+                found.add(_part(run, path))
+                continue
+            with suppress(SourceError):
+                found.add(self._files.about(path) or path)
+        return found
 
     def _young(self, paths: Collection[str]) -> set[str]:
         """Those of the paths that look like a run but do not tell yet what they are."""
@@ -227,6 +235,11 @@ _FOLLOWERS: dict[str, Callable[[Source, Ask], Follower]] = {
 def follower(source: Source, ask: Ask) -> Follower:
     """How a source is followed; `ask` queries the index."""
     return _FOLLOWERS[source.wakes](source, ask)
+
+
+def _part(run: str, path: str) -> str:
+    """What lies directly in a run and is, or holds, a path inside."""
+    return "/".join(path.split("/")[: run.count("/") + 2])
 
 
 def _above(path: str) -> list[str]:

@@ -143,16 +143,15 @@ class Watcher:
             for each in self._followers.values():
                 each.sweep(self._sweeps)
         work = self._due_work(now)
-        if work:
-            self._look(work)
+        caught_up = self._look(work) if work else False
         if swept:
             self._note_sweep(began)
             self._tell_falls()
         more = [each.folders_of(work[name]) for name, each in self._followers.items() if name in work]
-        if swept or None in more:
+        if swept or caught_up or None in more:
             self._follow(watches)
         elif more:
-            self._hear_first(watches.follow(chain.from_iterable(filter(None, more)), more=True))
+            self._hear_first(watches.follow_more(chain.from_iterable(filter(None, more))))
         if (work or swept) and self._show_live is not None:
             self._show_live([dict(zip(_LIVE, run, strict=True)) for run in self._index.ask(_NEWEST_LIVE)])
 
@@ -160,7 +159,8 @@ class Watcher:
         due = {name: each for name, each in self._followers.items() if each.schedule.next() <= now}
         return {name: each.schedule.take(now, partly=each.partly) for name, each in due.items()}
 
-    def _look(self, work: dict[str, Collection[str] | None]) -> None:
+    def _look(self, work: dict[str, Collection[str] | None]) -> bool:
+        """Look at what is due; whether the whole index was brought up to date for that."""
         began = time.monotonic()
         try:
             self._lock.keep()
@@ -171,7 +171,7 @@ class Watcher:
             if isinstance(error, sqlite3.DatabaseError) and not file.is_outside(error):
                 raise
             self._stumble(error, work)
-            return
+            return True
         ended = time.monotonic()
         self._stumbled = 0
         self._tell(report, ended - began)
@@ -181,6 +181,8 @@ class Watcher:
         self._look_again(report, ended)
         if self._waiting and not any(each.failing for each in self._followers.values()):
             self._catch_up()
+            return True
+        return False
 
     def _look_again(self, report: Report, ended: float) -> None:
         for name, path in report.unsettled:

@@ -54,11 +54,9 @@ def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
     try:
         return _form(index) | _matching(index, request, datasette)
     except QueryError as error:  # said above the form, which keeps what was asked for
-        given = {name: request.args.getlist(name) for name in request.args}
-        kept = {
-            name: values if name in DECLARED and DECLARED[name].several else values[0] for name, values in given.items()
-        }
-        return _form(index) | {"values": kept, "sort": "-timestamp", "runs": [], "wrong": str(error), "status": 400}
+        several = [name for name, declared in DECLARED.items() if declared.several]
+        given = {name: request.args.getlist(name) if name in several else request.args[name] for name in request.args}
+        return _form(index) | {"values": given, "sort": "-timestamp", "runs": [], "wrong": str(error), "status": 400}
 
 
 def _form(index: Index) -> Row:

@@ -7,12 +7,14 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.bundles import Changes, at, bundle, row
 from tests.jobs import job, result, trial
+from tests.playground import month
 from tests.test_daemon import until
 from tests.web.serving import COMMAND, Server, configured, serving
 from tests.worlds import World
@@ -87,15 +89,16 @@ def test_scroll_filter_open_and_compare(page: Page) -> None:
     page.goto("/runs")
     rows = page.locator("table.runs tbody tr")
     expect(rows).to_have_count(50)
-    while rows.count() < RUNS:
-        before = rows.count()
-        page.mouse.wheel(0, 100_000)
-        page.wait_for_function("count => document.querySelectorAll('table.runs tbody tr').length > count", arg=before)
-    expect(rows).to_have_count(RUNS)
-    keys = rows.evaluate_all("rows => rows.map(row => row.dataset.key)")
-    assert len(set(keys)) == RUNS
-    times = rows.evaluate_all("rows => rows.map(row => row.dataset.timestamp)")
-    assert times == sorted(times, reverse=True)
+    expect(page.locator("#count")).to_have_text(f"{RUNS:,}")
+    seen: dict[str, str] = {}
+    while len(seen) < RUNS:
+        page.mouse.wheel(0, 1_500)
+        there = "rows => rows.filter(row => row.dataset.key).map(row => [row.dataset.key, row.dataset.timestamp])"
+        seen |= dict(rows.evaluate_all(there))
+        assert page.evaluate("document.querySelectorAll('*').length") < 5_000
+    assert list(seen.values()) == sorted(seen.values(), reverse=True)
+    page.evaluate("scrollTo(0, 0)")
+    expect(rows.first).to_have_attribute("data-key", next(iter(seen)))  # what was taken out came back
 
     page.get_by_label("Experiment").first.fill("weekly")
     page.get_by_role("button", name="Show").click()
@@ -114,7 +117,7 @@ def test_scroll_filter_open_and_compare(page: Page) -> None:
     rows.nth(3).get_by_role("link").first.click()
     expect(page.get_by_role("heading", name="Trials")).to_be_visible()
     expect(page.locator("main")).to_contain_text("refund/t1")
-    page.get_by_role("link", name="refund/t1").first.click()
+    page.get_by_role("link", name="History of t1").first.click()
     expect(page.locator("main")).to_contain_text("passed,")
     page.get_by_role("link", name="Dashboards").click()
     expect(page.locator("svg.chart")).to_have_count(2)
@@ -167,16 +170,68 @@ def test_the_page_of_a_run_follows_it(page: Page, world: World, request: pytest.
     expect(page.get_by_role("status")).to_have_text("This run is gone.", timeout=20_000)
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_pages_fit_and_can_be_used_by_keyboard(page: Page, width: int) -> None:
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_pages_fit_and_can_be_used_by_keyboard(page: Page, server: Server, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
-    for path in ("/runs", "/dashboards", "/compare?a=latest~1&b=latest", "/history?test=t1"):
+    one = server.get("/api/trials?limit=1").json["trials"][0]
+    trial = f"/trial?{urlencode({'key': one['run_key'], 'trial': one['trial']})}"
+    file = f"/view?{urlencode({'key': one['run_key'], 'path': 'index.jsonl'})}"
+    pages = ("/", "/runs", "/trials", trial, file, "/dashboards", "/compare?a=latest~1&b=latest", "/history?test=t1")
+    for path in pages:
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
         unlabelled = "input:not([aria-label]), select, textarea"
         assert page.eval_on_selector_all(unlabelled, "all => all.filter(each => !each.labels.length).length") == 0
+
+
+def test_runs_are_chosen_by_keys(page: Page) -> None:
+    page.goto("/runs")
+    for key in ("j", "j", "k", "x", "j", "x"):
+        page.keyboard.press(key)
+    assert page.locator("input[type=checkbox]").evaluate_all("all => all.map(each => each.checked)")[:3] == [
+        True, True, False,
+    ]  # fmt: skip
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "experiment"
+    expect(page.locator("#values-experiment option")).to_have_count(2)
+    page.keyboard.type("nightly")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/runs?*experiment=nightly*")
+
+
+def test_headers_sort_and_a_wrong_filter_keeps_the_form(page: Page, request: pytest.FixtureRequest) -> None:
+    page.goto("/runs?experiment=weekly")
+    page.get_by_role("link", name="Score").click()
+    page.wait_for_url("**/runs?experiment=weekly&sort=-avg_score")
+    expect(page.locator("th[aria-sort=descending]")).to_have_text("Score")
+    page.get_by_role("link", name="Score").click()
+    page.wait_for_url("**&sort=avg_score")
+
+
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_from_a_fall_to_the_log_in_four_clicks(browser: Browser, tmp_path: Path, width: int, *, script: bool) -> None:
+    world = World(tmp_path)
+    month(world.local / "jobs")
+    (world.local / "jobs").mkdir(exist_ok=True)
+    world.sync()
+    with serving(world) as server:
+        context = browser.new_context(
+            java_script_enabled=script, base_url=server.address, viewport={"width": width, "height": 900}
+        )
+        page = context.new_page()
+        page.goto("/")
+        page.get_by_role("link", name="Compare before and after").first.click()
+        expect(page.get_by_role("heading", name="Compare")).to_be_visible()
+        page.locator("h2:has-text('Changed') + div a").first.click()
+        page.locator("a.status.failed").first.click()
+        expect(page.get_by_role("heading", name="Graders")).to_be_visible()
+        page.locator(".files a").first.click()
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") if script else True
+        context.close()
 
 
 def test_text_has_contrast(page: Page) -> None:
@@ -217,6 +272,7 @@ def test_without_a_script_pages_work_too(browser: Browser, server: Server) -> No
 def test_screenshots(browser: Browser, server: Server, tmp_path: Path) -> None:
     """Of all pages, in light and dark; pytest keeps them in its temporary folder, to be looked at."""
     pages = {
+        "home": "/",
         "runs": "/runs",
         "dashboards": "/dashboards",
         "compare": "/compare?a=latest~1&b=latest",

@@ -24,7 +24,7 @@ from tests.web.serving import COMMAND, Server, configured, serving
 from tests.worlds import World
 
 TRICK = "<script>alert(1)</script>{{7*7}}\"'&javascript:x"
-PAGES = ("/runs", "/run", "/compare", "/history", "/dashboards")
+PAGES = ("/", "/runs", "/run", "/trials", "/trial", "/view", "/compare", "/history", "/dashboards")
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 def every_page(server: Server) -> Iterator[str]:
     runs = server.get("/api/runs").json["runs"]
     keys = [run["key"] for run in runs]
-    yield from ("/runs", "/dashboards", f"/runs?{urlencode({'experiment': TRICK})}")
+    yield from ("/", "/trials", "/runs", "/dashboards", f"/runs?{urlencode({'experiment': TRICK})}")
     yield from (f"/run?key={quote(key)}" for key in keys)
+    for trial in server.get("/api/trials").json["trials"]:
+        yield f"/trial?{urlencode({'key': trial['run_key'], 'trial': trial['trial']})}"
+    yield from (f"/view?{urlencode({'key': key, 'path': 'index.jsonl'})}" for key in keys)
     yield f"/compare?{urlencode([('run', key) for key in keys])}"
     yield f"/history?{urlencode({'test': f'{TRICK}/{TRICK}'})}"
     yield f"/history?{urlencode({'test': TRICK + 'nope'})}"
@@ -86,7 +89,7 @@ def test_a_run_at_the_end_of_all_times_breaks_no_page(world: World, tmp_path: Pa
 
 
 def test_datasettes_own_pages_keep_to_themselves(server: Server) -> None:
-    for path in ("/", "/index", "/index/runs", "/index/trials", "/index/leaderboard", "/index/flaky_tests"):
+    for path in ("/index", "/index/runs", "/index/trials", "/index/leaderboard", "/index/flaky_tests"):
         answer = server.get(path)
         assert answer.status == 200, path
         assert "default-src 'self'" in answer.headers["content-security-policy"]

@@ -2,7 +2,6 @@
 "use strict";
 
 const table = document.querySelector("table.runs");
-const body = table.tBodies[0];
 const news = document.getElementById("news");
 const PAUSE = 2000; // milliseconds between two looks at what changed
 
@@ -12,8 +11,40 @@ function rowsOf(html) {
   return [...template.content.querySelectorAll("tr[data-key]")];
 }
 
+// Each page of rows is a tbody. What is far away is taken out of the document, and its height stays.
+
+const away = new Map(); // rows by the tbody that they were taken out of
+const far = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) {
+    if (isIntersecting) bring(target);
+    else if (!away.has(target) && target.rows.length && !target.contains(document.activeElement)) take(target);
+  }
+}, { rootMargin: "2500px" });
+
+function take(part) {
+  const height = part.offsetHeight;
+  const rows = document.createDocumentFragment();
+  rows.append(...part.rows);
+  away.set(part, rows);
+  part.insertRow().insertCell().style.height = `${height}px`;
+}
+
+function bring(part) {
+  if (!away.has(part)) return;
+  part.replaceChildren(away.get(part));
+  away.delete(part);
+}
+
+far.observe(table.tBodies[0]);
+
+function everyRow() {
+  return [...table.tBodies].flatMap((part) => [...(away.get(part)?.children ?? part.rows)]);
+}
+
 function rowOf(key) {
-  return body.querySelector(`tr[data-key="${CSS.escape(key)}"]`);
+  const selector = `tr[data-key="${CSS.escape(key)}"]`;
+  const parked = [...away.values()].map((rows) => rows.querySelector(selector));
+  return table.querySelector(selector) ?? parked.find((row) => row) ?? null;
 }
 
 // further pages
@@ -22,9 +53,11 @@ async function more(link) {
   const answer = await fetch(link.href);
   if (!answer.ok) throw new Error(answer.statusText);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const part = table.createTBody();
   for (const row of page.querySelectorAll("table.runs tbody tr")) {
-    if (!rowOf(row.dataset.key)) body.append(document.adoptNode(row));
+    if (!rowOf(row.dataset.key)) part.append(document.adoptNode(row));
   }
+  far.observe(part);
   const next = page.getElementById("next");
   if (next) link.href = next.href;
   else link.remove();
@@ -79,7 +112,7 @@ function place(row) {
   if (old) renew(old, row);
   if (old && old.dataset.timestamp === row.dataset.timestamp) return false;
   if (table.dataset.sort !== "-timestamp") return !old;
-  const others = [...body.rows].filter((each) => each !== row);
+  const others = everyRow().filter((each) => each !== row);
   const after = others.find((each) => isBefore(row, each));
   const above = !("first" in table.dataset) && after === others[0];
   const below = !after && document.getElementById("next");
@@ -88,7 +121,9 @@ function place(row) {
     return false;
   }
   if (!old) row.classList.add("new");
-  body.insertBefore(row, after || null);
+  if (after) after.before(row);
+  else if (others.length) others.at(-1).after(row);
+  else table.tBodies[0].append(row);
   document.getElementById("empty")?.remove();
   return false;
 }
@@ -159,7 +194,7 @@ document.querySelector("form.filters").addEventListener("focusin", (event) => {
 // keys: / to the filters, j and k to the next and previous run, x to choose it; Enter opens it
 
 function step(by) {
-  const rows = [...body.rows];
+  const rows = everyRow().filter((each) => each.isConnected);
   const at = rows.findIndex((row) => row.contains(document.activeElement));
   const row = rows[Math.max(0, Math.min(rows.length - 1, at < 0 ? 0 : at + by))];
   row?.querySelector("td.name a").focus();
