@@ -1,9 +1,12 @@
 """One trial of a job changes: only it is read, and the index is the one that a rebuild would make."""
 
 import json
+import os
 import random
 import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,8 @@ import pytest
 from indexer.formats import pier
 from indexer.passes.sync import look
 from indexer.sources.folder import FolderSource
-from indexer.store import file
+from indexer.store import file, some_trials
+from indexer.store.earlier import EarlierSome
 from tests.bundles import at
 from tests.jobs import config, job, result, trial
 from tests.worlds import World
@@ -200,3 +204,128 @@ def test_random_changes_of_trials_leave_what_a_rebuild_makes(world: World, whole
                 world.write({f"{name}/config.json": json.dumps(config(f"t{test}")), f"{name}/result.json": told})
         alone += looked(world, whole)
     assert alone > 30
+
+
+def test_what_two_looks_in_one_pass_read_is_mended(world: World) -> None:
+    live(world)
+    world.write({f"{JOB}/t0__0000000/result.json": "{"})
+    world.sync()
+    world.write({f"{JOB}/t0__0000000/result.json": trial("t0", 0.5), f"{JOB}/t1__0000001/result.json": trial("t1")})
+    with closing(file.connect(world.db, write=True)) as database:
+        look(database, world.sources, world.options, {"local": [JOB, f"{JOB}/t1__0000001"]})
+    assert world.column("SELECT path FROM problems") == []
+    world.synced()
+
+
+def test_sums_beyond_all_numbers_are_unknown(world: World, whole: list[str]) -> None:
+    live(world)
+    for name in ("t0__0000000", "t0__0000004"):
+        large = trial("t0", agent_result={"n_input_tokens": 2**62})
+        world.write({f"{JOB}/{name}/result.json": large})
+        assert looked(world, whole)
+    assert world.column("SELECT input_tokens FROM runs") == [None]
+
+
+@pytest.mark.parametrize("kind", ["link", "loop", "pipe"])
+def test_what_is_called_like_a_trial_and_is_none_is_told(world: World, kind: str) -> None:
+    live(world)
+    place = world.local / JOB / "new__aaaaaaa"
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        os.symlink("/nowhere/x" if kind == "link" else world.local / JOB, place)
+    for _ in range(2):  # a quiet pass keeps what it does not look at
+        world.synced()
+        assert world.column("SELECT path FROM problems") == [f"{JOB}/new__aaaaaaa"]
+    world.write({f"{JOB}/t1__0000001/result.json": trial("t1", 0.5)})
+    world.synced()
+    assert world.column("SELECT path FROM problems") == [f"{JOB}/new__aaaaaaa"]
+
+
+def test_a_link_that_leads_somewhere_again_is_read_beside_another_trial(world: World) -> None:
+    live(world)
+    place = world.local / JOB / "t0__0000000"
+    shutil.rmtree(place)
+    os.symlink(world.root / "away", place)
+    world.synced()
+    (world.root / "away").mkdir()
+    (world.root / "away/result.json").write_text(trial("t0", 0.5))
+    world.write({f"{JOB}/t1__0000001/result.json": trial("t1", 0.5)})
+    world.synced()
+    assert world.column("SELECT path FROM problems") == []
+
+
+def test_a_job_without_trials_is_queued_again(world: World) -> None:
+    none = {"n_completed_trials": 0, "n_running_trials": 0, "n_cancelled_trials": 0}
+    world.write(at(JOB, job({"t0__0000000": trial("t0")}, finished=False, stats=none)))
+    world.synced()
+    shutil.rmtree(world.local / JOB / "t0__0000000")
+    assert [run["status"] for run in world.synced()] == ["queued"]
+
+
+@pytest.mark.parametrize("name", ["lock.json", "copilot-experiments-run.json"])
+def test_a_torn_document_that_goes_leaves_no_problem(world: World, name: str) -> None:
+    live(world)
+    before = (world.local / JOB / name).read_text() if name == "lock.json" else None
+    world.write({f"{JOB}/{name}": "{"})
+    world.synced()
+    (world.local / JOB / name).unlink()
+    if before:
+        world.write({f"{JOB}/{name}": before})
+    world.synced()
+    assert world.column("SELECT path FROM problems") == []
+
+
+def test_a_torn_job_tells_of_its_torn_trials_too(world: World) -> None:
+    live(world)
+    world.write({f"{JOB}/t0__0000000/result.json": "{", f"{JOB}/result.json": "{"})
+    world.synced()
+    assert len(world.select("SELECT * FROM problems")) == 2
+    world.write({f"{JOB}/t0__0000000/result.json": trial("t0", 0.5)})
+    world.synced()
+    assert world.column("SELECT path FROM problems") == [f"{JOB}/result.json"]
+
+
+def test_a_job_that_becomes_another_tools_is_seen(world: World) -> None:
+    live(world)
+    (world.local / JOB / ".internal").mkdir()
+    world.synced()
+    world.write({f"{JOB}/.internal/index.jsonl": "{}\n", f"{JOB}/t1__0000001/result.json": trial("t1", 0.5)})
+    world.synced()
+
+
+def test_a_copied_trial_makes_a_copy_of_the_job_whatever_else_changes(world: World) -> None:
+    copied = trial("t1", config=config("t1") | {"source_trial": {"path": "jobs/other/t1__0000001"}})
+    world.write(at(JOB, job({"t0__0000000": trial("t0"), "t1__0000001": copied}, finished=False, stats=RUNNING)))
+    world.synced()
+    world.write({f"{JOB}/t0__0000000/result.json": trial("t0", 0.5)})
+    world.synced()
+    assert world.column("SELECT derived_from FROM runs") == ['["other"]']
+
+
+def test_suites_without_a_name_and_without_any_keep_their_order(world: World) -> None:
+    nameless = {"t0__0000000": trial("t0", source=""), "t1__0000001": trial("t1", source=None)}
+    world.write(at(JOB, job({**nameless, "t2__0000002": trial("t2")}, finished=False, stats=RUNNING)))
+    world.synced()
+    world.write({f"{JOB}/t2__0000002/result.json": trial("t2", 0.5)})
+    world.synced()
+
+
+def test_one_trial_is_looked_up_in_its_run_and_not_in_all(world: World) -> None:
+    live(world)
+    plans = [
+        detail
+        for query in (some_trials._VERDICTS, EarlierSome.OF_TEST)
+        for *_, detail in sqlite3.connect(world.db).execute(f"EXPLAIN QUERY PLAN {query}", [1] * query.count("?"))
+    ]
+    assert [plan for plan in plans if "trials_test" in plan] == []
+    assert any("trials_run" in plan for plan in plans)
+
+
+def test_a_look_where_nothing_changed_writes_nothing(world: World, whole: list[str]) -> None:
+    live(world)
+    world.write({f"{JOB}/job.log": "a line\n", f"{JOB}/t1__0000001/trial.log": "another\n"})
+    whole.clear()
+    with closing(file.connect(world.db, write=True)) as database:
+        report = look(database, world.sources, world.options, {"local": [f"{JOB}/job.log", f"{JOB}/t1__0000001"]})
+    assert (report.changed, whole) == (False, [])

@@ -60,4 +60,4 @@ def changed_trials(folder: DiskFolder, changed: Collection[str], indexed: Indexe
         stamps = {name: stamp for name in inputs if (stamp := folder.stamp(name))}
     except Unreadable:  # reading all tells which, and costs the others nothing
         return None
-    return Found(None, folder.path, "stamps", run, stamps | folder.searched(names), frozenset(names))
+    return Found(None, folder.path, "stamps", run, stamps | folder.searched(), frozenset(names))

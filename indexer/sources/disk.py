@@ -139,15 +139,13 @@ class DiskFolder:
         found = self._locate(path)
         return None if found is None or not _is_file(found[1]) else stamp_of(found[1])
 
-    def searched(self, names: Collection[str] | None = None) -> dict[str, Stamp]:
-        """The stamps of the folders that were searched: its own, and those below it, or below these names in it."""
-        found = {}
-        for path, each in self.snapshot.found.items():
-            if each and stat.S_ISDIR(each[1].st_mode) and is_within(path, self.path):
-                name = f"{path}/"[len(self.path) + 1 :]
-                if names is None or not name or name.partition("/")[0] in names:
-                    found[name] = stamp_of(each[1])
-        return found
+    def searched(self) -> dict[str, Stamp]:
+        """The stamps of the folders that were searched, by their names: its own, which is empty, and those below it."""
+        return {
+            f"{path}/"[len(self.path) + 1 :]: stamp_of(found[1])
+            for path, found in self.snapshot.found.items()
+            if found and stat.S_ISDIR(found[1].st_mode) and is_within(path, self.path)
+        }
 
     def read(self, path: str, limit: int) -> bytes | None:
         found = self._locate(path)

@@ -40,6 +40,11 @@ class EarlierSome(EarlierRows):
     `stamps` are the stored ones of these trials and of the run's own files.
     """
 
+    OF_TEST = (
+        "SELECT trial, started_at, attempt FROM trials INDEXED BY trials_run "
+        "WHERE run_pk = ? AND suite IS ? AND test_id IS ? AND target IS ?"
+    )
+
     def __init__(
         self,
         database: sqlite3.Connection,
@@ -70,11 +75,7 @@ class EarlierSome(EarlierRows):
         )  # fmt: skip
 
     def of_test(self, trial: Trial) -> list[Execution]:
-        query = (
-            "SELECT trial, started_at, attempt FROM trials INDEXED BY trials_run "
-            "WHERE run_pk = ? AND suite IS ? AND test_id IS ? AND target IS ?"
-        )
-        found = self._database.execute(query, (self._pk, trial.suite, trial.test_id, trial.target))
+        found = self._database.execute(self.OF_TEST, (self._pk, trial.suite, trial.test_id, trial.target))
         return list(map(Execution._make, found))
 
     def has_trial(self, name: str) -> bool:
