@@ -41,8 +41,18 @@ def get_metadata(datasette: "Datasette") -> Row:
 def menu_links(datasette: "Datasette") -> list[Row]:
     from indexer.web.reading import index_database
 
-    links = {"Runs": "/runs", "Dashboards": "/dashboards"} if index_database(datasette) else {}
+    links = (
+        {"Home": "/", "Runs": "/runs", "Trials": "/trials", "Dashboards": "/dashboards"}
+        if index_database(datasette)
+        else {}
+    )
     return [{"href": datasette.urls.path(path), "label": label} for label, path in links.items()]
+
+
+@hookimpl  # type: ignore[untyped-decorator]
+def skip_csrf(scope: Row) -> bool:
+    """`/api` says itself that it is only read."""
+    return str(scope.get("path", "")).startswith("/api")
 
 
 @hookimpl  # type: ignore[untyped-decorator]

@@ -2,9 +2,10 @@
 
 Keys are query parameters, since they hold `/` and `::`. Wrong values are 400, unknown names 404, tokens that are
 too old 409, an index that cannot be read 503; all with `{"error": "…"}`. An answer has an ETag, and one that did not
-change is a 304 without content.
+change is a 304 without content. `/api` itself names the addresses and their parameters (OpenAPI).
 """
 
+import gzip
 import hashlib
 import json
 import re
@@ -31,11 +32,14 @@ from indexer.queries.question import Question
 from indexer.queries.questions import QUESTIONS
 from indexer.queries.types import RunDetails, TrialRow
 from indexer.render import seconds_since
+from indexer.web.openapi import openapi
 from indexer.web.reading import PROJECTS, permitted, readers
 
 FAILING_FOR = 3600
 """Seconds from when on a source that fails makes the whole unhealthy."""
 READING = ("GET", "HEAD")
+_SHORT = 1_400
+"""Bytes that fit a packet as they are."""
 STATUS = {QueryError: 400, UnknownRunError: 404, UnknownTestError: 404, UnknownTrialError: 404, StaleTokenError: 409}
 
 Row = dict[str, Any]
@@ -238,19 +242,31 @@ def document(content: Row, status: int, request: Request) -> Response:
 
 def tagged(body: bytes, status: int, request: Request, content_type: str, headers: Row | None = None) -> Response:
     """An answer that clients may keep as long as they ask whether it is current."""
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    packed = len(body) > _SHORT and re.search(
+        r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?(?:,|$))", request.headers.get("accept-encoding", "")
+    )
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}{"-gzip" if packed else ""}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"} | (headers or {})
+    headers |= {"Vary": "Accept-Encoding"}
     if status == 200 and tag in request.headers.get("if-none-match", ""):
         return Response(b"", 304, headers, content_type)
+    if packed:
+        body, headers = gzip.compress(body, 5, mtime=0), headers | {"Content-Encoding": "gzip"}
     return Response(body, status, headers, content_type)
+
+
+async def _overview(request: Request, datasette: Datasette) -> Response:
+    await permitted(datasette, request)
+    if request.method not in READING:
+        return document({"error": "only GET is allowed"}, 405, request)
+    return document(openapi(), 200, request)
 
 
 async def _unknown(request: Request, datasette: Datasette) -> Response:
     await permitted(datasette, request)
-    return document(
-        {"error": f"no such address; there are {', '.join(f'/api/{name}' for name in _ANSWERS)}"}, 404, request
-    )
+    addresses = ", ".join(f"/api/{name}" for name in _ANSWERS)
+    return document({"error": f"no such address; there are {addresses}"}, 404, request)
 
 
 ROUTES: list[tuple[str, View]] = [(rf"^/api/{name}$", _view(answer)) for name, answer in _ANSWERS.items()]
-ROUTES.append((r"^/api(/.*)?$", _unknown))
+ROUTES += [(r"^/api/?$", _overview), (r"^/api/.*$", _unknown)]

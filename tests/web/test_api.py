@@ -111,8 +111,31 @@ def test_an_unchanged_answer_is_not_sent_again(world: World, server: Server) -> 
     assert server.get("/api/runs?limit=2", If_None_Match=tag).status == 200
     page = server.get("/runs")
     assert server.get("/runs", If_None_Match=page.headers["etag"]).status in (200, 304)  # ages grow
-    assert server.get("/api/runs", "POST").status in (403, 405)
+    refused = server.get("/api/runs", "POST")
+    assert (refused.status, refused.json) == (405, {"error": "only GET is allowed"})
     assert server.get("/api/runs", "HEAD").body == b""
+
+
+def test_the_api_tells_of_itself_and_what_it_says_is_taken(server: Server) -> None:
+    told = server.get("/api").json
+    assert told["openapi"].startswith("3.")
+    for path, operation in told["paths"].items():
+        names = {each["name"] for each in operation["get"]["parameters"]}
+        assert server.get(f"{path}?{urlencode(dict.fromkeys(names, ''))}").status in (200, 400, 404), path
+        assert "no parameter" not in server.get(f"{path}?{urlencode(dict.fromkeys(names, ''))}").text, path
+        assert "no parameter" in server.get(f"{path}?nonsense=1").text, path
+    assert "/api/leaderboard" in told["paths"]
+    assert server.get("/api/nonsense").json == {"error": "no such address; /api names them all"}
+
+
+def test_long_answers_are_packed_for_who_takes_that(server: Server) -> None:
+    plain, packed = server.get("/api"), server.get("/api", Accept_Encoding="br, gzip")
+    assert packed.headers["content-encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain.body
+    assert "content-encoding" not in plain.headers
+    assert "content-encoding" not in server.get("/api", Accept_Encoding="gzip;q=0").headers
+    assert server.get("/api", Accept_Encoding="gzip", If_None_Match=packed.headers["etag"]).status == 304
+    assert plain.headers["vary"] == "Accept-Encoding"
 
 
 def test_changes_and_health(world: World, server: Server) -> None:

@@ -19,7 +19,7 @@ const far = new IntersectionObserver((entries) => {
     if (isIntersecting) bring(target);
     else if (!away.has(target) && target.rows.length && !target.contains(document.activeElement)) take(target);
   }
-}, { rootMargin: "2500px" });
+}, { rootMargin: "1200px" });
 
 function take(part) {
   const height = part.offsetHeight;
