@@ -38,6 +38,7 @@ from indexer.web.reading import PROJECTS, permitted, readers
 FAILING_FOR = 3600
 """Seconds from when on a source that fails makes the whole unhealthy."""
 READING = ("GET", "HEAD")
+_TAKES_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 _SHORT = 1_400
 """Bytes that fit a packet as they are."""
 STATUS = {QueryError: 400, UnknownRunError: 404, UnknownTestError: 404, UnknownTrialError: 404, StaleTokenError: 409}
@@ -242,9 +243,7 @@ def document(content: Row, status: int, request: Request) -> Response:
 
 def tagged(body: bytes, status: int, request: Request, content_type: str, headers: Row | None = None) -> Response:
     """An answer that clients may keep as long as they ask whether it is current."""
-    packed = len(body) > _SHORT and re.search(
-        r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?(?:,|$))", request.headers.get("accept-encoding", "")
-    )
+    packed = len(body) > _SHORT and _TAKES_GZIP.search(request.headers.get("accept-encoding", ""))
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}{"-gzip" if packed else ""}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"} | (headers or {})
     headers |= {"Vary": "Accept-Encoding"}
