@@ -134,7 +134,7 @@ def test_long_answers_are_packed_for_who_takes_that(server: Server) -> None:
     assert "content-encoding" not in plain.headers
     assert "content-encoding" not in server.get("/api", Accept_Encoding="gzip;q=0").headers
     assert server.get("/api", Accept_Encoding="gzip", If_None_Match=packed.headers["etag"]).status == 304
-    assert plain.headers["vary"] == "Accept-Encoding"
+    assert "Accept-Encoding" in plain.headers["vary"]
 
 
 def test_changes_and_health(world: World, server: Server) -> None:
