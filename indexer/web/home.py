@@ -7,7 +7,6 @@ its time; a page waits for it only a moment.
 import asyncio
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlencode
 from weakref import WeakKeyDictionary
 
 from datasette.app import Datasette
@@ -15,6 +14,7 @@ from datasette.app import Datasette
 from indexer import Index
 from indexer.queries.filters import Filters
 from indexer.records import utc_now
+from indexer.web.boards import compare_address
 from indexer.web.reading import readers
 
 Row = dict[str, Any]
@@ -59,17 +59,8 @@ def _state(index: Index) -> Row:
 
 def _counted(index: Index) -> Row:
     found = index.drift(limit=FALLS)
-    falls = [{**row, "address": _compare(row["compare"])} for row in found["groups"]]
-    return {"at": utc_now(), "falls": falls, "more": found["more"], "failures": index.failures(limit=FAILURES)}
-
-
-def _compare(sides: Row | None) -> str | None:
-    """The address that compares both sides of a fall."""
-    if sides is None:
-        return None
-    given = [(side, f"{name}={value}") for side in ("a", "b") for name, value in sides[side].items()]
-    common = [(name, value) for name, value in sides.items() if name not in ("a", "b")]
-    return f"/compare?{urlencode([*given, *common], doseq=True)}"
+    falls = [{**row, "address": compare_address(row["compare"])} for row in found["groups"]]
+    return {"at": utc_now(), "falls": falls, "failures": index.failures(limit=FAILURES)}
 
 
 def home(index: Index) -> Row:

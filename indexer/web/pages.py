@@ -29,6 +29,7 @@ from indexer.web.api import (
     trials_asked,
     with_filters,
 )
+from indexer.web.boards import drift_page, failures_page, leaderboard_page
 from indexer.web.dashboards import dashboards
 from indexer.web.file_page import content, file_page
 from indexer.web.home import figures, home
@@ -266,6 +267,9 @@ ROUTES: list[tuple[str, View]] = [
     (r"^/trial$", _page("trial", trial_page)),
     (r"^/view$", _page("file", file_page)),
     (r"^/file$", _view(_file)),
+    (r"^/drift$", _page("drift", drift_page)),
+    (r"^/failures$", _page("failures", failures_page)),
+    (r"^/leaderboard$", _page("leaderboard", leaderboard_page)),
     (r"^/compare$", _page("compare", _compare)),
     (r"^/history$", _page("history", _history)),
     (r"^/dashboards$", _page("dashboards", _dashboards)),

@@ -176,7 +176,8 @@ def test_pages_fit_and_can_be_used_by_keyboard(page: Page, server: Server, width
     one = server.get("/api/trials?limit=1").json["trials"][0]
     trial = f"/trial?{urlencode({'key': one['run_key'], 'trial': one['trial']})}"
     file = f"/view?{urlencode({'key': one['run_key'], 'path': 'index.jsonl'})}"
-    pages = ("/", "/runs", "/trials", trial, file, "/dashboards", "/compare?a=latest~1&b=latest", "/history?test=t1")
+    pages = ["/", "/runs", "/trials", trial, file, "/dashboards", "/compare?a=latest~1&b=latest", "/history?test=t1"]
+    pages += ["/drift", "/failures", "/leaderboard", "/leaderboard?by=target"]
     for path in pages:
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
