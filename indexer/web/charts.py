@@ -23,21 +23,43 @@ def trend(rates: Sequence[float | None]) -> Markup:
     ).format(label, label, points)
 
 
-def lines(title: str, days: Sequence[str], series: Mapping[str, Sequence[float | None]]) -> Markup:
-    """Rates from 0 to 1 by day, a line for each series; days without a value are left out of a line."""
+Address = Callable[[str | None, str], str]
+"""The address of the runs of a series, or of all for None, on a day."""
+
+
+def lines(title: str, days: Sequence[str], series: Mapping[str, Sequence[float | None]], address: Address) -> Markup:
+    """Rates from 0 to 1 by day, a line for each series; days without a value are left out of a line.
+
+    Each point leads to its runs.
+    """
     parts = [_grid([(share, f"{share:.0%}") for share in (0, 0.25, 0.5, 0.75, 1)])]
     for number, (name, values) in enumerate(series.items()):
-        points = [(_x(at, len(days)), _y(value)) for at, value in enumerate(values) if value is not None]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        known = [
+            (day, value, _x(at, len(days)))
+            for at, (day, value) in enumerate(zip(days, values, strict=True))
+            if value is not None
+        ]
+        path = " ".join(f"{x:.1f},{_y(value):.1f}" for _, value, x in known)
         parts.append(Markup('<g class="series-{}"><title>{}</title>').format(number % COLOURS, name))
         parts.append(Markup('<polyline points="{}"/>').format(path))
-        parts += [Markup('<circle cx="{:.1f}" cy="{:.1f}" r="2.5"/>').format(x, y) for x, y in points]
+        for day, value, x in known:
+            label = f"{name}, {day}: {value:.0%}"
+            circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(
+                x, _y(value), label
+            )
+            parts.append(Markup('<a href="{}" aria-label="{}">{}</a>').format(address(name, day), label, circle))
         parts.append(Markup("</g>"))
     return _picture(title, days, parts)
 
 
-def bars(title: str, days: Sequence[str], values: Sequence[float | None], label: Callable[[float], str]) -> Markup:
-    """A bar for each day whose value is known."""
+def bars(
+    title: str,
+    days: Sequence[str],
+    values: Sequence[float | None],
+    label: Callable[[float], str],
+    address: Address,
+) -> Markup:
+    """A bar for each day whose value is known, which leads to its runs."""
     most = max((value for value in values if value is not None), default=0) or 1
     parts = [_grid([(share, label(share * most)) for share in (0, 0.5, 1)])]
     width = min(40.0, (WIDTH - LEFT) / max(1, len(days)) * 0.7)
@@ -46,10 +68,10 @@ def bars(title: str, days: Sequence[str], values: Sequence[float | None], label:
             continue
         top = _y(value / most)
         place = (_x(at, len(days)) - width / 2, top, width, HEIGHT - BOTTOM - top)
-        parts.append(
-            Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">').format(*place)
-            + Markup("<title>{}: {}</title></rect>").format(day, label(value))
-        )
+        told = f"{day}: {label(value)}"
+        bar = Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">').format(*place)
+        bar += Markup("<title>{}</title></rect>").format(told)
+        parts.append(Markup('<a href="{}" aria-label="{}">{}</a>').format(address(None, day), told, bar))
     return _picture(title, days, parts)
 
 
@@ -80,6 +102,6 @@ def _picture(title: str, days: Sequence[str], parts: Sequence[Markup]) -> Markup
         )
         for at in shown
     )
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}{}</svg>').format(
+    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="group" aria-label="{}">{}{}</svg>').format(
         WIDTH, HEIGHT, escape(title), Markup("").join(parts), labels
     )

@@ -2,8 +2,9 @@
 
 import math
 from collections import defaultdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from indexer import Index
 from indexer.errors import QueryError
@@ -14,6 +15,7 @@ from indexer.web import charts
 
 LONGEST = 366
 """Days at most."""
+NO_TARGET = "(no target)"
 MOST = 15
 """Rows of a table."""
 
@@ -35,8 +37,11 @@ GROUP BY trials.suite, trials.test_id, trials.target ORDER BY duration_s DESC LI
 """
 
 
-def dashboards(index: Index, experiment: str | None, days: int) -> Row:
-    """Charts and tables over so many days; `experiment` narrows them down. Raises QueryError."""
+def dashboards(index: Index, experiment: str | None, days: int, base: str) -> Row:
+    """Charts and tables over so many days; `experiment` narrows them down. Raises QueryError.
+
+    `base` is where the pages are, for the links of charts.
+    """
     if not 1 <= days <= LONGEST:
         raise QueryError(f"days: {days} is not between 1 and {LONGEST}")
     now = utc_text(datetime.now(UTC))
@@ -55,14 +60,25 @@ def dashboards(index: Index, experiment: str | None, days: int) -> Row:
     daily = index.leaderboard(by="day", across="target", **part)[:-1]
     every_day = sorted({row["day"] for row in daily})
     rates, costs = _rates(daily, every_day), _costs(daily, every_day)
+
+    def address(target: str | None, day: str) -> str:
+        after = (date.fromisoformat(day) + timedelta(days=1)).isoformat()
+        given = {
+            "since": day,
+            "until": after,
+            "target": target if target != NO_TARGET else None,
+            "experiment": experiment,
+        }
+        return f"{base}/runs?{urlencode({name: value for name, value in given.items() if value})}"
+
     return {
         "days": days,
         "since": since,
         "empty": not daily,
-        "rates": charts.lines("Passed of the verdicts by day and target", every_day, rates),
+        "rates": charts.lines("Passed of the verdicts by day and target", every_day, rates, address),
         "targets": list(rates),
         "left_out": len({row["target"] for row in daily}) - len(rates),
-        "costs": charts.bars("Cost by day", every_day, costs, dollars) if any(costs) else None,
+        "costs": charts.bars("Cost by day", every_day, costs, dollars, address) if any(costs) else None,
         "numbers": zip(every_day, zip(*rates.values(), strict=True), costs, strict=True),
         "matrix": _matrix(index.leaderboard(by="experiment", across="target", **part)[:-1]),
         "flaky": index.flaky(limit=MOST, **part),
@@ -75,7 +91,7 @@ def _rates(daily: list[Row], days: list[str]) -> dict[str, list[float | None]]:
     passed, trials = defaultdict[tuple[str, str], int](int), defaultdict[tuple[str, str], int](int)
     weight = defaultdict[str, int](int)
     for row in daily:
-        target = row["target"] or "(no target)"
+        target = row["target"] or NO_TARGET
         passed[target, row["day"]] += row["passed"]
         trials[target, row["day"]] += row["passed"] + row["failed"]
         weight[target] += row["passed"] + row["failed"]

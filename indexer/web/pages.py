@@ -169,7 +169,8 @@ async def _home(request: Request, datasette: Datasette) -> Response:
 
 def _dashboards(index: Index, request: Request, datasette: Datasette) -> Row:
     values = arguments(request, ("experiment",), ("days",))
-    return dashboards(index, values.get("experiment"), values.get("days", 30)) | {"values": values}
+    base = datasette.setting("base_url").rstrip("/")
+    return dashboards(index, values.get("experiment"), values.get("days", 30), base) | {"values": values}
 
 
 Wrong = Callable[[str, int, Request, Datasette], Awaitable[Response]]
