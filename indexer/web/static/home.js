@@ -9,9 +9,10 @@ async function look() {
   const answer = await fetch(location.href, { cache: "no-cache" });
   if (!answer.ok) throw new Error(answer.statusText);
   const now = answer.headers.get("ETag");
-  if (now !== tag && tag && !document.getElementById("home").contains(document.activeElement)) {
+  const shown = document.getElementById("home");
+  if (now !== tag && (tag || "counting" in shown.dataset) && !shown.contains(document.activeElement)) {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    document.getElementById("home").replaceWith(document.adoptNode(page.getElementById("home")));
+    shown.replaceWith(document.adoptNode(page.getElementById("home")));
   }
   tag = now;
   if (news.textContent) news.textContent = "";
@@ -25,6 +26,10 @@ async function follow() {
       news.textContent = "The server does not answer.";
     }
   }
-  setTimeout(follow, PAUSE);
+  wait();
 }
-setTimeout(follow, PAUSE);
+
+function wait() {
+  setTimeout(follow, "counting" in document.getElementById("home").dataset ? PAUSE / 10 : PAUSE);
+}
+wait();
