@@ -18,7 +18,8 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from indexer.protocols import Nothing, Options
+from indexer.earlier import Nothing
+from indexer.protocols import Options
 from indexer.records import Run
 from indexer.sources.agentevals.records import RunRows
 from tests.worlds import lacking

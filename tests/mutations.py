@@ -10,8 +10,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from indexer.earlier import Nothing
 from indexer.formats import recognise
-from indexer.protocols import Nothing, Options, Unreadable
+from indexer.protocols import Options, Unreadable
 from indexer.sources.disk import root_folder
 from indexer.store import file, rows
 from tests import agentevals

@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
+from indexer.earlier import Nothing
 from indexer.formats import recognise
-from indexer.protocols import Nothing, Options, Unreadable
+from indexer.protocols import Options, Unreadable
 from indexer.sources.folder import FolderSource
 from tests.formats.memory import MemoryFolder
 from tests.mutations import OWN, mutated, read_mutated, real_runs

@@ -8,10 +8,11 @@ from urllib.parse import quote
 
 import pytest
 
+from indexer.earlier import Nothing
 from indexer.errors import SettingsError
 from indexer.formats import recognise
 from indexer.project import find_project
-from indexer.protocols import Nothing, Options, Unreadable
+from indexer.protocols import Options, Unreadable
 from indexer.settings import load
 from tests import agentevals
 from tests.bundles import at, bundle, row

@@ -9,13 +9,13 @@ A variant stands in `run.json` with its secrets in clear; they are only ever use
 import re
 from collections.abc import Iterator
 
+from indexer.earlier import Earlier
 from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Words, read_document, read_or_note
 from indexer.formats.given import secrets_in
 from indexer.formats.masking import error_line, error_type
 from indexer.protocols import (
     MALFORMED,
     Conventions,
-    Earlier,
     Folder,
     Options,
     Unreadable,

@@ -12,6 +12,7 @@ the run was given only ever serves to mask its errors, and to tell whether two r
 import re
 from collections.abc import Iterator
 
+from indexer.earlier import Earlier
 from indexer.formats.documents import read_document
 from indexer.formats.inspect_documents import Header, Log, Summaries, Summary
 from indexer.formats.inspect_run import Told, run_of
@@ -20,7 +21,6 @@ from indexer.formats.zipped import ZipFolder
 from indexer.protocols import (
     MALFORMED,
     Conventions,
-    Earlier,
     Folder,
     Options,
     Unreadable,

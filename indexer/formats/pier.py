@@ -11,6 +11,7 @@ UTC; the job's zone follows from `lock.json`, which is UTC. Secrets stand in the
 environment of the agent), so only named fields are read; those values are only ever used to mask error texts.
 """
 
+from indexer.earlier import Earlier
 from indexer.formats.pier_job import (
     MANIFEST,
     NAME,
@@ -33,7 +34,6 @@ from indexer.formats.pier_some import inputs_of, read_trials
 from indexer.formats.pier_trials import TrialReader
 from indexer.protocols import (
     Conventions,
-    Earlier,
     Folder,
     Options,
     Unreadable,

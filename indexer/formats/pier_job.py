@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
+from indexer.earlier import Execution
 from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
 from indexer.formats.pier_documents import JobConfig, JobResult, Lock, Manifest, Stats
 from indexer.formats.pier_trials import CONFIG_LIMIT
-from indexer.protocols import Execution, Folder, Unreadable
+from indexer.protocols import Folder, Unreadable
 from indexer.records import Run, RunState, Trial, joined, seconds_between, utc
 
 NAME = "pier"

@@ -7,6 +7,7 @@ may differ, all of them have to be read.
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from indexer.earlier import EarlierTrials, Execution
 from indexer.formats.pier_documents import JobResult, Stats
 from indexer.formats.pier_job import (
     MANIFEST,
@@ -24,7 +25,7 @@ from indexer.formats.pier_job import (
     trial_file,
 )
 from indexer.formats.pier_trials import TrialReader
-from indexer.protocols import EarlierTrials, Execution, Folder, Options
+from indexer.protocols import Folder, Options
 from indexer.records import Run, Trial
 
 _MOST = 50  # other trials whose numbers change

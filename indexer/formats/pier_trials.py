@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from indexer.earlier import Earlier
 from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
 from indexer.formats.given import secrets_in
@@ -25,7 +26,7 @@ from indexer.formats.pier_documents import (
     TrialConfig,
     TrialResult,
 )
-from indexer.protocols import Earlier, Folder, Options, Unreadable
+from indexer.protocols import Folder, Options, Unreadable
 from indexer.records import RunState, Score, Trial, TrialStatus, seconds_between
 
 CONFIG_LIMIT = 8 * 2**20

@@ -14,18 +14,9 @@ from importlib.metadata import EntryPoint, entry_points
 from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
+from indexer.earlier import Earlier
 from indexer.formats.masking import error_line
-from indexer.protocols import (
-    PROTOCOL,
-    Conventions,
-    Earlier,
-    Folder,
-    Format,
-    Options,
-    Unreadable,
-    never_divided,
-    undivided,
-)
+from indexer.protocols import PROTOCOL, Conventions, Folder, Format, Options, Unreadable, never_divided, undivided
 from indexer.records import Run, RunState, TrialStatus, utc
 
 _GROUP, _OWN = "indexer.formats", "eval-indexer"

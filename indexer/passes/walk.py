@@ -13,9 +13,10 @@ from typing import cast
 
 from indexer import interrupts
 from indexer.changes import Advance, Change, Found, Gone, History, Indexed, Missing, Naming, Same, Swept, Trouble
+from indexer.earlier import Nothing
 from indexer.errors import SourceError
 from indexer.formats import VERSIONS, also_claimed
-from indexer.protocols import Nothing, Options, RunFile, RunFolder, Unreadable
+from indexer.protocols import Options, RunFile, RunFolder, Unreadable
 from indexer.records import Run
 from indexer.sources import Source
 from indexer.store.source_state import SourceState

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 
 from indexer.changes import Stamp
-from indexer.protocols import Execution, Rest
+from indexer.earlier import Execution, Rest
 from indexer.records import Trial
 from indexer.store import run_tables
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from indexer.changes import UNSETTLED, Found, Stamp, plain_name
 from indexer.derive import status
-from indexer.protocols import DOUBTFUL, MALFORMED, Earlier, Nothing, Unreadable
+from indexer.earlier import Earlier, Nothing
+from indexer.protocols import DOUBTFUL, MALFORMED, Unreadable
 from indexer.records import Run
 from indexer.store import rows
 from indexer.store.earlier import EarlierRows, EarlierSome

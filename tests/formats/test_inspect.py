@@ -11,8 +11,9 @@ import pytest
 import zstandard
 
 from indexer import derive
+from indexer.earlier import Nothing
 from indexer.formats import inspect, recognise_file
-from indexer.protocols import Nothing, Options, Unreadable
+from indexer.protocols import Options, Unreadable
 from indexer.records import Run, Trial
 from tests.formats.memory import MemoryFolder
 from tests.inspect_logs import NAME, Doc, document, ended, header, log, members, sample, spec, zipped

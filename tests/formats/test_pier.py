@@ -6,8 +6,9 @@ import pytest
 
 from indexer.derive import status as run_status
 from indexer.derive import totals
+from indexer.earlier import Nothing
 from indexer.formats import pier
-from indexer.protocols import Nothing, Options, Unreadable
+from indexer.protocols import Options, Unreadable
 from indexer.records import Run, Trial
 from tests.formats.memory import MemoryFolder, format_of
 from tests.jobs import JOB_ID, SECRET, job, result, trial

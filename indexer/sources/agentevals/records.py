@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from indexer.earlier import Earlier
 from indexer.formats.documents import Count, Document, Number, Text, Time, Words, fitted, read_document
 from indexer.formats.given import secrets_in
 from indexer.formats.masking import error_line, masked_name
-from indexer.protocols import Earlier, Options, Unreadable
+from indexer.protocols import Options, Unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between
 
 MOST_RESULTS = 1_000_000
