@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from indexer.formats import pier
+from indexer.passes.check import check
 from indexer.passes.sync import look
 from indexer.sources.folder import FolderSource
 from indexer.store import file, some_trials
@@ -329,3 +330,11 @@ def test_a_look_where_nothing_changed_writes_nothing(world: World, whole: list[s
     with closing(file.connect(world.db, write=True)) as database:
         report = look(database, world.sources, world.options, {"local": [f"{JOB}/job.log", f"{JOB}/t1__0000001"]})
     assert (report.changed, whole) == (False, [])
+
+
+def test_absurd_scores_are_no_difference(world: World) -> None:
+    rewards = (1e308, 1e308, -1e308, 1e22, 1.0, -1e22)
+    world.write(at(JOB, job({f"t{at}__{at:07}": trial(f"t{at}", reward) for at, reward in enumerate(rewards)})))
+    world.synced()
+    world.execute("UPDATE runs SET passed = passed + 1")
+    assert check(world.db, world.sources, world.options)

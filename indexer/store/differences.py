@@ -108,6 +108,8 @@ _DERIVED = {
     "output_tokens": "sum(1.0 * t.output_tokens)",
 }
 """Columns of `runs`, and what they are by SQL over a run's trials `t`."""
+_FRACTIONS = ("quality_score", "avg_score", "cost_usd")
+"""Those of numbers with fractions, which SQLite rounds as it adds them up."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -139,18 +141,24 @@ def differences(index: Path, fresh: Path) -> Iterator[Difference]:
 def _derived(database: sqlite3.Connection) -> Iterator[Difference]:
     """Where counts and sums of runs are not what SQL says of their trials: derived a second way."""
     columns = ", ".join(f"r.{name}, {expression}" for name, expression in _DERIVED.items())
-    query = f"SELECT r.key, {columns} FROM a.runs r LEFT JOIN a.trials t ON t.run_pk = r.id GROUP BY r.id"
-    for key, *values in database.execute(query):
+    largest = "max(coalesce(max(abs(t.score)), 0), coalesce(max(t.cost_usd), 0))"
+    query = f"SELECT r.key, {largest}, {columns} FROM a.runs r LEFT JOIN a.trials t ON t.run_pk = r.id GROUP BY r.id"
+    for key, most, *values in database.execute(query):
         for name, stored, counted in zip(_DERIVED, values[::2], values[1::2], strict=True):
-            if not _alike(stored, counted):
+            if not _alike(stored, counted, most if name in _FRACTIONS else 0):
                 yield Difference("runs", key, f"{name}: {stored!r}, trials say {counted!r}")
 
 
-def _alike(stored: float | None, counted: float | None) -> bool:
-    """Whether two numbers are the same but for rounding; a sum beyond what the index holds is unknown."""
+def _alike(stored: float | None, counted: float | None, most: float) -> bool:
+    """Whether two numbers are the same but for rounding, which grows with the largest number added up.
+
+    A sum beyond what the index holds is unknown, and so is one on the way to which SQLite met the end of all numbers.
+    """
     if stored is None:
         return counted is None or abs(counted) >= 2**63
-    return counted is not None and math.isclose(stored, counted, rel_tol=1e-9, abs_tol=1e-300)
+    if counted is None:
+        return False
+    return math.isclose(stored, counted, rel_tol=1e-9, abs_tol=max(1e-300, 1e-9 * most)) or not math.isfinite(counted)
 
 
 def _kept_counts(database: sqlite3.Connection) -> Iterator[Difference]:
