@@ -59,16 +59,19 @@ def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
         if inside.size(trial["folder"]) is not None:  # one file tells of it
             return [File(trial["folder"], _size(inside, trial["folder"]))]
         folder = _folder_of(inside, run, trial)
-        found = sorted(_below(folder, "", _DEPTH_OF_TRIAL), key=lambda path: (_rank(path), path))
-        return [File(path, _size(folder, path)) for path in found[:MOST]]
+        found = [File(path, _size(folder, path)) for path in _below(folder, "", _DEPTH_OF_TRIAL)]
+        return sorted(found, key=lambda file: (file.size == 0, _rank(file.path), file.path))[:MOST]
 
 
 def _rank(path: str) -> int:
     return next((at for at, pattern in enumerate(_PATTERNS) if pattern.search(path)), len(_PATTERNS))
 
 
-def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> bytes:
-    """The bytes of one of the run's files, or of one of a trial's. Raises as `names`."""
+def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = None, *, ending: bool = False) -> bytes:
+    """The bytes of one of the run's files, or of one of a trial's; of a larger one than LARGEST its end, if `ending`.
+
+    Raises as `names`.
+    """
     folder = _folder(_source(project, run), run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
@@ -77,6 +80,10 @@ def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = N
         if trial is not None and trial["folder"] and folder.size(trial["folder"]) is None:
             folder = _folder_of(folder, run, trial)
             called, depth = f"{called} {trial['trial']}", _DEPTH_OF_TRIAL
+        if ending and (folder.size(path) or 0) > LARGEST and (opened := folder.open(path)) is not None:
+            with opened:
+                opened.seek(-LARGEST, os.SEEK_END)
+                return opened.read(LARGEST)
         data = folder.read(path, LARGEST)
         if data is None:
             known = sorted(_below(folder, "", depth))

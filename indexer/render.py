@@ -1,9 +1,10 @@
 """Values as people read them, on a terminal and on a page."""
 
+import csv
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, TextIO
 
 Row = Mapping[str, Any]
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -137,6 +138,14 @@ def reason(trial: Row) -> str:
     if trial["status"] in ("passed", "running"):
         return ""
     return ", ".join(f"{score['name']} {score['score']:g}" for score in trial["scores"] if score["score"] is not None)
+
+
+def write_csv(file: TextIO, rows: Iterable[Row], columns: Sequence[str]) -> None:
+    """Rows as comma-separated values under the names of their columns."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(", ".join(v) if isinstance(v := row[name], list) else v for name in columns)
 
 
 def freshness(fresh: Row) -> str:

@@ -39,9 +39,13 @@ def serve(
         str, typer.Option(help="Address to listen on; others than loopback can be reached by others.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
-    browse: Annotated[bool, typer.Option("--open", help="Open the runs page in a browser.")] = False,
+    browse: Annotated[bool, typer.Option("--open", help="Open the home page in a browser.")] = False,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A site whose pages may read /api: https://example.org; repeatable."),
+    ] = None,
 ) -> None:
-    """Serve a web page with the runs, dashboards, /api, and Datasette for everything else."""
+    """Serve pages about runs, trials and files, /api, and Datasette for everything else."""
     from indexer.web.server import is_loopback, serve
 
     def ready(address: str) -> None:
@@ -51,4 +55,4 @@ def serve(
         if browse:
             typer.launch(address)
 
-    serve(find_project(config, db), host, port, ready)
+    serve(find_project(config, db), host, port, ready, allow_origin or [])

@@ -1,6 +1,5 @@
 """Lists that are printed page by page: runs and trials."""
 
-import csv
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -56,20 +55,13 @@ def show(
         for row in pages:
             console.document(row)
     elif as_csv:
-        _print_csv(pages, columns)
+        render.write_csv(sys.stdout, pages, columns)
     else:
         table(pages)
     if not pages.count:
         print(f"no {what} match" if filtered else f"no {what}", file=sys.stderr)
     if pages.next_cursor:
         print(f"more {what} follow: --all, or go on with --cursor {pages.next_cursor}", file=sys.stderr)
-
-
-def _print_csv(rows: Iterable[Any], columns: Sequence[str]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow(", ".join(v) if isinstance(v := row[name], list) else v for name in columns)
 
 
 def tell_if_old(index: Index) -> None:

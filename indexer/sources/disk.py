@@ -33,6 +33,14 @@ class Snapshot:
         self.links: dict[str, str] = {}
         self.refused: dict[str, str] = {}
         self._tops = tops
+        self._within: str | None = None
+
+    def closed(self, path: str) -> "Snapshot":
+        """Another one that begins anew below `path`, in which no link leads out of what is there."""
+        snapshot = self.again(path)
+        found = snapshot.found[path]
+        snapshot._within = found[0] if found else None
+        return snapshot
 
     def again(self, path: str) -> "Snapshot":
         """Another one that begins anew below `path`, which this one has found."""
@@ -40,6 +48,7 @@ class Snapshot:
         above = [path[:at] for at, character in enumerate(path) if character == "/"]
         snapshot.found = {each: self.found[each] for each in ("", *above, path)}
         snapshot.links, snapshot.refused, snapshot._tops = self.links, self.refused, self._tops
+        snapshot._within = self._within
         return snapshot
 
     def status(self, path: str) -> tuple[str, os.stat_result] | None:
@@ -69,6 +78,8 @@ class Snapshot:
                 return None
         else:
             refused = "" if stat.S_ISREG(there.st_mode) else "what is neither a folder nor a regular file"
+        if self._within is not None and not is_within(target, self._within):
+            refused = "what lies outside of the run"
         if there.st_uid not in {status.st_uid, os.geteuid() or status.st_uid}:  # root's files are not everybody's
             refused = "what belongs to another user"
         if refused:

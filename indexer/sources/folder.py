@@ -171,7 +171,10 @@ class FolderSource(FileSource):
         try:
             root = self._root()
             file = file_at(root, path)
-            return file.opened() if file is not None else root.find(path) if path else None
+            if file is not None:
+                return file.opened()
+            folder = root.find(path) if path else None
+            return DiskFolder(folder.snapshot.closed(path), path) if folder is not None else None
         except Unreadable:
             return None
 

@@ -87,6 +87,12 @@ def _number(text: str, name: str) -> float:
     raise QueryError(f"{name}: {text!r} is no number")
 
 
+def _flag(text: str, name: str) -> bool:
+    if text not in ("0", "1", "false", "true"):
+        raise QueryError(f"{name}: {text!r} is neither true nor false")
+    return text in ("1", "true")
+
+
 def required(values: Row, *names: str) -> list[Any]:
     """The values of parameters that must be given. Raises QueryError."""
     for name in names:
@@ -164,7 +170,7 @@ def asked(index: Index, request: Request, question: Question) -> Any:
             required(dict(values), name)
             given[name] = side_of(list(filter(None, request.args.getlist(name))))
         elif name in values:
-            given[name] = values[name] not in ("0", "false") if kind == "flag" else values[name]
+            given[name] = _flag(values[name], name) if kind == "flag" else values[name]
     required(given | {}, *(name for name, each in question.parameters.items() if each.required))
     return index.ask(question.name, **given, **filters_of(request, question.filters))
 

@@ -46,6 +46,7 @@ def leaderboard_page(index: Index, request: Request, datasette: Datasette) -> Ro
         downs = sorted({down for down, _ in cells}, key=str)
         overs = sorted({over for _, over in cells}, key=str)
         matrix = {"downs": downs, "overs": overs, "cells": cells}
+    found["values"] |= {"by": [by], "across": [across or ""]}
     return found | {"by": by, "across": across, "dimensions": DIMENSIONS, "matrix": matrix, "rows": rows}
 
 

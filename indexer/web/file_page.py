@@ -5,6 +5,8 @@ What is shown is text and nothing else, whatever the file holds; of a large one 
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple
 
 from datasette.app import Datasette
@@ -20,6 +22,7 @@ LINES = 2_000
 """Lines that are shown."""
 _STEPS = 1_000
 _LONGEST = 20_000  # characters of a line or of a part of a step
+_TOGETHER = 4_000_000  # characters of a page
 _SPEAKERS = ("source", "role", "type")
 
 
@@ -31,8 +34,8 @@ class Step(NamedTuple):
     parts: list[tuple[str, str]]
 
 
-def content(index: Index, request: Request, datasette: Datasette) -> tuple[Row, bytes]:
-    """What names a file, and its bytes. Raises UnknownRunError."""
+def content(index: Index, request: Request, datasette: Datasette, *, ending: bool = False) -> tuple[Row, bytes]:
+    """What names a file, and its bytes; of a large one its end, if `ending`. Raises UnknownRunError."""
     values = arguments(request, ("key", "path", "trial"))
     key, path = required(values, "key", "path")
     project = PROJECTS.get(datasette)
@@ -40,24 +43,47 @@ def content(index: Index, request: Request, datasette: Datasette) -> tuple[Row, 
         raise UnknownRunError("files of runs are only shown by `indexer serve` on loopback")
     run, trial = (run_by_key(index, key), None) if "trial" not in values else trial_by_name(index, key, values["trial"])
     named = {"key": key, "path": path} | ({"trial": values["trial"]} if trial else {})
-    return {"run": run, "trial": trial, "path": path, "named": named}, files.content(project, run, path, trial)
+    return {"run": run, "trial": trial, "path": path, "named": named}, files.content(
+        project, run, path, trial, ending=ending
+    )
 
 
 def file_page(index: Index, request: Request, datasette: Datasette) -> Row:
     """What the page of a file shows."""
-    named, data = content(index, request, datasette)
-    text = data.decode("utf-8", "replace")
+    named, data = content(index, request, datasette, ending=True)
+    named["is_whole"] = len(data) < files.LARGEST
+    text = data.decode("utf-8-sig", "replace")
     found = _document(text)
-    steps = list(_steps(found)) if found is not None else []
+    steps = _within_budget(_steps(found)) if found is not None else []
     if steps:
-        return {**named, "size": len(data), "steps": steps[:_STEPS], "left_out": max(0, len(steps) - _STEPS)}
+        left_out = sum(1 for _ in _steps(found)) - len(steps)
+        return {**named, "size": len(data), "steps": steps, "left_out": left_out}
     if isinstance(found, dict | list) and "\n" not in text.strip():
-        text = json.dumps(found, indent=2, ensure_ascii=False)
-    lines = text.splitlines()
+        indented = json.dumps(found, indent=2, ensure_ascii=False)
+        text = indented if len(indented) <= _TOGETHER else text
+    lines = text.removesuffix("\n").split("\n") if text else []
     shown = lines[-LINES:]
     first = len(lines) - len(shown) + 1
-    numbered = [(first + at, line[:_LONGEST]) for at, line in enumerate(shown)]
+    numbered = [(first + at, cut(line)) for at, line in enumerate(shown)]
     return {**named, "size": len(data), "lines": numbered, "left_out": first - 1}
+
+
+def cut(text: str) -> str:
+    """A text of limited length; what was left out is said."""
+    more = len(text) - _LONGEST
+    return text if more <= 0 else f"{text[:_LONGEST]}… and {more:,} more characters"
+
+
+def _within_budget(steps: Iterator[Step]) -> list[Step]:
+    """The first steps, as many as a page takes."""
+    found: list[Step] = []
+    left = _TOGETHER
+    for step in islice(steps, _STEPS):
+        left -= sum(len(name) + len(text) + 50 for name, text in step.parts)
+        if left < 0:
+            break
+        found.append(step)
+    return found
 
 
 def _document(text: str) -> Any:
@@ -66,43 +92,65 @@ def _document(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         pass
+    lines = [line for line in text.split("\n") if line.strip()]
     try:
-        lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+        found = [json.loads(line) for line in lines[:-1]]
     except (ValueError, RecursionError):
         return None
-    return lines if len(lines) > 1 and all(isinstance(line, dict) for line in lines) else None
+    with suppress(ValueError, RecursionError):  # the last one may be in the middle of being written
+        found.append(json.loads(lines[-1]))
+    return found if found and all(isinstance(line, dict) for line in found) else None
 
 
 def _steps(document: Any) -> Iterator[Step]:
     """The steps of a trajectory (ATIF) or of a transcript of messages; none of any other document."""
     found = document
     if isinstance(document, dict):
-        found = next((document[name] for name in ("steps", "messages") if name in document), None)
-    if not isinstance(found, list) or not all(isinstance(step, dict) for step in found):
+        lists = (document.get(name) for name in ("steps", "messages"))
+        found = next((each for each in lists if isinstance(each, list)), None)
+    if not isinstance(found, list) or not found or not all(isinstance(step, dict) for step in found):
+        return
+    if not _speaker(found[0]):
         return
     for step in found:
-        who = next((str(step[name]) for name in _SPEAKERS if isinstance(step.get(name), str)), "")
-        if not who:
-            return
-        yield Step(who, _title(step), [(name, _text(value)) for name, value in step.items() if value not in (None, "")])
+        parts = [(name[:200], _text(value)) for name, value in step.items() if value not in (None, "")]
+        yield Step(_speaker(step), _title(step), parts)
+
+
+def _speaker(step: Row) -> str:
+    return next((step[name] for name in _SPEAKERS if isinstance(step.get(name), str)), "")[:100]
 
 
 def _title(step: Row) -> str:
     """What a step does, in a line: the tools that it calls, else how its text begins."""
+    inside = step.get("message")
+    if isinstance(inside, dict):
+        return _title(inside)
     calls = step.get("tool_calls")
-    if isinstance(calls, list) and calls:
-        names = (_named(call) for call in calls if isinstance(call, dict))
+    names = [_named(call) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+    if any(names):
         return ", ".join(filter(None, names))[:200]
-    text = next((step[name] for name in ("message", "content", "text") if isinstance(step.get(name), str)), "")
-    return " ".join(text[:400].split())[:200]
+    for name in ("message", "content", "text"):
+        if said := _said(step.get(name)):
+            return " ".join(said[:400].split())[:200]
+    return ""
+
+
+def _said(content: Any) -> str:
+    """The text of a content, or of its parts, tools by their names."""
+    if isinstance(content, str):
+        return content
+    parts = [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+    texts = (part.get("text") or part.get("name") for part in parts)
+    return " ".join(text for text in texts if isinstance(text, str))
 
 
 def _named(call: Row) -> str:
-    name = call.get("function_name") or call.get("name") or call.get("tool")
     inside = call.get("function")
-    return str(name or (inside.get("name") if isinstance(inside, dict) else inside) or "")
+    named = [call.get("function_name"), call.get("name"), call.get("tool"), inside]
+    named += [inside.get("name")] if isinstance(inside, dict) else []
+    return next((name for name in named if isinstance(name, str)), "")
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return cut(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))

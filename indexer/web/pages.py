@@ -1,7 +1,10 @@
 """The pages: runs, one run, two runs, one test, dashboards. Rendered here; the script only adds to them."""
 
+import io
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, tzinfo
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote, urlencode
 from zoneinfo import ZoneInfo
@@ -15,6 +18,7 @@ from indexer.freshness import freshness
 from indexer.queries.filters import DECLARED
 from indexer.queries.pages import SORTS
 from indexer.queries.questions import QUESTIONS
+from indexer.queries.runs import PUBLIC
 from indexer.queries.types import RunRow
 from indexer.web import charts
 from indexer.web.api import (
@@ -40,6 +44,8 @@ RARE = ("agent", "dataset", "test", "min_pass_rate", "commit")
 """Filters that are folded away."""
 PAGE, TRIALS = 50, 100
 """Runs and trials on a page."""
+MOST = 100_000
+"""Runs in a file of comma-separated values."""
 STALE_AFTER = 3600
 """Seconds of silence from when on people see that a running run is silent, where no settings say it."""
 HEADERS = {
@@ -76,10 +82,14 @@ def _matching(index: Index, request: Request, datasette: Datasette) -> Row:
     return _rows(index, page.runs, datasette) | {
         "values": kept,
         "sort": sort,
-        "orders": {name: f"/runs?{asked_for}&sort={'' if sort == f'-{name}' else '-'}{name}" for name in SORTS},
+        "orders": {
+            name: f"/runs?{asked_for}{'&' if asked_for else ''}sort={'' if sort == f'-{name}' else '-'}{name}"
+            for name in SORTS
+        },
         "next": page.next_cursor and f"/runs?{urlencode(kept | {'cursor': page.next_cursor}, doseq=True)}",
         "live": f"/runs/live?{urlencode({n: value for n, value in kept.items() if n != 'limit'}, doseq=True)}",
         "count": f"/api/count?{asked_for}",
+        "csv": f"/runs.csv?{asked_for}&sort={sort}",
         "token": index.token(),
         "first": "cursor" not in values,
     }
@@ -152,7 +162,8 @@ def _trials(index: Index, request: Request, datasette: Datasette) -> Row:
     given.pop("cursor", None)
     kept = urlencode([*given.items(), ("cursor", page.next_cursor)], doseq=True)
     shown = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in given.items()]
-    return {"trials": page.trials, "given": shown, "next": page.next_cursor and f"/trials?{kept}"}
+    asked_for = defaultdict(str, {name: request.args[name] for name in request.args})
+    return {"trials": page.trials, "given": shown, "asked": asked_for, "next": page.next_cursor and f"/trials?{kept}"}
 
 
 async def _home(request: Request, datasette: Datasette) -> Response:
@@ -245,6 +256,21 @@ async def _live_rows(request: Request, datasette: Datasette) -> Response:
     return document({"next": context["token"], "rows": rows}, 200, request)
 
 
+async def _csv(request: Request, datasette: Datasette) -> Response:
+    """The runs that filters let through, as comma-separated values, MOST at most."""
+    values, filters = with_filters(request, ("sort",))
+    text = io.StringIO()
+
+    def write(index: Index) -> None:
+        runs = index.in_zone(_zone(request)).each_run(sort=values.get("sort", "-timestamp"), **filters)
+        render.write_csv(text, islice(runs, MOST), PUBLIC)
+
+    await readers(datasette).ask(write)
+    data = text.getvalue().encode("utf-8", "replace")
+    headers = HEADERS | {"Content-Disposition": 'attachment; filename="runs.csv"'}
+    return tagged(data, 200, request, "text/csv; charset=utf-8", headers)
+
+
 async def _live_revision(request: Request, datasette: Datasette) -> Response:
     """JSON: the `rev` of a run; None once it is gone."""
     (key,) = required(arguments(request, ("key",)), "key")
@@ -262,6 +288,7 @@ ROUTES: list[tuple[str, View]] = [
     (r"^/$", _view(_home)),
     (r"^/runs$", _page("runs", _runs)),
     (r"^/trials$", _page("trials", _trials)),
+    (r"^/runs\.csv$", _view(_csv)),
     (r"^/runs/live$", _view(_live_rows, _wrong_document)),
     (r"^/run$", _page("run", _run)),
     (r"^/run/live$", _view(_live_revision, _wrong_document)),

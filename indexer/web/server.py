@@ -5,7 +5,7 @@ import ipaddress
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -29,17 +29,18 @@ PAGES = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self'
 """The policy of Datasette's own pages, which have scripts and styles in them; ours bring a stricter one."""
 
 
-def serve(project: Project, host: str, port: int, ready: Callable[[str], None]) -> None:
+def serve(project: Project, host: str, port: int, ready: Callable[[str], None], origins: Collection[str] = ()) -> None:
     """Serve the project's index until SIGINT or SIGTERM; `ready` gets the address of the home page.
 
-    Raises IndexFileError if there is no index, IndexerError if the address cannot be listened on.
+    `origins` are sites whose pages may read `/api`. Raises IndexFileError if there is no index, IndexerError if the
+    address cannot be listened on.
     """
     open_index(project.db).close()
     limit_heap()
     with _listening(host, port) as listening:
         address = listening.getsockname()
         name = f"[{address[0]}]" if ":" in address[0] else address[0]
-        application = asyncio.run(_application(project.db, project, host))
+        application = asyncio.run(_application(project.db, project, host, origins))
         config = uvicorn.Config(
             application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, server_header=False
         )
@@ -62,7 +63,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def _application(db: Path, project: Project, host: str) -> Any:
+async def _application(db: Path, project: Project, host: str, origins: Collection[str]) -> Any:
     from datasette import handle_exception  # which is only complete when datasette.app is
 
     handle_exception.rich = None  # else each wrong query of a client is printed with all local variables
@@ -71,11 +72,13 @@ async def _application(db: Path, project: Project, host: str) -> Any:
     if is_loopback(host):  # files are shown as they are, with whatever secrets tools left in them
         PROJECTS[datasette] = project
     await datasette.invoke_startup()
-    return guarded(datasette.app(), host)
+    return guarded(datasette.app(), host, origins)
 
 
-def guarded(app: Any, host: str) -> Any:
+def guarded(app: Any, host: str, origins: Collection[str] = ()) -> Any:
     """Answers only requests for this machine by name or number, and adds headers that keep pages to themselves.
+
+    Pages of `origins` may read `/api`.
 
     A page elsewhere whose name suddenly means this address (DNS rebinding) sends its own name as Host.
     """
@@ -86,6 +89,10 @@ def guarded(app: Any, host: str) -> Any:
             await app(scope, receive, send)
             return
         headers = dict(scope["headers"])
+        if scope["method"] not in ("GET", "HEAD", "POST", "OPTIONS"):  # Datasette has no answer to others
+            await send({"type": "http.response.start", "status": 405, "headers": [(b"allow", b"GET, HEAD")]})
+            await send({"type": "http.response.body", "body": b""})
+            return
         if not _is_own(headers.get(b"host", b"").decode("latin-1"), names):
             await send({"type": "http.response.start", "status": 421, "headers": [(b"content-type", b"text/plain")]})
             await send({"type": "http.response.body", "body": b"This server does not answer for that host name.\n"})
@@ -95,7 +102,11 @@ def guarded(app: Any, host: str) -> Any:
             if message["type"] == "http.response.start":
                 given = {name.lower() for name, _ in message["headers"]}
                 more = {b"content-security-policy": PAGES.encode(), b"x-content-type-options": b"nosniff"}
+                origin = headers.get(b"origin", b"")
+                if origin.decode("latin-1") in origins and scope["path"].startswith("/api"):
+                    more |= {b"access-control-allow-origin": origin, b"access-control-expose-headers": b"ETag"}
                 message["headers"] = [*message["headers"], *((n, v) for n, v in more.items() if n not in given)]
+                message["headers"] += [(b"vary", b"Origin")] if origins else []
             await send(message)
 
         await app(scope, receive, send_with_headers)

@@ -43,12 +43,13 @@ def trial_page(index: Index, request: Request, datasette: Datasette) -> Row:
 def _from_files(datasette: Datasette, run: RunRow, trial: TrialRow) -> Row:
     """The whole error and the files, where they may be shown; what the index has where they cannot be read."""
     project = PROJECTS.get(datasette)
-    found: Row = {"error": trial["error"], "files": [], "unreadable": ""}
+    found: Row = {"error": trial["error"], "files": [], "cut": False, "unreadable": ""}
     if project is None:
         return found
     try:
         return found | {
-            "files": files.of_trial(project, run, trial),
+            "files": (listed := files.of_trial(project, run, trial)),
+            "cut": len(listed) >= files.MOST,
             "error": files.whole_error(project, run, trial) if trial["error"] else None,
         }
     except IndexerError as error:

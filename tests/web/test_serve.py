@@ -1,5 +1,6 @@
 """Who may ask, what they may do, and that the server follows whatever happens to the index."""
 
+import csv
 import html
 import json
 import re
@@ -129,6 +130,24 @@ def test_nobody_writes(world: World, server: Server) -> None:
 def test_other_names_for_this_address_are_refused(server: Server, host: str, answered: bool) -> None:
     for path in ("/api/runs", "/runs", "/index.json"):
         assert (server.get(path, Host=host).status == 421) != answered
+
+
+def test_a_site_that_is_named_may_read_the_api_and_no_other(world: World) -> None:
+    mine, other = "https://example.org", "https://example.com"
+    with Server(COMMAND, "serve", "--config", configured(world), "--allow-origin", mine) as server:
+        for path, origin, allowed in (
+            ("/api/runs", mine, mine), ("/api/runs", other, None), ("/runs", mine, None), ("/file", mine, None),
+        ):  # fmt: skip
+            assert server.get(path, Origin=origin).headers.get("access-control-allow-origin") == allowed
+
+
+def test_the_list_as_comma_separated_values(server: Server) -> None:
+    answer = server.get(f"/runs.csv?{urlencode({'experiment': TRICK, 'sort': 'timestamp'})}")
+    rows = list(csv.DictReader(answer.text.splitlines()))
+    told = server.get("/api/runs?sort=timestamp").json["runs"]
+    assert [row["key"] for row in rows] == [run["key"] for run in told]
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert server.get("/runs.csv?since=nonsense").status == 400
 
 
 def test_files_of_a_run(world: World, server: Server) -> None:
