@@ -6,10 +6,11 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.bundles import Changes, at, bundle, row
@@ -83,6 +84,16 @@ def page(request: pytest.FixtureRequest, browser: Browser, server: Server) -> It
     yield page
     context.close()
     assert wrong == []
+
+
+def every_page(server: Server) -> list[str]:
+    one = server.get("/api/trials?trial_status=failed&limit=1").json["trials"][0]
+    of_run = {"key": one["run_key"]}
+    return [
+        "/", "/runs", "/trials", "/drift", "/failures", "/leaderboard", "/leaderboard?by=target", "/dashboards",
+        f"/run?{urlencode(of_run)}", f"/trial?{urlencode(of_run | {'trial': one['trial']})}",
+        f"/view?{urlencode(of_run | {'path': 'index.jsonl'})}", "/compare?a=latest~1&b=latest", "/history?test=t1",
+    ]  # fmt: skip
 
 
 def test_scroll_filter_open_and_compare(page: Page) -> None:
@@ -173,18 +184,26 @@ def test_the_page_of_a_run_follows_it(page: Page, world: World, request: pytest.
 @pytest.mark.parametrize("width", [1440, 1024, 390])
 def test_pages_fit_and_can_be_used_by_keyboard(page: Page, server: Server, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
-    one = server.get("/api/trials?limit=1").json["trials"][0]
-    trial = f"/trial?{urlencode({'key': one['run_key'], 'trial': one['trial']})}"
-    file = f"/view?{urlencode({'key': one['run_key'], 'path': 'index.jsonl'})}"
-    pages = ["/", "/runs", "/trials", trial, file, "/dashboards", "/compare?a=latest~1&b=latest", "/history?test=t1"]
-    pages += ["/drift", "/failures", "/leaderboard", "/leaderboard?by=target"]
-    for path in pages:
+    for path in every_page(server):
         page.goto(path)
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
         unlabelled = "input:not([aria-label]), select, textarea"
         assert page.eval_on_selector_all(unlabelled, "all => all.filter(each => !each.labels.length).length") == 0
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+def test_axe_finds_no_violation(browser: Browser, server: Server, scheme: Literal["light", "dark"], width: int) -> None:
+    context = browser.new_context(
+        color_scheme=scheme, base_url=server.address, viewport={"width": width, "height": 800}, bypass_csp=True
+    )
+    page = context.new_page()
+    for path in every_page(server):
+        page.goto(path)
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+    context.close()
 
 
 def test_runs_are_chosen_by_keys(page: Page) -> None:
