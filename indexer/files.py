@@ -59,8 +59,8 @@ def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
         if inside.size(trial["folder"]) is not None:  # one file tells of it
             return [File(trial["folder"], _size(inside, trial["folder"]))]
         folder = _folder_of(inside, run, trial)
-        found = [File(path, _size(folder, path)) for path in _below(folder, "", _DEPTH_OF_TRIAL)]
-        return sorted(found, key=lambda file: (file.size == 0, _rank(file.path), file.path))[:MOST]
+        found = sorted(_below(folder, "", _DEPTH_OF_TRIAL), key=lambda path: (_rank(path), path))
+        return [File(path, _size(folder, path)) for path in found[:MOST]]
 
 
 def _rank(path: str) -> int:
