@@ -59,7 +59,7 @@ def file_page(index: Index, request: Request, datasette: Datasette) -> Row:
         left_out = sum(1 for _ in _steps(found)) - len(steps)
         return {**named, "size": len(data), "steps": steps, "left_out": left_out}
     if isinstance(found, dict | list) and "\n" not in text.strip():
-        indented = json.dumps(found, indent=2, ensure_ascii=False)
+        indented = _indented(found)
         text = indented if len(indented) <= _TOGETHER else text
     lines = text.removesuffix("\n").split("\n") if text else []
     shown = lines[-LINES:]
@@ -93,6 +93,8 @@ def _document(text: str) -> Any:
     except (ValueError, RecursionError):
         pass
     lines = [line for line in text.split("\n") if line.strip()]
+    if not lines:
+        return None
     try:
         found = [json.loads(line) for line in lines[:-1]]
     except (ValueError, RecursionError):
@@ -124,8 +126,7 @@ def _speaker(step: Row) -> str:
 def _title(step: Row) -> str:
     """What a step does, in a line: the tools that it calls, else how its text begins."""
     inside = step.get("message")
-    if isinstance(inside, dict):
-        return _title(inside)
+    step = inside if isinstance(inside, dict) else step
     calls = step.get("tool_calls")
     names = [_named(call) for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
     if any(names):
@@ -153,4 +154,11 @@ def _named(call: Row) -> str:
 
 
 def _text(value: Any) -> str:
-    return cut(value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False))
+    return cut(value if isinstance(value, str) else _indented(value))
+
+
+def _indented(value: Any) -> str:
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False)
+    except RecursionError:
+        return "(nested too deeply to be shown)"

@@ -99,6 +99,14 @@ def test_a_page_has_a_limit_whatever_the_file_holds(world: World, server: Server
     assert "lines before are not shown" in text
 
 
+@pytest.mark.parametrize("depth", [100, 300, 900, 5_000])
+def test_what_is_nested_deeply_is_shown_somehow(world: World, server: Server, depth: int) -> None:
+    name = written(world, "deep.json", '{"steps": [' + '{"role": "u", "message": ' * depth + "1" + "}" * depth + "]}")
+    assert of_trial(server, "view", path=name).status == 200
+    name = written(world, "list.json", "[" * depth + "]" * depth)
+    assert of_trial(server, "view", path=name).status == 200
+
+
 def test_no_link_leads_out_of_a_run(world: World, server: Server, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("a secret")
     inside = world.local / JOB / NAME
