@@ -63,7 +63,7 @@ class FoundRuns:
             return Nothing()
         mine = self._runs.place_of(old.run_key) == (self._source, found.path, found.ref)
         stamps = self._places.stamps(old.pk) if found.ref is None else {}
-        changed = {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
+        changed = _differing(stamps, found)
         whole = not self._problems.lacks_rows(found.ref, found.path)
         return EarlierRows(self._database, old.run_pk if mine else None, changed if stamps else None, whole)
 
@@ -76,7 +76,7 @@ class FoundRuns:
         if len(places) > 1 or self._runs.place_of(old.run_key) != places[0][:3]:
             return None
         stamps = self._places.stamps(old.pk, found.trials)
-        changed = {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
+        changed = _differing(stamps, found)
         return EarlierSome(self._database, old.run_pk, changed, found.trials, stamps)
 
     def put_some(self, found: Found, run: Run, earlier: EarlierSome) -> None:
@@ -184,6 +184,11 @@ class FoundRuns:
             return []
         pk = self._runs.pk_of(run.key)
         return [] if pk is None else [other for other in self._runs.places_of(pk) if other[:3] != place[:3]]
+
+
+def _differing(stamps: Mapping[str, Stamp], found: Found) -> set[str]:
+    """The names directly inside a run that are, or hold, what differs from these stamps."""
+    return {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
 
 
 def _stamps(found: Found, run: Run) -> dict[str, Stamp]:

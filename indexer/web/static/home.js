@@ -18,18 +18,4 @@ async function look() {
   if (news.textContent) news.textContent = "";
 }
 
-async function follow() {
-  if (!document.hidden) {
-    try {
-      await look();
-    } catch {
-      news.textContent = "The server does not answer.";
-    }
-  }
-  wait();
-}
-
-function wait() {
-  setTimeout(follow, "counting" in document.getElementById("home").dataset ? PAUSE / 10 : PAUSE);
-}
-wait();
+follow(look, () => ("counting" in document.getElementById("home").dataset ? PAUSE / 10 : PAUSE));

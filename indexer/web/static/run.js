@@ -24,14 +24,4 @@ async function look() {
   if (news.textContent !== told) news.textContent = told;
 }
 
-async function follow() {
-  if (!document.hidden) {
-    try {
-      await look();
-    } catch {
-      news.textContent = "The server does not answer.";
-    }
-  }
-  setTimeout(follow, PAUSE);
-}
-setTimeout(follow, PAUSE);
+follow(look, () => PAUSE);
