@@ -33,6 +33,17 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.0f}"
 
 
+MEASURES = {"quality_rate": "passed", "errors": "errors", "score": "score"}
+"""What drift calls what fell."""
+
+
+def level(row: Row, side: str) -> str:
+    """One side of a fall: the rate or mean of its measure, and over how many executions."""
+    value = row[side][row["measure"]]
+    shown = score(value) if row["measure"] == "score" else percent(value)
+    return f"{shown} of {row[side]['executions']}"
+
+
 def signed(difference: float) -> str:
     """A difference of two scores."""
     return f"{difference:+.3f}"

@@ -156,7 +156,8 @@ def _drift(found: Row, _stale_after: int) -> None:
         ["TARGET", "TEST", "MEASURE", "BEFORE", "SINCE THEN", "DIFFERENCE", "Q", "SINCE"],
         [
             [
-                r["target"], _test(r), _MEASURES[r["measure"]], _level(r, "before"), _level(r, "recent"),
+                r["target"], _test(r), render.MEASURES[r["measure"]],
+                render.level(r, "before"), render.level(r, "recent"),
                 render.points(r["difference"]) if r["measure"] != "score" else f"{r['difference']:+.3f}",
                 _p(r["q_value"]), r["since"]["run_id"],
             ]
@@ -179,15 +180,6 @@ def _command(sides: Row) -> str:
             texts = value if isinstance(value, list) else [value]
             words += [part for text in texts for part in (f"--{option.replace('_', '-')}", str(text))]
     return shlex.join(words)
-
-
-_MEASURES = {"quality_rate": "passed", "errors": "errors", "score": "score"}
-
-
-def _level(row: Row, side: str) -> str:
-    value = row[side][row["measure"]]
-    shown = render.score(value) if row["measure"] == "score" else render.percent(value)
-    return f"{shown} of {row[side]['executions']}"
 
 
 def _leaderboard(found: Sequence[Row], _stale_after: int) -> None:

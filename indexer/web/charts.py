@@ -23,8 +23,8 @@ def trend(rates: Sequence[float | None]) -> Markup:
     ).format(label, label, points)
 
 
-Address = Callable[[str | None, str], str]
-"""The address of the runs of a series, or of all for None, on a day."""
+Address = Callable[[str | None, str], str | None]
+"""The address of the runs of a series, or of all for None, on a day; None where no filter tells them."""
 
 
 def lines(title: str, days: Sequence[str], series: Mapping[str, Sequence[float | None]], address: Address) -> Markup:
@@ -47,7 +47,7 @@ def lines(title: str, days: Sequence[str], series: Mapping[str, Sequence[float |
             circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(
                 x, _y(value), label
             )
-            parts.append(Markup('<a href="{}" aria-label="{}">{}</a>').format(address(name, day), label, circle))
+            parts.append(_linked(address(name, day), label, circle))
         parts.append(Markup("</g>"))
     return _picture(title, days, parts)
 
@@ -71,8 +71,12 @@ def bars(
         told = f"{day}: {label(value)}"
         bar = Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">').format(*place)
         bar += Markup("<title>{}</title></rect>").format(told)
-        parts.append(Markup('<a href="{}" aria-label="{}">{}</a>').format(address(None, day), told, bar))
+        parts.append(_linked(address(None, day), told, bar))
     return _picture(title, days, parts)
+
+
+def _linked(address: str | None, label: str, shape: Markup) -> Markup:
+    return shape if address is None else Markup('<a href="{}" aria-label="{}">{}</a>').format(address, label, shape)
 
 
 def _x(at: int, count: int) -> float:

@@ -61,12 +61,14 @@ def dashboards(index: Index, experiment: str | None, days: int, base: str) -> Ro
     every_day = sorted({row["day"] for row in daily})
     rates, costs = _rates(daily, every_day), _costs(daily, every_day)
 
-    def address(target: str | None, day: str) -> str:
+    def address(target: str | None, day: str) -> str | None:
+        if target == NO_TARGET:
+            return None
         after = (date.fromisoformat(day) + timedelta(days=1)).isoformat()
         given = {
             "since": day,
             "until": after,
-            "target": target if target != NO_TARGET else None,
+            "target": target,
             "experiment": experiment,
         }
         return f"{base}/runs?{urlencode({name: value for name, value in given.items() if value})}"

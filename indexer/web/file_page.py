@@ -4,7 +4,7 @@ What is shown is text and nothing else, whatever the file holds; of a large one 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
@@ -54,10 +54,9 @@ def file_page(index: Index, request: Request, datasette: Datasette) -> Row:
     named["is_whole"] = len(data) < files.LARGEST
     text = data.decode("utf-8-sig", "replace")
     found = _document(text)
-    steps = _within_budget(_steps(found)) if found is not None else []
-    if steps:
-        left_out = sum(1 for _ in _steps(found)) - len(steps)
-        return {**named, "size": len(data), "steps": steps, "left_out": left_out}
+    given = _steps(found)
+    if steps := _within_budget(map(_step, given)):
+        return {**named, "size": len(data), "steps": steps, "left_out": len(given) - len(steps)}
     if isinstance(found, dict | list) and "\n" not in text.strip():
         indented = _indented(found)
         text = indented if len(indented) <= _TOGETHER else text
@@ -74,7 +73,7 @@ def cut(text: str) -> str:
     return text if more <= 0 else f"{text[:_LONGEST]}… and {more:,} more characters"
 
 
-def _within_budget(steps: Iterator[Step]) -> list[Step]:
+def _within_budget(steps: Iterable[Step]) -> list[Step]:
     """The first steps, as many as a page takes."""
     found: list[Step] = []
     left = _TOGETHER
@@ -104,19 +103,20 @@ def _document(text: str) -> Any:
     return found if found and all(isinstance(line, dict) for line in found) else None
 
 
-def _steps(document: Any) -> Iterator[Step]:
+def _steps(document: Any) -> list[Row]:
     """The steps of a trajectory (ATIF) or of a transcript of messages; none of any other document."""
     found = document
     if isinstance(document, dict):
         lists = (document.get(name) for name in ("steps", "messages"))
         found = next((each for each in lists if isinstance(each, list)), None)
     if not isinstance(found, list) or not found or not all(isinstance(step, dict) for step in found):
-        return
-    if not _speaker(found[0]):
-        return
-    for step in found:
-        parts = [(name[:200], _text(value)) for name, value in step.items() if value not in (None, "")]
-        yield Step(_speaker(step), _title(step), parts)
+        return []
+    return found if _speaker(found[0]) else []
+
+
+def _step(step: Row) -> Step:
+    parts = [(name[:200], _text(value)) for name, value in step.items() if value not in (None, "")]
+    return Step(_speaker(step), _title(step), parts)
 
 
 def _speaker(step: Row) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from indexer import render
 from indexer.files import LARGEST
 from tests.bundles import at
 from tests.jobs import job, trial
@@ -133,3 +134,9 @@ def test_trials_are_found_by_a_form(server: Server) -> None:
 def test_methods_that_nobody_answers_are_refused(server: Server) -> None:
     assert server.get("/index", "TRACE").status == 405
     assert server.get("/api/drift?every=zz").status == 400
+
+
+def test_a_fall_is_shown_in_its_own_measure() -> None:
+    score = {"measure": "score", "before": {"score": 0.571, "executions": 7}}
+    assert render.level(score, "before") == "0.571 of 7"
+    assert render.level({"measure": "errors", "before": {"errors": 0.25, "executions": 4}}, "before") == "25% of 4"
