@@ -17,9 +17,13 @@ class Engine(Protocol):
 ONE_OF_MANY = "IN (SELECT value FROM json_each(?))"
 """What follows a text column that is one of a JSON array of texts: more values than an engine takes written out."""
 
+CONTAINS = "instr(lower({}), lower(?)) > 0"
+"""That a text column has a text inside, in whatever case; SQLite knows that of the letters of ASCII."""
+
 _ONE_OF_MANY_IN_POSTGRESQL = "IN (SELECT jsonb_array_elements_text(?::jsonb))"
 
 
 def postgresql(query: str) -> str:
     """A query as psycopg takes it."""
-    return query.replace(ONE_OF_MANY, _ONE_OF_MANY_IN_POSTGRESQL).replace("%", "%%").replace("?", "%s")
+    query = query.replace(ONE_OF_MANY, _ONE_OF_MANY_IN_POSTGRESQL).replace("instr(", "strpos(")
+    return query.replace("%", "%%").replace("?", "%s")

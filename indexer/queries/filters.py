@@ -30,7 +30,7 @@ class Filter:
     """One filter: its help, where lists of runs find its value (table, column), and the column of trials, if any."""
 
     help: str
-    kind: Literal["text", "time", "number", "commit"] = "text"
+    kind: Literal["text", "time", "number", "commit", "search"] = "text"
     table: str = ""
     column: str = ""
     of_trials: str = ""
@@ -40,12 +40,20 @@ class Filter:
 
     @property
     def several(self) -> bool:
-        return self.kind in ("text", "commit")
+        return self.kind in ("text", "commit", "search")
 
 
 class FiltersOfTest(TypedDict, total=False):
     """The filters of questions about one test: all but the test."""
 
+    search: Annotated[
+        Values | None,
+        Filter(
+            help="Runs with these words in their name, experiment, target, model, dataset or tags.",
+            kind="search",
+            every=True,
+        ),
+    ]
     experiment: Annotated[
         Values | None, Filter(help="Runs of this experiment.", table="runs", column="experiment", leads=5)
     ]

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from indexer.errors import QueryError
+from indexer.queries import search
 from indexer.queries.engines import ONE_OF_MANY
 from indexer.queries.filters import DECLARED, Filter, Filters, texts
 from indexer.queries.moments import Moment, moment
@@ -86,6 +87,8 @@ def select(database: sqlite3.Connection, filters: Filters, zone: tzinfo = UTC) -
     groups: dict[str, list[list[Any]]] = {}
     for name, declared in DECLARED.items():
         if declared.several and (values := texts(filters, name)):
+            if declared.kind == "search":
+                values = [word for value in values for word in value.split()]
             alternatives = [meant(database, name, value) for value in values]
             groups[name] = alternatives if declared.every else [list(dict.fromkeys(chain.from_iterable(alternatives)))]
     given_times: list[tuple[str, Moment | None]] = [("since", filters.get("since")), ("until", filters.get("until"))]
@@ -111,6 +114,8 @@ def _is_any(
         return "false", []
     if declared.kind == "commit":
         return _is_of_any_commit(values)
+    if declared.kind == "search":
+        return search.condition(values[0])
     if declared.table == "trials":
         row = "t" if of_trials else "x"
         condition, parameters = _is_any_test(row, values)

@@ -10,6 +10,7 @@ from typing import Any
 
 from indexer.errors import QueryError, UnknownTestError
 from indexer.queries.filters import CUT, DECLARED
+from indexer.queries.search import having
 from indexer.queries.select import Row, dicts, distinct
 
 Test = tuple[str | None, str]
@@ -74,6 +75,8 @@ def meant(database: sqlite3.Connection, name: str, value: str) -> list[Any]:
     declared = DECLARED[name]
     if declared.kind == "commit":
         return [_commit(value)]
+    if declared.kind == "search":
+        return [having(database, value)]
     exact = _tests_called(database, value) if name == "test" else [value]
     is_pattern = "*" in value or "?" in value or value.endswith(CUT)
     if is_pattern and not exists(database, name, exact):

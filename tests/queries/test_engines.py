@@ -26,6 +26,7 @@ FILTERS: list[Filters] = [
     {"tag": ["baseline", "nightly"], "min_pass_rate": 0.2},
     {"source": "s1", "since": "2026-01-05T10:00:00Z", "until": "2026-01-05 11:00"},
     {"commit": "0000"},
+    {"search": "RUN t1"},
 ]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from benchmarks.numbers import make_index
 from indexer import Index, open_index
 from indexer.errors import QueryError
+from indexer.queries import search
 from indexer.queries.filters import Filters
 from indexer.queries.pages import SORTS, Position, segments
 from indexer.queries.selection import select
@@ -109,6 +110,42 @@ def test_several_values_mean_any_and_of_tags_all(index: Index, filters: dict[str
         wanted
     )
     assert bool(wanted) == (filters.get("tag") != ["baseline", "absent"])
+
+
+SEARCHES: list[str | list[str]] = [
+    "RUN 4",
+    "e3",
+    "E",
+    "t2 e1",
+    ["m1", "baseline run"],
+    "nightly",
+    "suite",
+    "un 49 ",
+    "%",
+    "nowhere",
+]
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("sort", ["-timestamp", "pass_rate"])
+@pytest.mark.parametrize("few", [0, search.FEW])
+def test_runs_are_searched_by_words_in_any_of_their_names(
+    index: Index, monkeypatch: pytest.MonkeyPatch, search: str | list[str], sort: str, few: int
+) -> None:
+    monkeypatch.setattr("indexer.queries.search.FEW", few)
+    names: dict[str, list[str]] = {}
+    for run in walk(index, 1000, sort=sort):
+        of_targets = [
+            name for each in index.run(run["key"])["targets"] for name in (each["target"], each["model"], each["suite"])
+        ]
+        names[run["key"]] = [run["run_id"], run["experiment"], *run["tags"], *filter(None, of_targets)]
+    words = " ".join([search] if isinstance(search, str) else search).lower().split()
+    wanted = [key for key, each in names.items() if all(any(word in name.lower() for name in each) for word in words)]
+    assert [run["key"] for run in walk(index, 9, sort=sort, search=search)] == wanted
+    assert index.count(search=search) == len(wanted)
+    trials = {trial["run"] for trial in index.trials(search=search, limit=1000).trials}
+    assert trials <= set(wanted)
+    assert bool(wanted) == (search not in ("%", "nowhere"))
 
 
 def test_the_order_of_values_is_none_of_a_cursors_business(index: Index) -> None:
