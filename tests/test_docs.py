@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import addresses
 from tests.questions import renewed
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +26,12 @@ def test_the_command_reference_is_current() -> None:
     ]
     generated = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert (ROOT / "docs/commands.md").read_text().strip() == generated.strip(), "run scripts/docs"
+
+
+def test_the_addresses_of_the_api_are_current() -> None:
+    text = (ROOT / "docs/serve.md").read_text()
+    assert text.count("| `/api/") > 10
+    assert addresses.renewed(text) == text, "run scripts/docs"
 
 
 @pytest.mark.slow

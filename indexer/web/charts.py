@@ -23,41 +23,60 @@ def trend(rates: Sequence[float | None]) -> Markup:
     ).format(label, label, points)
 
 
-Address = Callable[[str | None, str], str | None]
-"""The address of the runs of a series, or of all for None, on a day; None where no filter tells them."""
+Day = str
+Label = Callable[[float], str]
+Series = Mapping[str | None, Sequence[float | None]]
+"""Values by day of each target; None is no target."""
+Bounds = Mapping[str | None, Sequence[Sequence[float] | None]]
+NO_TARGET = "(no target)"
 
 
-def lines(title: str, days: Sequence[str], series: Mapping[str, Sequence[float | None]], address: Address) -> Markup:
-    """Rates from 0 to 1 by day, a line for each series; days without a value are left out of a line.
+def lines(
+    title: str,
+    days: Sequence[Day],
+    series: Series,
+    label: Label,
+    address: Callable[[str | None, Day], str | None],
+    *,
+    most: float = 0.0,
+    bounds: Bounds | None = None,
+) -> Markup:
+    """A line of values by day for each target, from 0 (or the least) to `most` or more; unknown days are left out.
 
-    Each point leads to its runs.
+    Each point leads to its runs, and a stroke over it shows the interval in `bounds`.
     """
-    parts = [_grid([(share, f"{share:.0%}") for share in (0, 0.25, 0.5, 0.75, 1)])]
-    for number, (name, values) in enumerate(series.items()):
-        known = [
-            (day, value, _x(at, len(days)))
-            for at, (day, value) in enumerate(zip(days, values, strict=True))
-            if value is not None
-        ]
-        path = " ".join(f"{x:.1f},{_y(value):.1f}" for _, value, x in known)
+    known = [value for values in series.values() for value in values if value is not None]
+    low, high = min([0.0, *known]) / 2, (max([most, *known]) or 1.0) / 2  # halves, whose difference is a number
+
+    def y(value: float) -> float:
+        return _y((value / 2 - low) / (high - low))
+
+    parts = [_grid([(share, label(2 * ((1 - share) * low + share * high))) for share in (0, 0.25, 0.5, 0.75, 1)])]
+    for number, (target, values) in enumerate(series.items()):
+        name = NO_TARGET if target is None else target
+        points = [(at, value) for at, value in enumerate(values) if value is not None]
+        path = " ".join(f"{_x(at, len(days)):.1f},{y(value):.1f}" for at, value in points)
         parts.append(Markup('<g class="series-{}"><title>{}</title>').format(number % COLOURS, name))
         parts.append(Markup('<polyline points="{}"/>').format(path))
-        for day, value, x in known:
-            label = f"{name}, {day}: {value:.0%}"
-            circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>').format(
-                x, _y(value), label
-            )
-            parts.append(_linked(address(name, day), label, circle))
+        for at, value in points:
+            x, between = _x(at, len(days)), bounds[target][at] if bounds else None
+            told = f"{name}, {days[at]}: {label(value)}"
+            if between:
+                told += f" ({label(between[0])} to {label(between[1])})"
+                stroke = '<line class="interval" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/>'
+                parts.append(Markup(stroke).format(x, y(between[0]), y(between[1])))
+            circle = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4"><title>{}</title></circle>')
+            parts.append(_linked(address(target, days[at]), told, circle.format(x, y(value), told)))
         parts.append(Markup("</g>"))
     return _picture(title, days, parts)
 
 
 def bars(
     title: str,
-    days: Sequence[str],
+    days: Sequence[Day],
     values: Sequence[float | None],
-    label: Callable[[float], str],
-    address: Address,
+    label: Label,
+    address: Callable[[Day], str],
 ) -> Markup:
     """A bar for each day whose value is known, which leads to its runs."""
     most = max((value for value in values if value is not None), default=0) or 1
@@ -71,7 +90,7 @@ def bars(
         told = f"{day}: {label(value)}"
         bar = Markup('<rect class="bar" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}">').format(*place)
         bar += Markup("<title>{}</title></rect>").format(told)
-        parts.append(_linked(address(None, day), told, bar))
+        parts.append(_linked(address(day), told, bar))
     return _picture(title, days, parts)
 
 

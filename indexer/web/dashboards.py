@@ -1,7 +1,7 @@
 """What the dashboards show of the last days before the newest run that ended."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from urllib.parse import urlencode
@@ -10,12 +10,11 @@ from indexer import Index
 from indexer.errors import QueryError
 from indexer.queries.filters import Filters
 from indexer.records import utc_text
-from indexer.render import dollars
+from indexer.render import dollars, duration, percent
 from indexer.web import charts
 
 LONGEST = 366
 """Days at most."""
-NO_TARGET = "(no target)"
 MOST = 15
 """Rows of a table."""
 
@@ -59,49 +58,52 @@ def dashboards(index: Index, experiment: str | None, days: int, base: str) -> Ro
         part["experiment"] = experiment
     daily = index.leaderboard(by="day", across="target", **part)[:-1]
     every_day = sorted({row["day"] for row in daily})
-    rates, costs = _rates(daily, every_day), _costs(daily, every_day)
+    targets, costs = _weightiest(daily), _costs(daily, every_day)
 
-    def address(target: str | None, day: str) -> str | None:
-        if target == NO_TARGET:
-            return None
+    def by_target(column: str) -> dict[str | None, list[Any]]:
+        found = {(row["target"], row["day"]): row[column] for row in daily}
+        return {target: [found.get((target, day)) for day in every_day] for target in targets}
+
+    def address(target: str | None, day: str) -> str:
         after = (date.fromisoformat(day) + timedelta(days=1)).isoformat()
-        given = {
-            "since": day,
-            "until": after,
-            "target": target,
-            "experiment": experiment,
-        }
+        given = {"since": day, "until": after, "target": target, "experiment": experiment}
         return f"{base}/runs?{urlencode({name: value for name, value in given.items() if value})}"
 
+    def of_target(target: str | None, day: str) -> str | None:
+        return None if target is None else address(target, day)  # no filter tells of runs without one
+
+    def lines(title: str, values: charts.Series, label: charts.Label, **more: Any) -> Any:
+        return charts.lines(f"{title} by day and target", every_day, values, label, of_target, **more)
+
+    rates, scores, seconds = by_target("quality_rate"), by_target("score"), by_target("duration_s")
     return {
         "days": days,
         "since": since,
         "empty": not daily,
-        "rates": charts.lines("Passed of the verdicts by day and target", every_day, rates, address),
-        "targets": list(rates),
-        "left_out": len({row["target"] for row in daily}) - len(rates),
-        "costs": charts.bars("Cost by day", every_day, costs, dollars, address) if any(costs) else None,
-        "numbers": zip(every_day, zip(*rates.values(), strict=True), costs, strict=True),
+        "rates": lines("Passed of the verdicts", rates, percent, most=1.0, bounds=by_target("interval")),
+        "scores": lines("Mean score", scores, "{:.3g}".format, most=1.0),
+        "seconds": lines("Mean duration", seconds, duration) if any(map(any, seconds.values())) else None,
+        "costs": charts.bars("Cost by day", every_day, costs, dollars, lambda day: address(None, day))
+        if any(costs)
+        else None,
+        "targets": targets,
+        "left_out": len({row["target"] for row in daily}) - len(targets),
+        "numbers": [
+            (day, [tuple(each[target][at] for each in (rates, scores, seconds)) for target in targets], costs[at])
+            for at, day in enumerate(every_day)
+        ],
         "matrix": _matrix(index.leaderboard(by="experiment", across="target", **part)[:-1]),
         "flaky": index.flaky(limit=MOST, **part),
         "slowest": index.select(_SLOWEST, **chosen),
     }
 
 
-def _rates(daily: list[Row], days: list[str]) -> dict[str, list[float | None]]:
-    """The rate of each day, passed of the verdicts, for the targets with most of them."""
-    passed, trials = defaultdict[tuple[str, str], int](int), defaultdict[tuple[str, str], int](int)
-    weight = defaultdict[str, int](int)
+def _weightiest(daily: list[Row]) -> list[str | None]:
+    """The targets with the most verdicts, as many as a chart can tell apart."""
+    weight = Counter[str | None]()
     for row in daily:
-        target = row["target"] or NO_TARGET
-        passed[target, row["day"]] += row["passed"]
-        trials[target, row["day"]] += row["passed"] + row["failed"]
-        weight[target] += row["passed"] + row["failed"]
-    shown = sorted(weight, key=lambda target: (-weight[target], target))[: charts.COLOURS]
-    return {
-        target: [passed[target, day] / trials[target, day] if trials[target, day] else None for day in days]
-        for target in shown
-    }
+        weight[row["target"]] += row["passed"] + row["failed"]
+    return sorted(weight, key=lambda target: (-weight[target], target or ""))[: charts.COLOURS]
 
 
 def _costs(daily: list[Row], days: list[str]) -> list[float | None]:

@@ -4,9 +4,7 @@ What is shown is text and nothing else, whatever the file holds; of a large one 
 """
 
 import json
-from collections.abc import Iterable
 from contextlib import suppress
-from itertools import islice
 from typing import Any, NamedTuple
 
 from datasette.app import Datasette
@@ -19,8 +17,7 @@ from indexer.web.reading import PROJECTS
 
 Row = dict[str, Any]
 LINES = 2_000
-"""Lines that are shown."""
-_STEPS = 1_000
+"""Lines or steps that are shown."""
 _LONGEST = 20_000  # characters of a line or of a part of a step
 _TOGETHER = 4_000_000  # characters of a page
 _SPEAKERS = ("source", "role", "type")
@@ -33,10 +30,14 @@ class Step(NamedTuple):
     what: str
     parts: list[tuple[str, str]]
 
+    def text(self) -> str:
+        """All that is shown of it."""
+        return "\n".join((self.who, self.what, *(text for _, text in self.parts)))
+
 
 def content(index: Index, request: Request, datasette: Datasette, *, ending: bool = False) -> tuple[Row, bytes]:
     """What names a file, and its bytes; of a large one its end, if `ending`. Raises UnknownRunError."""
-    values = arguments(request, ("key", "path", "trial"))
+    values = arguments(request, ("key", "path", "trial", "search") if ending else ("key", "path", "trial"))
     key, path = required(values, "key", "path")
     project = PROJECTS.get(datasette)
     if project is None:
@@ -49,22 +50,30 @@ def content(index: Index, request: Request, datasette: Datasette, *, ending: boo
 
 
 def file_page(index: Index, request: Request, datasette: Datasette) -> Row:
-    """What the page of a file shows."""
+    """What the page of a file shows: all of it, or the lines and steps that have what is searched for."""
     named, data = content(index, request, datasette, ending=True)
-    named["is_whole"] = len(data) < files.LARGEST
+    sought = request.args.get("search") or ""
+    return {**named, "search": sought, "is_whole": len(data) < files.LARGEST} | readable(data, LINES, sought)
+
+
+def readable(data: bytes, most: int, search: str = "") -> Row:
+    """A file as `steps`, the first, or as `lines`, the last, each with its number; how many were `left_out`.
+
+    With `search` only those in which it is found, in whatever case.
+    """
     text = data.decode("utf-8-sig", "replace")
-    found = _document(text)
-    given = _steps(found)
-    if steps := _within_budget(map(_step, given)):
-        return {**named, "size": len(data), "steps": steps, "left_out": len(given) - len(steps)}
+    found, folded = _document(text), search.casefold()
+    if steps := list(enumerate(map(_step, _steps(found)), 1)):
+        steps = [(number, step) for number, step in steps if folded in step.text().casefold()]
+        shown = _within_budget(steps[:most])
+        return {"size": len(data), "steps": shown, "lines": None, "left_out": len(steps) - len(shown)}
     if isinstance(found, dict | list) and "\n" not in text.strip():
         indented = _indented(found)
         text = indented if len(indented) <= _TOGETHER else text
-    lines = text.removesuffix("\n").split("\n") if text else []
-    shown = lines[-LINES:]
-    first = len(lines) - len(shown) + 1
-    numbered = [(first + at, cut(line)) for at, line in enumerate(shown)]
-    return {**named, "size": len(data), "lines": numbered, "left_out": first - 1}
+    lines = list(enumerate(text.removesuffix("\n").split("\n") if text else [], 1))
+    lines = [(number, line) for number, line in lines if folded in line.casefold()] if folded else lines
+    last = [(number, cut(line)) for number, line in lines[-most:]]
+    return {"size": len(data), "steps": None, "lines": last, "left_out": len(lines) - len(last)}
 
 
 def cut(text: str) -> str:
@@ -73,16 +82,14 @@ def cut(text: str) -> str:
     return text if more <= 0 else f"{text[:_LONGEST]}… and {more:,} more characters"
 
 
-def _within_budget(steps: Iterable[Step]) -> list[Step]:
+def _within_budget(steps: list[tuple[int, Step]]) -> list[tuple[int, Step]]:
     """The first steps, as many as a page takes."""
-    found: list[Step] = []
     left = _TOGETHER
-    for step in islice(steps, _STEPS):
+    for at, (_, step) in enumerate(steps):
         left -= sum(len(name) + len(text) + 50 for name, text in step.parts)
         if left < 0:
-            break
-        found.append(step)
-    return found
+            return steps[:at]
+    return steps
 
 
 def _document(text: str) -> Any:

@@ -22,26 +22,34 @@ _TRIALS: Mapping[str, Parameter] = {
     "error": Parameter(help="A piece of an error or of a grader's reason."),
 }
 ADDRESSES: Mapping[str, tuple[str, Mapping[str, Parameter], tuple[str, ...]]] = {
-    "runs": ("A page of runs.", {"cursor": _CURSOR, "limit": _LIMIT, "sort": _SORT}, tuple(DECLARED)),
-    "count": ("How many runs there are.", {}, tuple(DECLARED)),
-    "run": ("One run with its targets, places and commits.", {"key": _KEY}, ()),
-    "trials": ("A page of trials with their scores.", {**_TRIALS, "cursor": _CURSOR, "limit": _LIMIT}, tuple(DECLARED)),
+    "runs": (
+        "A page of runs: runs, next_cursor.",
+        {"cursor": _CURSOR, "limit": _LIMIT, "sort": _SORT},
+        tuple(DECLARED),
+    ),
+    "count": ("How many runs there are: runs.", {}, tuple(DECLARED)),
+    "run": ("One run, with targets, places and commits.", {"key": _KEY}, ()),
+    "trials": (
+        "A page of trials: trials, each with scores, and next_cursor.",
+        {**_TRIALS, "cursor": _CURSOR, "limit": _LIMIT},
+        tuple(DECLARED),
+    ),
     "trial": (
-        "One trial with its scores and files.",
+        "One trial, with scores and files (path and size, the most useful first).",
         {"key": _KEY, "trial": Parameter(help="The name of a trial of the run.", required=True)},
         (),
     ),
     "values": (
-        "The values of a filter with their numbers of runs.",
+        "The values of a filter: values, each with value and runs, that of the newest run first.",
         {"of": Parameter(help=f"{', '.join(COUNTED)}.", required=True)},
         (),
     ),
     "changes": (
-        "What changed after a token.",
+        "What changed after a token: changes, each with key, deleted and, unless it is gone, run; and the next token.",
         {"since": Parameter(help="A token: next of the answer before."), "limit": _LIMIT},
         (),
     ),
-    "health": ("Sources with their lag, problems, and who writes the index.", {}, ()),
+    "health": ("Sources with lag_s, problems, and who writes; 503 when a source has been failing for an hour.", {}, ()),
     **{name: (each.help, each.parameters, each.filters) for name, each in QUESTIONS.items()},
 }
 """By name: what an address answers, its parameters, and its filters."""

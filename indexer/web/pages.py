@@ -2,7 +2,7 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, tzinfo
 from itertools import islice
 from typing import Any
@@ -12,15 +12,13 @@ from zoneinfo import ZoneInfo
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
-from indexer import Index, files, render
+from indexer import Index, render
 from indexer.errors import IndexerError, QueryError
 from indexer.freshness import freshness
 from indexer.queries.filters import DECLARED
 from indexer.queries.pages import SORTS
 from indexer.queries.questions import QUESTIONS
 from indexer.queries.runs import PUBLIC
-from indexer.queries.types import RunRow
-from indexer.web import charts
 from indexer.web.api import (
     READING,
     STATUS,
@@ -37,17 +35,17 @@ from indexer.web.boards import drift_page, failures_page, leaderboard_page
 from indexer.web.dashboards import dashboards
 from indexer.web.file_page import content, file_page
 from indexer.web.home import figures, home
-from indexer.web.reading import PROJECTS, index_database, permitted, readers
+from indexer.web.outputs import with_outputs
+from indexer.web.reading import index_database, permitted, readers
+from indexer.web.run_page import TRIALS, run_page, run_rows
 from indexer.web.trial_page import trial_page
 
 RARE = ("agent", "dataset", "test", "min_pass_rate", "commit")
 """Filters that are folded away."""
-PAGE, TRIALS = 50, 100
-"""Runs and trials on a page."""
+PAGE = 50
+"""Runs on a page."""
 MOST = 100_000
 """Runs in a file of comma-separated values."""
-STALE_AFTER = 3600
-"""Seconds of silence from when on people see that a running run is silent, where no settings say it."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -79,7 +77,7 @@ def _matching(index: Index, request: Request, datasette: Datasette) -> Row:
     page = index.runs(limit=values.pop("limit", PAGE), **values, **filters)
     sort = values.get("sort", "-timestamp")
     asked_for = urlencode({name: value for name, value in kept.items() if name not in ("limit", "sort")}, doseq=True)
-    return _rows(index, page.runs, datasette) | {
+    return run_rows(index, page.runs, datasette) | {
         "values": kept,
         "sort": sort,
         "orders": {
@@ -95,45 +93,13 @@ def _matching(index: Index, request: Request, datasette: Datasette) -> Row:
     }
 
 
-def _rows(index: Index, runs: Sequence[RunRow], datasette: Datasette) -> Row:
-    rates = index.trends({run["experiment"] for run in runs})
-    trends = {group: charts.trend(each) for group, each in rates.items()}
-    settings = datasette.plugin_config("indexer") or {}
-    return {"runs": runs, "trends": trends, "stale_after": settings.get("stale_after", STALE_AFTER)}
-
-
 def _live(index: Index, request: Request, datasette: Datasette) -> Row:
     """What changed since a token, and those of it that the page's filters let through."""
     values, filters = with_filters(request, ("token", "sort"))
     (token,) = required(values, "token")
     found = index.changes(token, limit=200)
     keys = [change["key"] for change in found.changes]
-    return _rows(index, index.matching(keys, **filters), datasette) | {"keys": keys, "token": found.next}
-
-
-def _run(index: Index, request: Request, datasette: Datasette) -> Row:
-    values = arguments(request, ("key", "cursor", "status"))
-    (key,) = required(values, "key")
-    run = run_by_key(index, key)
-    shown = [trial for status in ("errored", "failed") for trial in index.trials(key, status=status).trials]
-    page = index.trials(key, limit=TRIALS, **values)
-    more = page.next_cursor and f"/run?{urlencode({'key': key} | values | {'cursor': page.next_cursor})}"
-    project = PROJECTS.get(datasette)
-    names, unreadable = [], ""
-    if project is not None:
-        try:
-            names = files.names(project, run)
-        except IndexerError as error:
-            unreadable = str(error)
-    return _rows(index, [run], datasette) | {
-        "run": run,
-        "failing": shown,
-        "hidden": run["errored"] + run["failed"] - len(shown),
-        "trials": page.trials,
-        "next": more,
-        "files": names,
-        "unreadable": unreadable,
-    }
+    return run_rows(index, index.matching(keys, **filters), datasette) | {"keys": keys, "token": found.next}
 
 
 def _compare(index: Index, request: Request, datasette: Datasette) -> Row:
@@ -142,11 +108,12 @@ def _compare(index: Index, request: Request, datasette: Datasette) -> Row:
         if len(chosen) != 2 or len(list(request.args)) != 1:
             raise QueryError(f"run: choose two runs to compare, not {len(chosen)}")
         runs = sorted((run_by_key(index, key) for key in chosen), key=lambda run: (run["timestamp"], run["key"]))
-        return index.compare(*(run["key"] for run in runs))
-    if not list(request.args):
+        found: Row = index.compare(*(run["key"] for run in runs))
+    elif list(request.args):
+        found = asked(index, request, QUESTIONS["compare"])
+    else:
         raise QueryError("choose two runs to compare")
-    found: Row = asked(index, request, QUESTIONS["compare"])
-    return found
+    return with_outputs(index, request, datasette, found)
 
 
 def _history(index: Index, request: Request, datasette: Datasette) -> Row:
@@ -172,7 +139,7 @@ async def _home(request: Request, datasette: Datasette) -> Response:
 
     def answer(index: Index) -> Row:
         found = home(index)
-        return found | _rows(index, found["newest"], datasette) | {"figures": told, "fresh": freshness(index)}
+        return found | run_rows(index, found["newest"], datasette) | {"figures": told, "fresh": freshness(index)}
 
     context = await readers(datasette).ask(lambda index: answer(index.in_zone(_zone(request))))
     return await _rendered("home", context, 200, request, datasette)
@@ -290,7 +257,7 @@ ROUTES: list[tuple[str, View]] = [
     (r"^/trials$", _page("trials", _trials)),
     (r"^/runs\.csv$", _view(_csv)),
     (r"^/runs/live$", _view(_live_rows, _wrong_document)),
-    (r"^/run$", _page("run", _run)),
+    (r"^/run$", _page("run", run_page)),
     (r"^/run/live$", _view(_live_revision, _wrong_document)),
     (r"^/trial$", _page("trial", trial_page)),
     (r"^/view$", _page("file", file_page)),

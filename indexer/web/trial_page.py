@@ -1,6 +1,7 @@
 """One trial: what graders said, its whole error, its files, and the same test before."""
 
 import bisect
+from contextlib import suppress
 from typing import Any
 
 from datasette.app import Datasette
@@ -43,9 +44,11 @@ def trial_page(index: Index, request: Request, datasette: Datasette) -> Row:
 def _from_files(datasette: Datasette, run: RunRow, trial: TrialRow) -> Row:
     """The whole error and the files, where they may be shown; what the index has where they cannot be read."""
     project = PROJECTS.get(datasette)
-    found: Row = {"error": trial["error"], "files": [], "cut": False, "unreadable": ""}
+    found: Row = {"error": trial["error"], "files": [], "cut": False, "unreadable": "", "place": None}
     if project is None:
         return found
+    with suppress(IndexerError):  # of a run in git or a database there is no folder here
+        found["place"] = files.place(project, run, trial)
     try:
         return found | {
             "files": (listed := files.of_trial(project, run, trial)),

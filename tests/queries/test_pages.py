@@ -143,9 +143,19 @@ def test_runs_are_searched_by_words_in_any_of_their_names(
     wanted = [key for key, each in names.items() if all(any(word in name.lower() for name in each) for word in words)]
     assert [run["key"] for run in walk(index, 9, sort=sort, search=search)] == wanted
     assert index.count(search=search) == len(wanted)
-    trials = {trial["run"] for trial in index.trials(search=search, limit=1000).trials}
-    assert trials <= set(wanted)
     assert bool(wanted) == (search not in ("%", "nowhere"))
+
+
+def test_a_search_selects_the_trials_of_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_index(tmp_path / "index.db", 30, trials=2).close()
+    with open_index(tmp_path / "index.db") as index:
+        for few in (search.FEW, 0):
+            monkeypatch.setattr("indexer.queries.search.FEW", few)
+            found = index.trials(search="RUN e3", limit=1000).trials
+            of_e3 = index.trials(experiment="e3", limit=1000).trials
+            assert found == of_e3 != []
+            assert index.leaderboard(search="e3") == index.leaderboard(experiment="e3")
+            assert index.failures(search="e3") == index.failures(experiment="e3")
 
 
 def test_the_order_of_values_is_none_of_a_cursors_business(index: Index) -> None:

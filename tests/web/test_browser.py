@@ -189,7 +189,7 @@ def test_pages_fit_and_can_be_used_by_keyboard(page: Page, server: Server, width
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.className") == "skip"
-        unlabelled = "input:not([aria-label]), select, textarea"
+        unlabelled = "input:not([aria-label], [type=hidden]), select, textarea"
         assert page.eval_on_selector_all(unlabelled, "all => all.filter(each => !each.labels.length).length") == 0
 
 
@@ -214,11 +214,15 @@ def test_runs_are_chosen_by_keys(page: Page) -> None:
         True, True, False,
     ]  # fmt: skip
     page.keyboard.press("/")
-    assert page.evaluate("document.activeElement.name") == "experiment"
+    assert page.evaluate("document.activeElement.name") == "search"
+    page.keyboard.press("Tab")
     expect(page.locator("#values-experiment option")).to_have_count(2)
-    page.keyboard.type("nightly")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.type("NIGHT")
     page.keyboard.press("Enter")
-    page.wait_for_url("**/runs?*experiment=nightly*")
+    page.wait_for_url("**/runs?*search=NIGHT*")
+    expect(page.locator("table.runs td[data-label=Experiment]").first).to_have_text("nightly")
+    assert set(page.locator("table.runs td[data-label=Experiment]").all_inner_texts()) == {"nightly"}
 
 
 def test_headers_sort_and_a_wrong_filter_keeps_the_form(page: Page, request: pytest.FixtureRequest) -> None:

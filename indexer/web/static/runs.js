@@ -91,6 +91,20 @@ if (link) {
   near.observe(link);
 }
 
+// back at the place: how many pages were read and where, kept while this tab is open
+
+const place = `place of ${location.href}`;
+addEventListener("pagehide", () => {
+  sessionStorage.setItem(place, JSON.stringify([table.tBodies.length, scrollY]));
+});
+
+async function returned() {
+  const [pages, at] = JSON.parse(sessionStorage.getItem(place) ?? "[1, 0]");
+  while (table.tBodies.length < pages && await alone(() => more(link)));
+  scrollTo(0, at);
+}
+if (link && performance.getEntriesByType("navigation")[0].type === "back_forward") returned().catch(() => {});
+
 // what changes
 
 function isBefore(one, other) {
@@ -107,7 +121,7 @@ function renew(old, row) {
 }
 
 // returns whether the row belongs somewhere, but this order does not tell where
-function place(row) {
+function put(row) {
   const old = rowOf(row.dataset.key);
   if (old) renew(old, row);
   if (old && old.dataset.timestamp === row.dataset.timestamp) return false;
@@ -132,7 +146,7 @@ function change(rows) {
   let unplaced = 0;
   for (const [key, html] of Object.entries(rows)) {
     if (html === null) rowOf(key)?.remove();
-    else for (const row of rowsOf(html)) unplaced += place(row);
+    else for (const row of rowsOf(html)) unplaced += put(row);
   }
   if (unplaced) news.textContent = "Runs came or changed that are not shown: reload to see them in this order.";
 }
