@@ -13,6 +13,7 @@ from indexer.queries.values import COUNTED
 Row = dict[str, Any]
 _CURSOR = Parameter(help="Where a page ended: next_cursor of the one before.")
 _LIMIT = Parameter(help="Rows on a page, 1 to 1000.", kind="number", default=50)
+_PAGE = {"cursor": _CURSOR, "limit": _LIMIT}
 _KEY = Parameter(help="The key of a run.", required=True)
 _SORT = Parameter(help=f"{', '.join(SORTS)}; with - in front falling.", default="-timestamp")
 _TRIALS: Mapping[str, Parameter] = {
@@ -24,18 +25,18 @@ _TRIALS: Mapping[str, Parameter] = {
 ADDRESSES: Mapping[str, tuple[str, Mapping[str, Parameter], tuple[str, ...]]] = {
     "runs": (
         "A page of runs: runs, next_cursor.",
-        {"cursor": _CURSOR, "limit": _LIMIT, "sort": _SORT},
+        {**_PAGE, "sort": _SORT},
         tuple(DECLARED),
     ),
     "count": ("How many runs there are: runs.", {}, tuple(DECLARED)),
     "run": ("One run, with targets, places and commits.", {"key": _KEY}, ()),
     "trials": (
         "A page of trials: trials, each with scores, and next_cursor.",
-        {**_TRIALS, "cursor": _CURSOR, "limit": _LIMIT},
+        {**_TRIALS, **_PAGE},
         tuple(DECLARED),
     ),
     "trial": (
-        "One trial, with scores and files (path and size, the most useful first).",
+        "One trial, with scores and files, each with path and size, the most useful first.",
         {"key": _KEY, "trial": Parameter(help="The name of a trial of the run.", required=True)},
         (),
     ),

@@ -27,9 +27,11 @@ def with_outputs(index: Index, request: Request, datasette: Datasette, found: Ro
     asked = [(name, value) for name in request.args for value in request.args.getlist(name)]
     if "run" in request.args:
         asked = [("a", found["a"]["key"]), ("b", found["b"]["key"])]
-    given = [(name, value) for name, value in asked if name != "test"]
     for row in found["tests"]:
-        row["address"] = f"/compare?{urlencode([*given, ('test', test_name(row['suite'], row['test_id']))])}"
+        alone = {"test": test_name(row["suite"], row["test_id"])}
+        alone |= {"target": row["target"]} if row.get("target") else {}
+        kept = [(name, value) for name, value in asked if name not in alone]
+        row["address"] = f"/compare?{urlencode([*kept, *alone.items()])}"
     if len(found["tests"]) != 1 or "run" in request.args:
         return found
     (test,) = found["tests"]

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.bundles import Changes, at, bundle, row
 from tests.jobs import job, result, trial
@@ -92,7 +92,8 @@ def every_page(server: Server) -> list[str]:
     return [
         "/", "/runs", "/trials", "/drift", "/failures", "/leaderboard", "/leaderboard?by=target", "/dashboards",
         f"/run?{urlencode(of_run)}", f"/trial?{urlencode(of_run | {'trial': one['trial']})}",
-        f"/view?{urlencode(of_run | {'path': 'index.jsonl'})}", "/compare?a=latest~1&b=latest", "/history?test=t1",
+        f"/view?{urlencode(of_run | {'path': 'index.jsonl'})}", "/compare?a=latest~1&b=latest",
+        "/compare?a=latest~1&b=latest&test=t1", "/history?test=t1",
     ]  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def test_scroll_filter_open_and_compare(page: Page) -> None:
     page.get_by_role("link", name="History of t1").first.click()
     expect(page.locator("main")).to_contain_text("passed,")
     page.get_by_role("link", name="Dashboards").click()
-    expect(page.locator("svg.chart")).to_have_count(2)
+    expect(page.locator("svg.chart")).to_have_count(3)
 
 
 def test_runs_arrive_change_and_go_while_the_page_is_open(
@@ -246,16 +247,57 @@ def test_from_a_fall_to_the_log_in_four_clicks(browser: Browser, tmp_path: Path,
             java_script_enabled=script, base_url=server.address, viewport={"width": width, "height": 900}
         )
         page = context.new_page()
+
+        def follow(link: Locator) -> None:
+            link.first.focus()
+            page.keyboard.press("Enter")
+
         page.goto("/")
-        page.get_by_role("link", name="Compare before and after").first.click()
+        follow(page.get_by_role("link", name="Compare before and after"))
         expect(page.get_by_role("heading", name="Compare")).to_be_visible()
-        page.locator("h2:has-text('Changed') + div a").first.click()
-        page.locator("a.status.failed").first.click()
+        follow(page.locator("h2:has-text('Changed') + div a"))
+        follow(page.locator("a.status.failed"))
         expect(page.get_by_role("heading", name="Graders")).to_be_visible()
-        page.locator(".files a").first.click()
+        follow(page.locator(".files a"))
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") if script else True
         context.close()
+
+
+def test_both_outputs_of_a_flipped_test_are_side_by_side(browser: Browser, tmp_path: Path) -> None:
+    world = World(tmp_path)
+    month(world.local / "jobs")
+    world.sync()
+    with serving(world) as server:
+        page = browser.new_page(base_url=server.address, viewport={"width": 1280, "height": 900})
+        page.goto("/compare?a=nightly-2026-10-20&b=nightly-2026-10-21")
+        page.get_by_role("link", name="Outputs of rename-api").click()
+        sides = page.locator(".sides section")
+        expect(sides).to_have_count(2)
+        expect(sides.nth(0)).to_contain_text("nightly-2026-10-20")
+        expect(sides.nth(1)).to_contain_text("nightly-2026-10-21")
+        expect(sides.nth(0).locator("p .status")).to_have_text("failed")  # it got better: what failed is in A
+        expect(sides.nth(1).locator("p .status")).to_have_text("passed")
+        left, right = sides.nth(0).bounding_box(), sides.nth(1).bounding_box()
+        assert left and right and left["y"] == right["y"] and left["x"] + left["width"] <= right["x"]
+        sides.nth(0).locator("a").last.click()
+        expect(page.get_by_label("Search in it")).to_be_visible()
+        page.close()
+
+
+def test_back_leads_to_the_place(page: Page) -> None:
+    page.goto("/runs")
+    rows = page.locator("table.runs tbody tr[data-key]")
+    while page.locator("table.runs tbody").count() < 4:
+        page.mouse.wheel(0, 3_000)
+    row = rows.last
+    key = row.get_attribute("data-key")
+    row.get_by_role("link").first.click()
+    page.wait_for_url("**/run?*")
+    page.go_back()
+    expect(page.locator(f'tr[data-key="{key}"]')).to_be_in_viewport(timeout=10_000)
+    page.goto("/runs")
+    expect(rows).to_have_count(50)
 
 
 def test_text_has_contrast(page: Page) -> None:

@@ -88,6 +88,22 @@ def test_a_transcript_that_is_being_written_and_odd_lines_are_shown(world: World
     assert of_trial(server, "view", path=name).text.count('id="L') == 3
 
 
+def test_files_are_searched(world: World, server: Server) -> None:
+    name = written(world, "log.txt", "".join(f"line {at}\n" for at in range(5_000)) + "A needle <b>\n")
+    text = of_trial(server, "view", path=name, search="NEEDLE <b>").text
+    assert "1 lines have" in text
+    assert 'id="L5001"' in text
+    assert "<b>" not in text
+    assert "0 lines have" in of_trial(server, "view", path=name, search="nowhere").text
+    assert of_trial(server, "view", path=name, search="line 7").text.count('id="L') == 1 + 10 + 100
+    steps = [{"role": "user", "content": "find it"}, {"role": "agent", "content": "Found It"}, {"role": "user"}]
+    name = written(world, "found.json", json.dumps({"messages": steps}))
+    text = of_trial(server, "view", path=name, search="found it").text
+    assert text.count("<details") == text.count(" open>") == 1
+    assert "<summary>2 " in text  # its number in the whole
+    assert of_trial(server, "file", path=name, search="x").status == 400
+
+
 def test_a_page_has_a_limit_whatever_the_file_holds(world: World, server: Server) -> None:
     step = {"role": "user"} | {f"k{at}": "x" * 100 for at in range(400)}
     name = written(world, "many.json", json.dumps({"steps": [step] * 100}))
