@@ -78,5 +78,5 @@ def _runs_address(group: Row, request: Request) -> str | None:
     """The runs of a group of a board; None where no filter tells them."""
     if any(name not in DECLARED or value is None for name, value in group.items()):
         return None
-    asked_for = {name: request.args.getlist(name) for name in request.args if name in DECLARED}
+    asked_for = {name: list(filter(None, request.args.getlist(name))) for name in request.args if name in DECLARED}
     return f"/runs?{urlencode({**asked_for, **group}, doseq=True)}"
