@@ -67,29 +67,42 @@ def _rank(path: str) -> int:
     return next((at for at, pattern in enumerate(_PATTERNS) if pattern.search(path)), len(_PATTERNS))
 
 
-def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = None, *, ending: bool = False) -> bytes:
-    """The bytes of one of the run's files, or of one of a trial's; of a larger one than LARGEST its end, if `ending`.
+def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> bytes:
+    """The bytes of one of the run's files, or of one of a trial's. Raises as `names`."""
+    path = posixpath.normpath(path)
+    with _told(run):
+        return _whole(*_holding(project, run, trial), path)
 
-    Raises as `names`.
-    """
+
+def ending(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> tuple[bytes, bool]:
+    """The bytes of such a file, of one larger than LARGEST those of its end; whether they are all. Raises as `names`."""
+    path = posixpath.normpath(path)
+    with _told(run):
+        folder, called, depth = _holding(project, run, trial)
+        if (folder.size(path) or 0) > LARGEST and (opened := folder.open(path)) is not None:
+            with opened:
+                opened.seek(-LARGEST, os.SEEK_END)
+                return opened.read(LARGEST), False
+        return _whole(folder, called, depth, path), True
+
+
+def _holding(project: Project, run: RunRow, trial: TrialRow | None) -> tuple[Folder, str, int]:
+    """The folder that such a file is in, what it is called, and how deep its files are."""
     folder = _folder(_source(project, run), run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
-    called, depth, path = run["run_id"], _DEPTH_OF_RUN, posixpath.normpath(path)
-    with _told(run):
-        if trial is not None and trial["folder"] and folder.size(trial["folder"]) is None:
-            folder = _folder_of(folder, run, trial)
-            called, depth = f"{called} {trial['trial']}", _DEPTH_OF_TRIAL
-        if ending and (folder.size(path) or 0) > LARGEST and (opened := folder.open(path)) is not None:
-            with opened:
-                opened.seek(-LARGEST, os.SEEK_END)
-                return opened.read(LARGEST)
-        data = folder.read(path, LARGEST)
-        if data is None:
-            known = sorted(_below(folder, "", depth))
-            more = ", …" if len(known) > _NAMED else ""
-            raise UnknownRunError(f"{called} has no file {path!r}; it has {', '.join(known[:_NAMED])}{more}")
-        return data
+    if trial is not None and trial["folder"] and folder.size(trial["folder"]) is None:
+        return _folder_of(folder, run, trial), f"{run['run_id']} {trial['trial']}", _DEPTH_OF_TRIAL
+    return folder, run["run_id"], _DEPTH_OF_RUN
+
+
+def _whole(folder: Folder, called: str, depth: int, path: str) -> bytes:
+    data = folder.read(path, LARGEST)
+    if data is None:
+        known = sorted(_below(folder, "", depth))
+        more = ", …" if len(known) > _NAMED else ""
+        raise UnknownRunError(f"{called} has no file {path!r}; it has {', '.join(known[:_NAMED])}{more}")
+    return data
 
 
 @contextmanager

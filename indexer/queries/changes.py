@@ -9,8 +9,8 @@ from indexer.queries.runs import by_ids
 from indexer.queries.types import Change
 
 _CHANGED = """
-SELECT rev, key, id, 0 FROM runs WHERE rev > ?1 UNION ALL
-SELECT rev, key, NULL, 1 FROM deletions WHERE rev > ?1 ORDER BY 1 LIMIT ?2
+SELECT rev, key, id, 0 FROM runs WHERE rev > ? UNION ALL
+SELECT rev, key, NULL, 1 FROM deletions WHERE rev > ? ORDER BY 1 LIMIT ?
 """
 
 
@@ -26,7 +26,8 @@ def changes(database: sqlite3.Connection, since: str | None, limit: int) -> Chan
     """What changed after a token; all runs without one. Raises StaleTokenError, and QueryError for no token."""
     require_limit(limit)
     generation, last = database.execute("SELECT generation, last_rev FROM meta").fetchone()
-    found = database.execute(_CHANGED, (_revision(database, since, generation), limit)).fetchall()
+    after = _revision(database, since, generation)
+    found = database.execute(_CHANGED, (after, after, limit)).fetchall()
     runs = {run["key"]: run for run in by_ids(database, [pk for _, _, pk, gone in found if not gone])}
     changes: list[Change] = [
         {"key": key, "deleted": True} if gone else {"key": key, "deleted": False, "run": runs[key]}

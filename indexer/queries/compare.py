@@ -6,7 +6,7 @@ left aside. Only tests that both sides judged are compared; errors are compared 
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -23,8 +23,8 @@ _RUN = ("run_id", "key", "experiment", "target", "status", "timestamp", "updated
 _SUMS = f"""
 SELECT count(DISTINCT r.id) AS runs, total(t.cost_usd) AS cost,
        count(t.cost_usd) AS costs, avg(t.cost_usd) AS mean_cost,
-       iif(count(t.input_tokens), total(t.input_tokens), NULL) AS input_tokens,
-       iif(count(t.output_tokens), total(t.output_tokens), NULL) AS output_tokens,
+       CASE WHEN count(t.input_tokens) > 0 THEN total(t.input_tokens) END AS input_tokens,
+       CASE WHEN count(t.output_tokens) > 0 THEN total(t.output_tokens) END AS output_tokens,
        avg(t.input_tokens) AS mean_input, avg(t.output_tokens) AS mean_output, avg(t.duration_s) AS duration_s
 FROM runs r CROSS JOIN trials t ON t.run_pk = r.id WHERE t.status IN {COUNTED}"""
 _NOTHING = {"difference": None, "interval": None, "p_value": None}
@@ -84,6 +84,25 @@ def _side(database: sqlite3.Connection, common: Filters, name: Name, reader: Rea
     mine, more = select(database, name, reader.zone).of_trials()
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in name.items()}
     return _Side(f" AND r.on_boards{where}{mine}", [*values, *more], {"filters": plain})
+
+
+def execution(
+    database: sqlite3.Connection, common: Filters, name: Name, reader: Reader, test: Row, statuses: Sequence[str]
+) -> tuple[str, str] | None:
+    """Run and trial of the newest execution of a test on one side that ended in one of these ways; None without one.
+
+    `test` is a row of `tests`.
+    """
+    side = _side(database, common, name, reader)
+    group = {name: test[name] for name in ("suite", "test_id", "target") if name in test}
+    same = "".join(f" AND t.{name} IS ?" for name in group)
+    found = database.execute(
+        f"SELECT r.key, t.trial FROM runs r CROSS JOIN trials t ON t.run_pk = r.id "
+        f"WHERE t.status IN ({', '.join('?' * len(statuses))}){side.where}{same} "
+        "ORDER BY r.timestamp DESC, r.key DESC, t.trial DESC LIMIT 1",
+        (*statuses, *side.values, *group.values()),
+    ).fetchone()
+    return tuple(found) if found else None
 
 
 def _require_apart(database: sqlite3.Connection, a: _Side, b: _Side) -> None:

@@ -186,7 +186,7 @@ def _last_runs(
         held = " AND ".join(f"h.{name} IS ?" for name in names)
         newest = (
             f"SELECT DISTINCT h.timestamp, h.run_key, h.run_pk FROM run_targets h "
-            f"WHERE {held} AND h.on_boards AND h.trial_count ORDER BY h.timestamp DESC, h.run_key DESC LIMIT {most}"
+            f"WHERE {held} AND h.on_boards AND h.trial_count > 0 ORDER BY h.timestamp DESC, h.run_key DESC LIMIT {most}"
         )
         joined = f"({newest}) n CROSS JOIN runs r ON r.id = n.run_pk CROSS JOIN trials t ON t.run_pk = r.id"
         before, order = list(group), "n.timestamp DESC, n.run_key DESC"

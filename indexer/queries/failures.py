@@ -19,7 +19,7 @@ _FAILURES = f"""
 SELECT {", ".join(_GROUP)}, count(*) AS trials, count(DISTINCT t.run_pk) AS run_count, max(t.timestamp) AS last_run
 FROM {{}} WHERE t.status IN ('failed', 'errored') AND r.on_boards {{}}
 GROUP BY {", ".join(_GROUP)}
-ORDER BY count(*) DESC, max(t.timestamp) DESC, {", ".join(_GROUP)} LIMIT ?
+ORDER BY count(*) DESC, max(t.timestamp) DESC, {", ".join(f"{column} NULLS FIRST" for column in _GROUP)} LIMIT ?
 """
 _NEWEST = f"""
 SELECT r.run_id FROM trials t JOIN runs r ON r.id = t.run_pk

@@ -113,9 +113,12 @@ def texts(filters: Filters, name: str) -> list[str]:
         raise QueryError(f"{name}: {given!r} is neither a text nor several")
     for value in values or ():
         require_text(name, value)
-    if DECLARED[name].every and len(values or ()) > MOST_TOGETHER:
-        raise QueryError(f"{name}: at most {MOST_TOGETHER} values have to be there together, not {len(values or ())}")
-    return sorted(set(values or ()))
+    if DECLARED[name].kind == "search":
+        values = [word for value in values or () for word in value.split()]
+    different = sorted(set(values or ()))
+    if DECLARED[name].every and len(different) > MOST_TOGETHER:
+        raise QueryError(f"{name}: at most {MOST_TOGETHER} values have to be there together, not {len(different)}")
+    return different
 
 
 def number(name: str, text: str) -> float:

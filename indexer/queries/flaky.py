@@ -13,7 +13,7 @@ FEWEST, LEAST = 5, 0.1
 
 EQUAL = (
     "t.task_checksum, t.reasoning_effort, t.agent_version, r.code_sha, "
-    "iif(t.agent_version IS NULL OR r.code_sha IS NULL, r.id, 0)"
+    "CASE WHEN t.agent_version IS NULL OR r.code_sha IS NULL THEN r.id ELSE 0 END"
 )
 """What is equal of executions under equal conditions; where version or code is unknown, the run."""
 
@@ -26,10 +26,10 @@ FROM (
   WHERE r.on_boards{{}}
   GROUP BY t.test_id, t.suite, t.target, {EQUAL}
   HAVING sum(t.verdicts) > 1
-)
+) AS conditions
 GROUP BY test_id, suite, target
 HAVING sum(n) >= {FEWEST} AND 2.0 * sum(k * (n - k)) / sum(n * (n - 1)) >= {LEAST}
-ORDER BY disagreement DESC, verdicts DESC, test_id, suite, target LIMIT ?
+ORDER BY disagreement DESC, verdicts DESC, test_id NULLS FIRST, suite NULLS FIRST, target NULLS FIRST LIMIT ?
 """
 
 

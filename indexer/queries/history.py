@@ -40,7 +40,7 @@ def history(
     require_limit(limit)
     suite, test_id = named_test(database, test, suite)
     selection = select(database, filters, reader.zone)
-    targets = "SELECT DISTINCT target FROM trials WHERE test_id = ? AND suite IS ? ORDER BY target"
+    targets = "SELECT DISTINCT target FROM trials WHERE test_id = ? AND suite IS ? ORDER BY target NULLS FIRST"
     found = []
     for (target,) in database.execute(targets, (test_id, suite)).fetchall():
         of_target = _target(database, selection, (test_id, suite, target), limit)

@@ -26,6 +26,8 @@ from indexer.store import file, lock
 if TYPE_CHECKING:
     from sqlite_utils import Database
 
+    from indexer.queries.compare import Name
+
 
 _SOURCE = "name, kind, place, tip, runs, changed_at, failing_since, error, note"
 _PROBLEM = ", ".join(ProblemRow.__annotations__)
@@ -105,6 +107,15 @@ class Index(Asking):
         with self._reading() as database:
             pk = names.resolve(database, run, self.stale_after)
             return trials.one(database, pk, names.resolve_trial(database, pk, name))
+
+    def execution(self, side: "Name", of: Row, statuses: Sequence[str], **wanted: Unpack[Filters]) -> TrialRow | None:
+        """The newest execution on one side of a comparison of one of its `tests` that ended in one of these ways."""
+        from indexer.queries import compare
+        from indexer.queries.question import Reader
+
+        with self._reading() as database:
+            found = compare.execution(database, wanted, side, Reader(self.zone, self.stale_after), of, statuses)
+            return self.trial(*found) if found else None
 
     def each_trial(
         self,

@@ -28,7 +28,9 @@ TIMES = {
     "month": "{0.year:04}-{0.month:02}",
 }
 """How a date is written by each dimension of time; weeks are ISO weeks."""
-_TEST = "iif(t.suite IS NULL, iif(instr(t.test_id, '/'), '/', ''), t.suite || '/') || t.test_id"
+_TEST = (
+    "CASE WHEN t.suite IS NOT NULL THEN t.suite || '/' WHEN instr(t.test_id, '/') > 0 THEN '/' ELSE '' END || t.test_id"
+)
 _COLUMNS = {
     "experiment": "r.experiment", "target": "t.target", "agent": "t.agent", "model": "t.model", "dataset": "t.suite",
     "test": _TEST, "source": "r.source", "host": "r.host",
@@ -47,7 +49,7 @@ _CONFIGURATION = ("t.experiment", "t.target", "t.agent", "t.model", "t.suite")
 _OF_TRIALS = f"""
 max(t.timestamp) AS last_run, sum(t.status IN {COUNTED}) AS executions,
 sum(t.status = 'passed') AS passed, sum(t.status = 'failed') AS failed, sum(t.status = 'errored') AS errored,
-total(iif(t.status IN ('passed', 'failed'), t.score, NULL)) AS scores,
+total(CASE WHEN t.status IN ('passed', 'failed') THEN t.score END) AS scores,
 sum(t.status IN ('passed', 'failed') AND t.score IS NOT NULL) AS scored, sum(t.cost_usd) AS cost_usd,
 sum(t.cost_usd IS NOT NULL AND t.status = 'passed') AS paid,
 sum(1.0 * t.input_tokens) AS input_tokens, sum(1.0 * t.output_tokens) AS output_tokens,
@@ -136,14 +138,14 @@ class _Board:
         elif self.of_trials:
             by_test = f"{ordinals}, t.run_pk, t.suite, t.test_id, t.target"
             tests = f"SELECT {numbered}, t.run_pk, {_OF_TRIALS} FROM {self.source} GROUP BY {by_test}"
-            query = f"SELECT {', '.join(names)}, {_OF_TESTS} FROM ({tests}) GROUP BY {ordinals}"
+            query = f"SELECT {', '.join(names)}, {_OF_TESTS} FROM ({tests}) AS tests GROUP BY {ordinals}"
         else:
             first = "count(DISTINCT t.run_pk)" if self.bit is None else f"sum(t.firsts >> {self.bit} & 1)"
             sums = _OF_CONFIGURATIONS.format(runs=first, whole="sum(t.firsts & 1)")
             query = f"SELECT {numbered}, {sums} FROM {self.source} GROUP BY {ordinals}"
             if self.bit is not None and set(self.columns) <= set(_CONFIGURATION):
                 inner = f"SELECT {numbered}, {sums} FROM {self.source} GROUP BY {', '.join(_CONFIGURATION)}"
-                query = f"SELECT {', '.join(names)}, {_OF_PARTS} FROM ({inner}) GROUP BY {ordinals}"
+                query = f"SELECT {', '.join(names)}, {_OF_PARTS} FROM ({inner}) AS parts GROUP BY {ordinals}"
         found: dict[tuple[Any, ...], Row] = {}
         for row in dicts(self.database, query, *self.values):
             group = self.name(tuple(row.pop(name) for name in names))
@@ -224,7 +226,9 @@ def _column(name: str, tags: Sequence[str], zone: tzinfo, beside: Mapping[str, s
         return beside.get(name, _COLUMNS[name])
     time = beside.get("timestamp", "r.timestamp")
     if name in TIMES:
-        quarter = f"substr({time}, 1, 14) || (substr({time}, 15, 2) / 15 * 15)"  # zones differ by these
+        quarter = (
+            f"substr({time}, 1, 14) || (CAST(substr({time}, 15, 2) AS INTEGER) / 15 * 15)"  # zones differ by these
+        )
         return f"substr({time}, 1, 10)" if zone is UTC else quarter
     if name.startswith("tag:") and len(name) > 4:
         return f"g{tags.index(name.partition(':')[2])}.value"

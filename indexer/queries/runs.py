@@ -21,14 +21,14 @@ PUBLIC = (*RUN, "rev")
 _COMMITS = """
 SELECT c.repo, c.sha, c.committed_at, c.subject, replace(s.web_url, '{sha}', c.sha) AS url
 FROM run_commits c LEFT JOIN sources s ON s.name = c.repo WHERE c.run_key IN (?, ?, ?)
-ORDER BY c.committed_at, c.repo, c.sha
+ORDER BY c.committed_at NULLS FIRST, c.repo, c.sha
 """
 _TREND = """
 SELECT target, pass_rate FROM (
   SELECT target, pass_rate, on_boards FROM runs WHERE experiment = ? ORDER BY timestamp DESC, key DESC LIMIT 100
-) WHERE on_boards
+) AS newest WHERE on_boards
 """
-_TARGET_ORDER = "target, agent, model, suite"
+_TARGET_ORDER = "target NULLS FIRST, agent NULLS FIRST, model NULLS FIRST, suite NULLS FIRST"
 _TARGET = tuple(column for column in TARGET if column not in ("run_key", "timestamp", "experiment", "on_boards"))
 _PLACE = ", ".join(PlaceRow.__annotations__)
 
@@ -103,7 +103,7 @@ def details(database: sqlite3.Connection, pk: int) -> RunDetails:
     targets = cast("list[TargetRow]", dicts(database, query, pk))
     for target in targets:
         target["outcomes"] = json.loads(cast("str", target["outcomes"]))
-    places = dicts(database, f"SELECT {_PLACE} FROM places WHERE run_pk = ? ORDER BY source, path, ref", pk)
+    places = dicts(database, f"SELECT {_PLACE} FROM places WHERE run_pk = ? ORDER BY source, path, ref NULLS FIRST", pk)
     commits = cast("list[CommitRow]", dicts(database, _COMMITS, *names))
     return {**run, "targets": targets, "places": cast("list[PlaceRow]", places), "commits": commits}
 

@@ -87,8 +87,6 @@ def select(database: sqlite3.Connection, filters: Filters, zone: tzinfo = UTC) -
     groups: dict[str, list[list[Any]]] = {}
     for name, declared in DECLARED.items():
         if declared.several and (values := texts(filters, name)):
-            if declared.kind == "search":
-                values = [word for value in values for word in value.split()]
             alternatives = [meant(database, name, value) for value in values]
             groups[name] = alternatives if declared.every else [list(dict.fromkeys(chain.from_iterable(alternatives)))]
     given_times: list[tuple[str, Moment | None]] = [("since", filters.get("since")), ("until", filters.get("until"))]

@@ -30,7 +30,7 @@ COLUMNS = (*_OF_RUN, *TRIAL)
 _SELECTED = ", ".join(
     [*(f"r.{column} AS {name}" for name, column in _OF_RUN.items()), *(f"t.{name}" for name in TRIAL)]
 )
-_IN_REASON = "EXISTS (SELECT 1 FROM scores s WHERE s.trial_pk = t.id AND instr(lower(s.reason), ?))"
+_IN_REASON = "EXISTS (SELECT 1 FROM scores s WHERE s.trial_pk = t.id AND instr(lower(s.reason), ?) > 0)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Wanted:
             where.append(f"({' OR '.join(['t.error_type GLOB ?'] * len(self.error_types))})")
             values += [each.replace("[", "[[]") for each in self.error_types]
         if self.error is not None:
-            where.append(f"(instr(lower(t.error), ?) OR {_IN_REASON})")
+            where.append(f"(instr(lower(t.error), ?) > 0 OR {_IN_REASON})")
             values += [small_letters(self.error)] * 2
         return where, values
 
@@ -193,7 +193,7 @@ def _lead(database: sqlite3.Connection, selection: Selection, asked: Wanted) -> 
         ]
         return _Lead("trials s JOIN runs r ON r.id = s.run_pk", "s.timestamp", "r.key", ranges, "test")
     if asked.error is not None:
-        text = [("instr(s.text, ?)", (small_letters(asked.error),))]
+        text = [("instr(s.text, ?) > 0", (small_letters(asked.error),))]
         return _Lead("_errors s JOIN runs r ON r.id = s.run_pk", "s.timestamp", "s.run_key", text)
     if asked.statuses or asked.error_types:
         counts = [f"r.{status} > 0" for status in asked.statuses if status != "running"]

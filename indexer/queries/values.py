@@ -28,7 +28,9 @@ def known_values(database: sqlite3.Connection, name: str) -> Iterator[str]:
     elif name == "test":
         yield from ("/".join(filter(None, test)) for test in _tests(database))
     elif name == "source":
-        yield from (value for (value,) in database.execute("SELECT name FROM sources WHERE runs ORDER BY 1"))
+        yield from (
+            value for (value,) in database.execute("SELECT DISTINCT name FROM sources WHERE runs > 0 ORDER BY 1")
+        )
     elif name in COUNTED:
         query = "SELECT value FROM _values WHERE name = ? ORDER BY 1"
         yield from (value for (value,) in database.execute(query, (name,)))
@@ -66,7 +68,7 @@ def counted_values(database: sqlite3.Connection, name: str) -> list[Row]:
         newest = f"SELECT newest FROM ({groups}) g WHERE g.value = v.value"
     counted = "SELECT value, runs FROM _values WHERE name = ?"
     if name == "source":
-        counted = "SELECT name AS value, runs FROM sources WHERE runs AND ? IS NOT NULL"
+        counted = "SELECT name AS value, sum(runs) AS runs FROM sources WHERE runs > 0 AND ? IS NOT NULL GROUP BY name"
     return dicts(database, f"SELECT v.value, v.runs FROM ({counted}) v ORDER BY ({newest}) DESC, v.value", name)
 
 

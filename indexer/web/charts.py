@@ -49,7 +49,7 @@ def lines(
     low, high = min([0.0, *known]) / 2, (max([most, *known]) or 1.0) / 2  # halves, whose difference is a number
 
     def y(value: float) -> float:
-        return _y((value / 2 - low) / (high - low))
+        return _y((value / 2 - low) / ((high - low) or 1.0))
 
     parts = [_grid([(share, label(2 * ((1 - share) * low + share * high))) for share in (0, 0.25, 0.5, 0.75, 1)])]
     for number, (target, values) in enumerate(series.items()):

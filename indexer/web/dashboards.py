@@ -111,7 +111,15 @@ def _costs(daily: list[Row], days: list[str]) -> list[float | None]:
     for row in daily:
         if row["cost_usd"] is not None:
             known[row["day"]].append(row["cost_usd"])
-    return [math.fsum(known[day]) if known[day] else None for day in days]
+    return [_sum(known[day]) if known[day] else None for day in days]
+
+
+def _sum(values: list[float]) -> float | None:
+    """None for what is beyond all numbers."""
+    try:
+        return math.fsum(values)
+    except OverflowError:
+        return None
 
 
 def _matrix(board: list[Row]) -> Row:

@@ -30,65 +30,85 @@ class Step(NamedTuple):
     what: str
     parts: list[tuple[str, str]]
 
-    def text(self) -> str:
-        """All that is shown of it."""
-        return "\n".join((self.who, self.what, *(text for _, text in self.parts)))
 
-
-def content(index: Index, request: Request, datasette: Datasette, *, ending: bool = False) -> tuple[Row, bytes]:
-    """What names a file, and its bytes; of a large one its end, if `ending`. Raises UnknownRunError."""
-    values = arguments(request, ("key", "path", "trial", "search") if ending else ("key", "path", "trial"))
+def asked_file(index: Index, request: Request, datasette: Datasette, *further: str) -> tuple[Row, tuple[Any, ...]]:
+    """What names a file, and what `files` takes to read it. Raises UnknownRunError."""
+    values = arguments(request, ("key", "path", "trial", *further))
     key, path = required(values, "key", "path")
     project = PROJECTS.get(datasette)
     if project is None:
         raise UnknownRunError("files of runs are only shown by `indexer serve` on loopback")
     run, trial = (run_by_key(index, key), None) if "trial" not in values else trial_by_name(index, key, values["trial"])
     named = {"key": key, "path": path} | ({"trial": values["trial"]} if trial else {})
-    return {"run": run, "trial": trial, "path": path, "named": named}, files.content(
-        project, run, path, trial, ending=ending
-    )
+    return {"run": run, "trial": trial, "path": path, "named": named}, (project, run, path, trial)
 
 
 def file_page(index: Index, request: Request, datasette: Datasette) -> Row:
     """What the page of a file shows: all of it, or the lines and steps that have what is searched for."""
-    named, data = content(index, request, datasette, ending=True)
-    sought = request.args.get("search") or ""
-    return {**named, "search": sought, "is_whole": len(data) < files.LARGEST} | readable(data, LINES, sought)
+    named, place = asked_file(index, request, datasette, "search")
+    search = request.args.get("search") or ""
+    return {**named, "search": search} | readable(*files.ending(*place), LINES, search)
 
 
-def readable(data: bytes, most: int, search: str = "") -> Row:
+def readable(data: bytes, is_whole: bool, most: int, search: str = "") -> Row:
     """A file as `steps`, the first, or as `lines`, the last, each with its number; how many were `left_out`.
 
     With `search` only those in which it is found, in whatever case.
     """
-    text = data.decode("utf-8-sig", "replace")
+    utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = data.decode("utf-16" if utf_16 else "utf-8-sig", "replace")
     found, folded = _document(text), search.casefold()
-    if steps := list(enumerate(map(_step, _steps(found)), 1)):
-        steps = [(number, step) for number, step in steps if folded in step.text().casefold()]
-        shown = _within_budget(steps[:most])
-        return {"size": len(data), "steps": shown, "lines": None, "left_out": len(steps) - len(shown)}
+    told = {"size": len(data), "is_whole": is_whole, "steps": None, "lines": None}
+    if steps := list(enumerate(_steps(found), 1)):
+        having = [(number, step) for number, step in steps if _has(step, folded)] if folded else steps
+        shown = _within_budget([(number, _step(step, folded)) for number, step in having[:most]])
+        return told | {"steps": shown, "left_out": len(having) - len(shown)}
     if isinstance(found, dict | list) and "\n" not in text.strip():
         indented = _indented(found)
         text = indented if len(indented) <= _TOGETHER else text
-    lines = list(enumerate(text.removesuffix("\n").split("\n") if text else [], 1))
-    lines = [(number, line) for number, line in lines if folded in line.casefold()] if folded else lines
-    last = [(number, cut(line)) for number, line in lines[-most:]]
-    return {"size": len(data), "steps": None, "lines": last, "left_out": len(lines) - len(last)}
+    text = text.removesuffix("\n")
+    count = text.count("\n") + 1 if text else 0
+    if folded:
+        lines = [(at, line) for at, line in enumerate(text.split("\n"), 1) if folded in line.casefold()]
+    else:
+        last = text.rsplit("\n", most)[-most:] if text else []
+        lines = list(enumerate(last, count - len(last) + 1))
+    kept = [(number, cut(line, folded)) for number, line in lines[-most:]]
+    return told | {"lines": kept, "left_out": (len(lines) if folded else count) - len(kept)}
 
 
-def cut(text: str) -> str:
-    """A text of limited length; what was left out is said."""
-    more = len(text) - _LONGEST
-    return text if more <= 0 else f"{text[:_LONGEST]}… and {more:,} more characters"
+def cut(text: str, folded: str = "") -> str:
+    """A text of limited length, of one with what is searched for the part around that; what was left out is said."""
+    if len(text) <= _LONGEST:
+        return text
+    first = max(0, text.casefold().find(folded) - _LONGEST // 2) if folded else 0
+    more = len(text) - _LONGEST - first
+    part = f"{f'{first:,} characters before … ' if first else ''}{text[first : first + _LONGEST]}"
+    return f"{part}… and {more:,} more characters" if more > 0 else part
+
+
+def _has(value: Any, folded: str) -> bool:
+    """Whether a text or a name in a decoded value has what is searched for."""
+    left = [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += [*each, *each.values()]
+        elif isinstance(each, list):
+            left += each
+        elif folded in str(each).casefold():
+            return True
+    return False
 
 
 def _within_budget(steps: list[tuple[int, Step]]) -> list[tuple[int, Step]]:
-    """The first steps, as many as a page takes."""
+    """The first steps, as many as a page takes; of the first one at least a part."""
     left = _TOGETHER
-    for at, (_, step) in enumerate(steps):
-        left -= sum(len(name) + len(text) + 50 for name, text in step.parts)
-        if left < 0:
-            return steps[:at]
+    for at, (number, step) in enumerate(steps):
+        for part, (name, text) in enumerate(step.parts):
+            left -= len(name) + len(text) + 50
+            if left < 0:
+                return steps[:at] or [(number, step._replace(parts=step.parts[:part]))]
     return steps
 
 
@@ -121,8 +141,8 @@ def _steps(document: Any) -> list[Row]:
     return found if _speaker(found[0]) else []
 
 
-def _step(step: Row) -> Step:
-    parts = [(name[:200], _text(value)) for name, value in step.items() if value not in (None, "")]
+def _step(step: Row, folded: str) -> Step:
+    parts = [(name[:200], _text(value, folded)) for name, value in step.items() if value not in (None, "")]
     return Step(_speaker(step), _title(step), parts)
 
 
@@ -160,8 +180,8 @@ def _named(call: Row) -> str:
     return next((name for name in named if isinstance(name, str)), "")
 
 
-def _text(value: Any) -> str:
-    return cut(value if isinstance(value, str) else _indented(value))
+def _text(value: Any, folded: str) -> str:
+    return cut(value if isinstance(value, str) else _indented(value), folded)
 
 
 def _indented(value: Any) -> str:

@@ -1,6 +1,6 @@
 """What one test said on both sides of a comparison: an execution of each, side by side."""
 
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 from datasette.app import Datasette
@@ -9,9 +9,7 @@ from datasette.utils.asgi import Request
 from indexer import Index, files
 from indexer.errors import IndexerError
 from indexer.queries.compare import side_of
-from indexer.queries.filters import Filters
 from indexer.queries.types import TrialRow
-from indexer.queries.values import test_name
 from indexer.web.api import filters_of, run_by_key
 from indexer.web.file_page import readable
 from indexer.web.reading import PROJECTS
@@ -19,7 +17,9 @@ from indexer.web.reading import PROJECTS
 Row = dict[str, Any]
 LINES = 300
 """Lines or steps of a side that are shown."""
-_BAD, _GOOD = ("failed", "errored"), ("passed",)
+_LONGEST = 2_000  # characters of an address that is repeated in each row
+_FELL, _ROSE = (("passed",), ("failed", "errored")), (("failed", "errored"), ("passed",))
+_ANY = ("passed", "failed", "errored")
 
 
 def with_outputs(index: Index, request: Request, datasette: Datasette, found: Row) -> Row:
@@ -28,32 +28,29 @@ def with_outputs(index: Index, request: Request, datasette: Datasette, found: Ro
     if "run" in request.args:
         asked = [("a", found["a"]["key"]), ("b", found["b"]["key"])]
     for row in found["tests"]:
-        alone = {"test": test_name(row["suite"], row["test_id"])}
+        alone = {"test": f"{row['suite'] or ''}/{row['test_id']}"}  # also where a suite has a test of this name
         alone |= {"target": row["target"]} if row.get("target") else {}
-        kept = [(name, value) for name, value in asked if name not in alone]
-        row["address"] = f"/compare?{urlencode([*kept, *alone.items()])}"
+        address = (
+            f"/compare?{urlencode([*((name, value) for name, value in asked if name not in alone), *alone.items()])}"
+        )
+        row["address"] = address if len(address) <= _LONGEST else None
     if len(found["tests"]) != 1 or "run" in request.args:
         return found
     (test,) = found["tests"]
-    fell = (test["difference"] or 0) <= 0
-    sides = [
-        _output(index, datasette, request, name, test, _GOOD if (name == "a") == fell else _BAD) for name in ("a", "b")
-    ]
+    difference = test["difference"] or 0
+    wanted = _FELL if difference < 0 else _ROSE if difference > 0 else (_ANY, _ANY)
+    sides = [_output(index, datasette, request, *each, test) for each in zip("ab", wanted, strict=True)]
     return found | {"outputs": [side for side in sides if side]}
 
 
 def _output(
-    index: Index, datasette: Datasette, request: Request, side: str, test: Row, statuses: tuple[str, ...]
+    index: Index, datasette: Datasette, request: Request, name: str, statuses: tuple[str, ...], test: Row
 ) -> Row | None:
-    """The newest execution of a side with one of these statuses, else the newest at all, and its most useful file."""
-    name = side_of(list(filter(None, request.args.getlist(side))))
-    wanted: Row = {**filters_of(request), "test": test_name(test["suite"], test["test_id"])}
-    wanted |= {"target": test["target"]} if test.get("target") else {}
-    run, wanted = (name, wanted) if isinstance(name, str) else (None, {**name, **wanted})
-    for status in (list(statuses), None):
-        page = index.trials(run, limit=1, trial_status=status, **cast("Filters", wanted))
-        if page.trials:
-            return {"side": side.upper(), "trial": page.trials[0], **_file(index, datasette, page.trials[0])}
+    """The newest execution of a side that ended so, else the newest at all, and its most useful file."""
+    side = side_of(list(filter(None, request.args.getlist(name))))
+    for each in (statuses, _ANY):
+        if trial := index.execution(side, test, each, **filters_of(request)):
+            return {"side": name.upper(), "trial": trial, **_file(index, datasette, trial)}
     return None
 
 
@@ -65,9 +62,6 @@ def _file(index: Index, datasette: Datasette, trial: TrialRow) -> Row:
     run = run_by_key(index, trial["run_key"])
     try:
         name = next((file.path for file in files.of_trial(project, run, trial) if file.size), None)
-        if name is None:
-            return {}
-        data = files.content(project, run, name, trial, ending=True)
+        return {} if name is None else {"path": name, **readable(*files.ending(project, run, name, trial), LINES)}
     except IndexerError as error:
         return {"unreadable": str(error)}
-    return {"path": name, "is_whole": len(data) < files.LARGEST, **readable(data, LINES)}

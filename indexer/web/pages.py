@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from datasette.app import Datasette
 from datasette.utils.asgi import Request, Response
 
-from indexer import Index, render
+from indexer import Index, files, render
 from indexer.errors import IndexerError, QueryError
 from indexer.freshness import freshness
 from indexer.queries.filters import DECLARED
@@ -33,7 +33,7 @@ from indexer.web.api import (
 )
 from indexer.web.boards import drift_page, failures_page, leaderboard_page
 from indexer.web.dashboards import dashboards
-from indexer.web.file_page import content, file_page
+from indexer.web.file_page import asked_file, file_page
 from indexer.web.home import figures, home
 from indexer.web.outputs import with_outputs
 from indexer.web.reading import index_database, permitted, readers
@@ -247,7 +247,7 @@ async def _live_revision(request: Request, datasette: Datasette) -> Response:
 
 async def _file(request: Request, datasette: Datasette) -> Response:
     """One file of a run or trial as plain text, whatever it is."""
-    _, data = await readers(datasette).ask(lambda index: content(index, request, datasette))
+    data = await readers(datasette).ask(lambda index: files.content(*asked_file(index, request, datasette)[1]))
     return tagged(data, 200, request, "text/plain; charset=utf-8", HEADERS)
 
 

@@ -37,7 +37,8 @@ class Postgres:
         self._connection = connection
 
     def execute(self, query: str, parameters: Sequence[Any] = (), /) -> "psycopg.Cursor[Any]":
-        return self._connection.execute(postgresql(query).encode(), parameters)
+        text, values = postgresql(query, parameters)
+        return self._connection.execute(text.encode(), values)
 
 
 @pytest.fixture(scope="module")

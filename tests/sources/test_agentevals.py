@@ -323,7 +323,7 @@ def test_settings(world: World, database: Database, monkeypatch: pytest.MonkeyPa
             source(f"dsn = '{wrong}'").open()
         assert CANARY not in str(error.value)
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(SourceError, match=r"pip install 'psycopg\[binary\]'"):
+    with pytest.raises(SourceError, match=r"pip install 'eval-indexer\[postgres\]'"):
         source("dsn = 'host=/x'").open()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from indexer import render
 from indexer.files import LARGEST
-from tests.bundles import at
+from tests.bundles import at, bundle, row
 from tests.jobs import job, trial
 from tests.web.serving import Answer, Server, serving
 from tests.worlds import World
@@ -104,6 +105,33 @@ def test_files_are_searched(world: World, server: Server) -> None:
     assert of_trial(server, "file", path=name, search="x").status == 400
 
 
+def test_what_is_searched_in_steps_is_found_wherever_it_stands(world: World, server: Server) -> None:
+    steps = [
+        {"role": "user", "content": "y" * 50_000 + " LATE"},
+        {"role": "agent", "observation": {"k": 'a"b\nc'}},
+        {"role": "agent", "extra": 7},
+    ]
+    name = written(world, "far.json", json.dumps({"messages": steps}))
+    for search, number in (("late", 1), ('A"B\nC', 2), ("EXTRA", 3), ("7", 3)):
+        text = of_trial(server, "view", path=name, search=search).text
+        assert "1 steps have" in text, search
+        assert f"<summary>{number} " in text
+    assert " LATE</bdi>" in of_trial(server, "view", path=name, search="late").text
+    assert "0 steps have" in of_trial(server, "view", path=name, search="nowhere").text
+    name = written(world, "far.txt", "p" * 50_000 + "NEEDLE")
+    assert "NEEDLE</bdi>" in of_trial(server, "view", path=name, search="needle").text
+    name = written(world, "wide.txt", "one\nTwo\n".encode("utf-16"))
+    assert "1 lines have" in of_trial(server, "view", path=name, search="two").text
+    name = written(
+        world,
+        "first.json",
+        json.dumps({"messages": [{"role": "user"} | {f"k{at}": "x" * 3_000 for at in range(2_000)}]}),
+    )
+    assert "k1</h3>" in of_trial(server, "view", path=name).text
+    name = written(world, "limit.txt", b"x\n" * (LARGEST // 2))
+    assert "as it is" in of_trial(server, "view", path=name).text
+
+
 def test_a_page_has_a_limit_whatever_the_file_holds(world: World, server: Server) -> None:
     step = {"role": "user"} | {f"k{at}": "x" * 100 for at in range(400)}
     name = written(world, "many.json", json.dumps({"steps": [step] * 100}))
@@ -156,3 +184,49 @@ def test_a_fall_is_shown_in_its_own_measure() -> None:
     score = {"measure": "score", "before": {"score": 0.571, "executions": 7}}
     assert render.level(score, "before") == "0.571 of 7"
     assert render.level({"measure": "errors", "before": {"errors": 0.25, "executions": 4}}, "before") == "25% of 4"
+
+
+def test_outputs_are_of_what_is_compared(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    def run(experiment: str, day: int, *rows: dict[str, Any], ended: bool = True) -> None:
+        name = f"2026-01-{day:02}T08-00-00-000Z"
+        files = bundle(rows=list(rows), experiment=experiment, name=name)
+        world.write(at(f".agentv/results/runs/{experiment}/{name}", files))
+
+    bare, other = {"suite": None}, {"suite": "aaa"}
+    run("mma", 5, row("z1", 0.0), row("t1", 1.0, **bare), row("t1", 1.0, **other))
+    run("mmb", 6, row("z1", 1.0), row("t1", 1.0, **bare), row("t1", 0.0, **other))
+    run("mmc", 7, row("z1", 0.5), row("t1", 0.0, **bare), row("t1", 0.0, **other))
+    world.sync()
+
+    def sides(query: str) -> list[Any]:
+        text = server.get(f"/compare?{query}").text
+        return re.findall(r'<section aria-label="([AB])">.*?trial=([^"&]*).*?status (\w+)', text, re.DOTALL)
+
+    with serving(world) as server:
+        found = sides("a=experiment=mma&b=experiment=mmb&test=z1&experiment=mm*")
+        assert [(side, status) for side, _, status in found] == [("A", "failed"), ("B", "passed")]
+        found = sides("a=search=mma&b=search=mmb&search=mm&test=/t1")
+        assert [(side, status) for side, _, status in found] == [("A", "passed"), ("B", "passed")]
+        assert not any("aaa" in trial for _, trial, _ in found)
+        text = server.get("/compare?a=experiment=mma&b=experiment=mmb").text
+        assert "test=%2Ft1" not in text  # it did not change, so it is not among the tests shown
+        assert "test=aaa%2Ft1" in text
+        long = "&".join(f"experiment=none{number}" for number in range(300))
+        assert "outputs" not in server.get(f"/compare?a=experiment=mma&b=experiment=mmb&experiment=mm*&{long}").text
+        words = "+".join(f"w{number}" for number in range(1_001))
+        for path in (f"/runs?search={words}", f"/api/trials?search={words}"):
+            assert server.get(path).status == 400
+        assert server.get(f"/api/count?search={'mma+' * 1_001}").json == {"runs": 1}
+
+
+def test_dashboards_survive_odd_numbers(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    rows = [row("t1", cost_usd=1.7e308, target="a", duration_ms=5e-321), row("t1", cost_usd=1.7e308, target="b")]
+    world.write(at(".agentv/results/runs/e/2026-01-05T08-00-00-000Z", bundle(rows=rows, experiment="e")))
+    world.sync()
+    with serving(world) as server:
+        answer = server.get("/dashboards")
+    assert answer.status == 200
+    assert "No costs are known." in answer.text

@@ -1,20 +1,17 @@
 """The connection to a database of agentevals: one, kept, read-only, and cut when the server falls silent."""
 
-import logging
 import math
 import os
-import re
 import socket
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import SourceError
-from indexer.formats.masking import error_line
+from indexer.postgresql import Address, address, driver
 
 if TYPE_CHECKING:
     import psycopg
@@ -45,13 +42,13 @@ class Database:
     """
 
     def __init__(self, dsn: str | None, schema: str = SCHEMA, missing: str = ""):
-        self._dsn, self._schema, self._missing = dsn, schema, missing
-        self._secrets: list[str] = []
+        self._address = Address(None, "a database", missing) if dsn is None else address(dsn)
+        self._schema = schema
         self._connection: psycopg.Connection[Any] | None = None
         self._closing: weakref.finalize[Any, Any] | None = None
         self._using = threading.RLock()
         self._silence, self._deadline = PATIENCE, 0.0
-        self.place = self._describe()
+        self.place = self._address.place + ("" if schema == SCHEMA else f", schema {schema}")
 
     def try_reaching(self) -> bool:
         """Connect, or see that the server still answers; False while a look is under way, which knows better.
@@ -129,18 +126,18 @@ class Database:
         while not ended.wait(1.0):
             connection = self._connection
             if connection is not None and time.monotonic() > self._deadline:
-                with suppress(OSError, _driver().Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+                with suppress(OSError, driver().Error), socket.socket(fileno=os.dup(connection.fileno())) as wire:
                     wire.shutdown(socket.SHUT_RDWR)
                 return
 
     def _connected(self) -> "psycopg.Connection[Any]":
-        if self._dsn is None:
-            raise SourceError(self._missing)
-        psycopg = _driver()
+        if self._address.dsn is None:
+            raise SourceError(self._address.missing)
+        psycopg = driver()
         if self._connection is not None and (self._connection.closed or self._connection.broken):
             self._disconnect()
         if self._connection is None:
-            connection = psycopg.connect(self._dsn, **_CONNECTION)
+            connection = psycopg.connect(self._address.dsn, **_CONNECTION)
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             self._connection = connection
@@ -155,7 +152,7 @@ class Database:
     @contextmanager
     def _errors(self) -> Iterator[None]:
         """What PostgreSQL or its driver says, as a SourceError of one line without secrets."""
-        psycopg = _driver()
+        psycopg = driver()
         try:
             yield
         except (psycopg.Error, ValueError, NotImplementedError) as error:  # names and texts that are none, odd settings
@@ -164,42 +161,5 @@ class Database:
             if isinstance(error, psycopg.errors.UndefinedTable):
                 why = "there are no tables of agentevals; run agentevals migrate up"
             else:
-                why = error_line(str(error), self._secrets) or type(error).__name__
+                why = self._address.told(error)
             raise SourceError(f"{self.place} cannot be read: {why}") from None
-
-    def _describe(self) -> str:
-        """Host, port and database, for people; nothing of a connection string that was not understood."""
-        parts: dict[str, Any] = {}
-        if self._dsn is not None:
-            try:
-                psycopg = _driver()
-                parts = _understood(psycopg.conninfo.conninfo_to_dict(self._dsn))
-            except SourceError as error:
-                self._dsn, self._missing = None, str(error)
-            except (psycopg.Error, UnicodeError):
-                pass
-        if self._dsn is not None and not parts:
-            self._dsn = None
-            self._missing = (
-                "what it is connected by is no connection string of PostgreSQL; in a URI, special characters of a "
-                "password are written as %2F, %40 and so on"
-            )
-        self._secrets = [text for text in (self._dsn, parts.get("password")) if text]
-        where = parts.get("host", "") + (f":{parts['port']}" if "port" in parts else "")
-        schema = "" if self._schema == SCHEMA else f", schema {self._schema}"
-        return (f"postgresql://{where}/{parts.get('dbname', '')}" if parts else "a database") + schema
-
-
-def _understood(parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a connection string; none if one looks as if a password had got into it."""
-    plain = {"host": r"[^@:]*|[0-9a-fA-F:,]*", "port": r"[\d,]*", "dbname": r"[^@:/]*"}
-    return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else {}
-
-
-def _driver() -> ModuleType:
-    try:
-        import psycopg
-    except ImportError:
-        raise SourceError("psycopg is missing: pip install 'psycopg[binary]'") from None
-    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells whom it connects as
-    return psycopg

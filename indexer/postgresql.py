@@ -1,0 +1,66 @@
+"""Connection strings of PostgreSQL: what may be shown of one, and the driver, which is an extra."""
+
+import logging
+import re
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from indexer.errors import SourceError
+from indexer.formats.masking import error_line
+
+_NOT_UNDERSTOOD = (
+    "what it is connected by is no connection string of PostgreSQL; in a URI, special characters of a password are "
+    "written as %2F, %40 and so on"
+)
+
+
+def driver() -> ModuleType:
+    """psycopg. Raises SourceError where it is not installed."""
+    try:
+        import psycopg
+    except ImportError:
+        raise SourceError("psycopg is missing: pip install 'eval-indexer[postgres]'") from None
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells whom it connects as
+    return psycopg
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A connection string, `dsn`, which is never shown, and what people may see of it.
+
+    `place` has host, port and database. `dsn` is None where it cannot be used, and `missing` says why.
+    """
+
+    dsn: str | None
+    place: str
+    missing: str = ""
+    has_password: bool = False
+    secrets: tuple[str, ...] = ()
+
+    def told(self, error: Exception) -> str:
+        """What the server or the driver says, as one line without secrets."""
+        return error_line(str(error), list(self.secrets)) or type(error).__name__
+
+
+def address(dsn: str) -> Address:
+    """The address that a connection string or URI stands for; nothing is shown of one that is not understood."""
+    try:
+        psycopg = driver()
+    except SourceError as error:
+        return Address(None, "a database", str(error))
+    try:
+        parts = _understood(psycopg.conninfo.conninfo_to_dict(dsn))
+    except (psycopg.Error, UnicodeError):
+        parts = {}
+    if not parts:
+        return Address(None, "a database", _NOT_UNDERSTOOD)
+    where = parts.get("host", "") + (f":{parts['port']}" if "port" in parts else "")
+    secrets = tuple(text for text in (dsn, parts.get("password")) if text)
+    return Address(dsn, f"postgresql://{where}/{parts.get('dbname', '')}", "", "password" in parts, secrets)
+
+
+def _understood(parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a connection string; none if one looks as if a password had got into it."""
+    plain = {"host": r"[^@:]*|[0-9a-fA-F:,]*", "port": r"[\d,]*", "dbname": r"[^@:/]*"}
+    return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else {}
