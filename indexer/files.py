@@ -75,7 +75,7 @@ def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = N
 
 
 def ending(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> tuple[bytes, bool]:
-    """The bytes of such a file, of one larger than LARGEST those of its end; whether they are all. Raises as `names`."""
+    """The bytes of such a file, of one larger than LARGEST its end, and whether that is all. Raises as `names`."""
     path = posixpath.normpath(path)
     with _told(run):
         folder, called, depth = _holding(project, run, trial)
@@ -187,7 +187,25 @@ class _OnlyOne:
 def _source(project: Project, run: RunRow) -> "Source":
     from indexer.settings import load
 
+    if project.shared is not None:
+        _require_here(project, project.shared, run)
     return _named(load(project)[1], run)
+
+
+def _require_here(project: Project, shared: str, run: RunRow) -> None:
+    """Raises UnknownRunError, which says where, if the files of a run of a shared index lie on another machine."""
+    from indexer.queries.shared_index import SharedIndex
+    from indexer.settings import load
+
+    try:
+        mine = load(project)[0].publish.machine
+    except SettingsError:  # nothing is read from here
+        mine = None
+    with SharedIndex(shared) as index:
+        machine = index.machine_of(run["key"])
+    if machine != mine:
+        where = ":".join(filter(None, (run["source"], run["ref"], run["path"])))
+        raise UnknownRunError(f"files of {run['run_id']} lie on {machine}, at {where}")
 
 
 def _named(sources: "list[Source]", run: RunRow) -> "Source":

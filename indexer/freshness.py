@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from indexer.queries.index import Index
-from indexer.store import lock
 
 Row = dict[str, Any]
 _MOST = 1000  # files below one sign that are looked at
@@ -18,7 +17,7 @@ def freshness(index: Index) -> Row:
     """`as_of`, up to when the index is known to equal all its sources (UTC text, None if unknown), and its `writer`."""
     looked = [source["looked_at"] for source in index.sources()]
     known = [time for time in looked if time is not None]
-    return {"as_of": min(known) if known and len(known) == len(looked) else None, "writer": lock.writer(index.path)}
+    return {"as_of": min(known) if known and len(known) == len(looked) else None, "writer": index.writer()}
 
 
 def newer_sources(index: Index) -> list[str]:

@@ -9,13 +9,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from indexer.errors import SettingsError
 from indexer.records import span_seconds
 
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
 CONFIG = "indexer.toml"
 DB = "results/index.db"
+SHARED = ("postgresql://", "postgres://")
+"""How the URL of a shared index begins."""
 RUN_FOLDERS = ("jobs", "logs", "results", ".agentv/results")
 """Where the tools that come with this program keep runs in a project: what tells its root without settings."""
 
@@ -24,7 +29,8 @@ RUN_FOLDERS = ("jobs", "logs", "results", ".agentv/results")
 class Project:
     """`root` is the folder of the settings file, else the current one; `config` is None without a file.
 
-    `content` is what the file holds besides `db` and `stale_after`.
+    `content` is what the file holds besides `db` and `stale_after`; `shared` is the URL of a shared index that is to be
+    read in place of the file `db`.
     """
 
     root: Path
@@ -32,9 +38,15 @@ class Project:
     db: Path
     stale_after: int  # seconds
     content: Mapping[str, Any] = field(default_factory=dict)
+    shared: str | None = None
+
+    @property
+    def index(self) -> str | Path:
+        """What reading commands open."""
+        return self.shared or self.db
 
 
-def find_project(config: Path | None = None, db: Path | None = None) -> Project:
+def find_project(config: Path | None = None, db: str | Path | None = None) -> Project:
     """The project around the current folder: of the nearest settings file, else of the nearest folder that has runs.
 
     Options come before `INDEXER_*`, these before the settings file.
@@ -51,18 +63,38 @@ def find_project(config: Path | None = None, db: Path | None = None) -> Project:
     root = path.parent if path else _root_around(here)
     content = _read(path) if path else {}
     scalars = {key: _text(path, key, content.pop(key)) for key in ("db", "stale_after") if key in content}
-    chosen = db.absolute() if db else None
-    if chosen is None and (path_from_environment := _environment_path("INDEXER_DB")):
+    shared = next((name for name in (db, os.environ.get("INDEXER_DB")) if name), None)
+    shared = shared if is_shared(shared) else None
+    if shared is not None and shared == db:
+        require_no_password("--db", shared)
+    chosen = Path(db).absolute() if db and not is_shared(db) else None
+    if chosen is None and (path_from_environment := _environment_path("INDEXER_DB")) and shared is None:
         chosen = path_from_environment.absolute()
     if chosen is None:
         chosen = root / expanded(scalars.get("db", DB))
     from_environment = os.environ.get("INDEXER_STALE_AFTER")
     stale_after = from_environment or scalars.get("stale_after", "1h")
     try:
-        return Project(root, path, Path(os.path.realpath(chosen)), span_seconds(stale_after), content)
+        return Project(root, path, Path(os.path.realpath(chosen)), span_seconds(stale_after), content, shared)
     except ValueError as error:
         where = "INDEXER_STALE_AFTER" if from_environment else f"{path}: stale_after"
         raise SettingsError(f"{where}: {error}") from None
+
+
+def is_shared(place: object) -> "TypeGuard[str]":
+    """Whether what an index is called by is the URL of a database of PostgreSQL."""
+    return isinstance(place, str) and place.startswith(SHARED)
+
+
+def require_no_password(option: str, url: str) -> None:
+    """Raises SettingsError: what stands on a command line is seen by everybody on the machine."""
+    from indexer.postgresql import address
+
+    if address(url).has_password:
+        raise SettingsError(
+            f"{option}: a password on a command line is seen by others; use PGPASSFILE, a service, or a variable: "
+            "INDEXER_DB, INDEXER_PUBLISH__URL"
+        )
 
 
 def _root_around(here: Path) -> Path:

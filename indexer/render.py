@@ -169,6 +169,8 @@ def writer(holder: Row | None) -> str:
     """Who writes the index."""
     if holder is None:
         return "nobody; `indexer watch` would do it"
+    if "pid" not in holder:
+        return "machines that publish"
     swept = f", last sweep {age(holder['swept'])}" if "swept" in holder else ""
     who = f"`indexer {holder.get('command')}` (process {holder.get('pid')} on {holder.get('host')})"
     refused = f"; not watching ({holder['refused']}), sweeps find changes" if holder.get("refused") else ""

@@ -36,6 +36,15 @@ class Threshold(Strict):
     """Of tasks of Inspect whose scores are on another scale."""
 
 
+class Publish(Strict):
+    """The shared index that this machine sends its runs to."""
+
+    url: str | None = None
+    machine: Annotated[str, Field(min_length=1, max_length=200)] = os.uname().nodename
+    sources: tuple[str, ...] = ()
+    """Only runs found in these; all without any."""
+
+
 class Settings(BaseSettings):
     """What `indexer.toml` holds besides what `project` takes; `INDEXER_ERRORS` and the like come before it."""
 
@@ -49,6 +58,7 @@ class Settings(BaseSettings):
     aliases: dict[str, Annotated[str, Field(min_length=1)]] = {}
     source: tuple[Annotated[SourceSettings, Field(discriminator="kind")], ...] = ()
     repo: tuple[RepoSettings, ...] = ()
+    publish: Publish = Publish()
 
     @classmethod
     def settings_customise_sources(
@@ -97,6 +107,8 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
         if names.count(name) > 1:
             key = "repo.path" if name in repos else "source.name"
             raise SettingsError(f"{project.config}: {key}: two sources are called {name!r}")
+    if unknown := sorted(set(settings.publish.sources) - {source.name for source in settings.source}):
+        raise SettingsError(f"{project.config}: publish.sources: there is no source {unknown[0]!r}")
     if not settings.source:
         raise SettingsError(f"{project.config}: source: name at least one [[source]]")
     sources = [each.source(project.root) for each in (*settings.source, *settings.repo)]

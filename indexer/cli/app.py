@@ -36,7 +36,9 @@ app = typer.Typer(
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings; else indexer.toml here or in a parent.")
 ]
-Db = Annotated[Path | None, typer.Option("--db", metavar="FILE", help="The index; else results/index.db.")]
+Db = Annotated[
+    str | None, typer.Option("--db", metavar="FILE", help="The index, or postgresql://…; else results/index.db.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document; for lists one object a line.")]
 
 
@@ -57,7 +59,7 @@ def _completing(name: str) -> Callable[[str], list[str]]:
 def _completed(name: str, incomplete: str) -> list[str]:
     """Values that begin so; nothing without an index, since a shell has no place for an error."""
     try:
-        with open_index(find_project().db) as index:
+        with open_index(find_project().index) as index:
             return index.completions(name, incomplete)
     except IndexerError:
         return []
@@ -98,7 +100,7 @@ _TYPES = {"text": str, "commit": str, "time": str, "number": float}
 @contextmanager
 def opened(project: "Project") -> "Iterator[Index]":
     """The project's index, with times in this machine's zone."""
-    with open_index(project.db, zone=local_zone(), stale_after=project.stale_after) as index:
+    with open_index(project.index, zone=local_zone(), stale_after=project.stale_after) as index:
         yield index
 
 

@@ -233,3 +233,17 @@ def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] 
                     shown.update(task, advance=1, rate=f"{speed:,.0f}" if speed else "-")
 
         yield changes
+
+
+@contextmanager
+def counting(stream: TextIO, what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar that is told how many of how many are done; None when `stream` is no terminal."""
+    if not stream.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(file=stream), transient=True) as shown:
+        task = shown.add_task(what, total=None)
+        yield lambda done, total: shown.update(task, completed=done, total=total)

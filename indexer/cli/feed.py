@@ -20,7 +20,7 @@ def changes(
     ] = None,
 ) -> None:
     """Print what changed after a token as JSON lines, deletions included; the last line has the next token."""
-    with open_index(find_project(config, db).db) as index:
+    with open_index(find_project(config, db).index) as index:
         while True:
             page = index.changes(since)
             for change in page.changes:

@@ -11,11 +11,13 @@ from indexer import interrupts, render
 from indexer.cli import console
 from indexer.cli.app import Config, Db, Json, app
 from indexer.errors import IndexerError, SettingsError
-from indexer.project import CONFIG, Project, find_project
+from indexer.project import CONFIG, Project, find_project, is_shared
 from indexer.queries.index import open_index
 
 if TYPE_CHECKING:
     from indexer.passes.walk import Report
+    from indexer.settings import Settings
+    from indexer.sources import Source
 
 
 @app.command(epilog="Example: indexer init")
@@ -28,7 +30,7 @@ def init(config: Config = None, db: Db = None) -> None:
         raise IndexerError(f"{path} is there already and was left as it is")
     project = Project(path.parent, None, path.parent / "results/index.db", 0)
     sources = find_sources(project.root)
-    index = os.path.relpath((db or project.db).absolute(), project.root)
+    index = os.path.relpath((file_of("init", db) or project.db).absolute(), project.root)
     for source in sources:
         print(f"{source.name}: {source.kind} {source.place}")
     if not sources:
@@ -57,15 +59,17 @@ def watch(
 ) -> None:
     """Bring the index up to date and stay: follow folders and refs until SIGINT or SIGTERM."""
     from indexer.settings import load
+    from indexer.watch.publishing import publisher
     from indexer.watch.service import Watcher
 
     if log_format not in ("text", "json"):
         raise SettingsError(f"log-format: {log_format!r} is neither text nor json")
-    project = find_project(config, db)
+    project = find_project(config, file_of("watch", db))
     settings, sources = load(project)
     _tell_unusable()
     with console.log(sys.stderr, log_format, project.stale_after) as log:
-        Watcher(project.db, sources, settings.options(), log.line, log.live).run()
+        publishing = publisher(project.db, settings, sources, log.line)
+        Watcher(project.db, sources, settings.options(), log.line, log.live, publishing).run()
 
 
 @app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")
@@ -76,12 +80,18 @@ def rebuild(config: Config = None, db: Db = None, json: Json = False) -> None:
 
 @app.command(epilog="Example: indexer check")
 def check(config: Config = None, db: Db = None, json: Json = False) -> None:
-    """Compare the index with a fresh read of its sources; exit 1 and tell the differences if there are any."""
+    """Compare the index with a fresh read of its sources; exit 1 and tell the differences if there are any.
+
+    With --db postgresql://… this machine's part of a shared index is compared with its index.
+    """
     from indexer.passes.check import check as differences
     from indexer.settings import load
 
     project = find_project(config, db)
     settings, sources = load(project)
+    if db is not None and is_shared(db):
+        _check_part(project, settings, sources, db, json=json)
+        return
     with interrupts.handled(), console.progress(sys.stderr) as progress:
         found = differences(project.db, sources, settings.options(), progress)
     for difference in found:
@@ -95,6 +105,29 @@ def check(config: Config = None, db: Db = None, json: Json = False) -> None:
         print("the index equals its sources")
 
 
+def _check_part(project: Project, settings: "Settings", sources: "list[Source]", url: str, *, json: bool) -> None:
+    from indexer.shared.connection import connected
+    from indexer.shared.sending import sender
+
+    with connected(url) as connection:
+        found = sender(project.db, settings, sources).differences(connection)
+    for key in found:
+        console.document({"table": "runs", "row": key, "how": "differs"}) if json else print(
+            render.visible(f"runs: {key}: differs")
+        )
+    if found:
+        raise typer.Exit(1)
+    if not json:
+        print(f"the part of {settings.publish.machine} equals its index")
+
+
+def file_of(command: str, db: str | None) -> Path | None:
+    """The file that a command is to write. Raises SettingsError for the URL of a shared index."""
+    if db is not None and is_shared(db):
+        raise SettingsError(f"--db: {command} writes a file; a shared index is written by `indexer publish`")
+    return None if db is None else Path(db)
+
+
 def _tell_unusable() -> None:
     """Say which formats of other packages cannot be used."""
     from indexer.formats import UNUSABLE
@@ -103,11 +136,11 @@ def _tell_unusable() -> None:
         print(f"indexer: {render.visible(line)}", file=sys.stderr)
 
 
-def _pass(command: str, config: Path | None, db: Path | None, json: bool) -> None:
+def _pass(command: str, config: Path | None, db: str | None, json: bool) -> None:
     from indexer.passes import sync as passes
     from indexer.settings import load
 
-    project = find_project(config, db)
+    project = find_project(config, file_of(command, db))
     settings, sources = load(project)
     _tell_unusable()
     run = passes.sync if command == "sync" else passes.rebuild

@@ -1,5 +1,7 @@
 """The command that shows how the index stands."""
 
+from typing import Any
+
 from indexer import render
 from indexer.cli import console
 from indexer.cli.app import Config, Db, Json, app, opened
@@ -18,21 +20,28 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     with opened(project) as index, index.snapshot():
         sources, problems, fresh = index.sources(), index.problems(), freshness(index)
         unfinished = list(index.each_run(status=["queued", "running"]))
-        unnamed = index.unnamed()
+        unnamed, place = index.unnamed(), str(index.path)
     live = [run for run in unfinished if render.is_live(run, project.stale_after)]
     if json:
         counts = {"live": [run["key"] for run in live], "stopped": len(unfinished) - len(live)}
-        console.document(
-            {"db": str(project.db), **fresh, **counts, "sources": sources, "problems": problems, "unnamed": unnamed}
-        )
+        console.document({"db": place, **fresh, **counts, "sources": sources, "problems": problems, "unnamed": unnamed})
         return
-    print(f"index {project.db}")
+    print(render.visible(f"index {place}"))
     print(render.visible(render.freshness(fresh)) + "\n")
+    _print_published(fresh["writer"])
     _print_sources(sources)
     _print_live(live, len(unfinished) - len(live), project.stale_after)
     for source, count in unnamed.items():
         print(render.visible(f"\n{source}: {count:,} trailers of commits name no run of this index"))
     _print_problems(problems)
+
+
+def _print_published(writer: dict[str, Any] | None) -> None:
+    """How far a watcher has sent the index to a shared one, and why no further."""
+    if writer is not None and (published := writer.get("published")):
+        how_far = f"published {render.age(published['at'])}" if published["at"] else "not published yet"
+        error = f": {published['error']}" if published["error"] else ""
+        print(render.visible(f"{how_far}{error}") + "\n")
 
 
 def _print_sources(sources: list[SourceRow]) -> None:

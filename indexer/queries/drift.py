@@ -169,7 +169,7 @@ def _earliest(database: sqlite3.Connection, selection: Selection, span: timedelt
 
 def _tests(database: sqlite3.Connection) -> Iterator[tuple[str | None, str | None, str | None]]:
     """Every (target, suite, test_id), each by a few steps in an index."""
-    for test in distinct(database, "test_id", "FROM trials WHERE 1"):
+    for test in distinct(database, "test_id", "FROM trials WHERE true"):
         for suite in distinct(database, "suite", "FROM trials WHERE test_id IS ?", test):
             for target in distinct(database, "target", "FROM trials WHERE test_id IS ? AND suite IS ?", test, suite):
                 yield target, suite, test

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from indexer.errors import QueryError
+from indexer.project import is_shared
 from indexer.queries import changes, filters, names, runs, trials, values
 from indexer.queries.asking import Asking
 from indexer.queries.changes import Changes
@@ -208,6 +209,10 @@ class Index(Asking):
             rows = dicts(database, f"SELECT {_PROBLEM} FROM problems ORDER BY source, path, kind")
             return cast("list[ProblemRow]", rows)
 
+    def writer(self) -> Row | None:
+        """Who writes the index now, and what it noted; None if nobody does."""
+        return lock.writer(self.path)
+
     @property
     def database(self) -> "Database":
         """A read-only `sqlite_utils.Database` on the index, for queries of one's own; limited as those of `serve`.
@@ -244,8 +249,14 @@ class Index(Asking):
 
 
 def open_index(path: str | Path, *, zone: tzinfo = UTC, stale_after: int = STALE_AFTER) -> Index:
-    """The index at `path`. Raises IndexFileError if there is none, or something else is in its place.
+    """The index at `path`, or the shared one at a URL `postgresql://…`.
+
+    Raises IndexFileError if there is none, or something else is in its place.
 
     `zone` is for times that name none; `stale_after` is after how many seconds of silence no run is `live`.
     """
+    if is_shared(path):
+        from indexer.queries.shared_index import SharedIndex
+
+        return SharedIndex(path, zone, stale_after)
     return Index(Path(path), zone, stale_after)

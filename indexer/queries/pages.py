@@ -98,7 +98,9 @@ def segments(
     direction, past = ("DESC", "<") if descending else ("ASC", ">")
     # a run may stand in a side table more than once
     columns = f"SELECT {'' if table == 'runs' else 'DISTINCT '}{pk}, {sorted_by}, {key} FROM {aliased} WHERE "
-    order = f" ORDER BY {sorted_by} {direction}, {key} {direction} LIMIT ?"
+    # all that is selected, so that DISTINCT needs no order of its own
+    ordered = [sorted_by, key, *([] if table == "runs" else [pk])]
+    order = f" ORDER BY {', '.join(f'{column} {direction}' for column in ordered)} LIMIT ?"
     if position is None or position.value is not None:
         bounds, values = list(where), list(parameters)
         if position is not None:

@@ -118,7 +118,7 @@ def _matching(database: sqlite3.Connection, name: str, pattern: str) -> list[Any
 
 
 def _tests(database: sqlite3.Connection) -> Iterator[Test]:
-    for test in distinct(database, "test_id", "FROM trials WHERE 1"):
+    for test in distinct(database, "test_id", "FROM trials WHERE true"):
         if test is not None:
             yield from ((suite, test) for suite in suites(database, test))
 

@@ -68,6 +68,7 @@ def take_in(transaction: Transaction, source: str, history: History) -> None:
         for pk, run_key, sha in database.execute(query, parameters).fetchall():
             transaction.run("UPDATE places SET sha = ? WHERE id = ?", (sha, pk))
             transaction.touch(run_key)
+            transaction.note_places(run_key)
 
 
 def _fill_in(transaction: Transaction, source: str, ref: str) -> None:

@@ -83,7 +83,7 @@ class PlaceTable:
             pk = self._runs.new_place()
             self._transaction.add(_INSERT_PLACE, (pk, *row))
             self.run_count += new_in_source
-            self.changed = True
+            self._note(row[1])
         else:
             pk = old.pk
             if old.run_pk != row[0]:
@@ -108,8 +108,15 @@ class PlaceTable:
 
     def _replace(self, pk: int, stored: rows.Row, row: rows.Row) -> None:
         if stored != row:
-            self.changed |= stored[:-1] != row[:-1]
+            if stored[:-1] != row[:-1]:  # something else than the fingerprint
+                self._note(stored[1])
+                self._note(row[1])
             self._transaction.run(_UPDATE_PLACE, (*row, pk))
+
+    def _note(self, run_key: str) -> None:
+        """Places of a run differ now."""
+        self.changed = True
+        self._transaction.note_places(run_key)
 
     def _write_stamps(self, pk: int, known: Mapping[str, Stamp], stamps: Mapping[str, Stamp]) -> None:
         for name in known.keys() - stamps.keys():
@@ -121,7 +128,7 @@ class PlaceTable:
     def remove(self, pk: int, run_pk: int, run_key: str) -> None:
         """A place is there no more; its run is settled at the end of the pass."""
         self._memo = None
-        self.changed = True
+        self._note(run_key)
         self.run_count -= self._alone(pk, run_pk)
         self._transaction.run("DELETE FROM _files WHERE place_pk = ?", (pk,))
         self._transaction.run("DELETE FROM places WHERE id = ?", (pk,))

@@ -45,7 +45,7 @@ class Runs:
         self.named: dict[str, list[str]] = {source: [] for source in order}
         self._transaction, self._database = transaction, transaction.database
         self._order, self._reread = order, reread
-        self.last_rev = _newest(self._database, "SELECT last_rev FROM meta")
+        self.last_rev = self._rev_before = _newest(self._database, "SELECT last_rev FROM meta")
         self._next_run = _newest(self._database, "SELECT max(id) FROM runs") + 1
         self._next_trial = _newest(self._database, "SELECT max(id) FROM trials") + 1
         self._next_place = _newest(self._database, "SELECT max(id) FROM places") + 1
@@ -171,6 +171,13 @@ class Runs:
         for pk in sorted({pk for rows_ in found for (pk,) in rows_.fetchall()}):
             self.last_rev += 1
             self._transaction.run("UPDATE runs SET rev = ? WHERE id = ?", (self.last_rev, pk))
+
+    def number_places(self) -> None:
+        """Give a new revision to runs of which nothing but places changed in this pass."""
+        self._transaction.flush()
+        for key in sorted(self._transaction.other_places):
+            update = "UPDATE runs SET rev = ? WHERE key = ? AND rev <= ?"
+            self.last_rev += self._database.execute(update, (self.last_rev + 1, key, self._rev_before)).rowcount
 
     def settle(self, key: str, *, stale: bool) -> None:
         """Bring a run in line with its places. `stale`: its row may be of what a place had before."""

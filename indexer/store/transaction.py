@@ -37,6 +37,8 @@ class Transaction:
         self.changed = fresh
         self.waiting = 0
         self._batch: dict[str, list[Row]] = {}
+        self.other_places: set[str] = set()
+        """Keys of runs whose places differ from what was indexed before."""
         prepare(database)
         database.execute("DELETE FROM temp._touched")
         database.execute("DELETE FROM temp._seen")
@@ -49,6 +51,11 @@ class Transaction:
     def touch(self, key: str, *, stale: bool = False) -> None:
         """The run has to be settled at the end of the pass; `stale` if its row may be of what a place had before."""
         self.database.execute(_TOUCH, (key, stale))
+
+    def note_places(self, key: str) -> None:
+        """A place of a run came, went, or tells something else."""
+        if not self.fresh:
+            self.other_places.add(key)
 
     def add(self, statement: str, row: Row) -> None:
         """Insert a row soon, together with others."""

@@ -97,6 +97,7 @@ class Pass:
             state.finish(None if work is None else work.get(name, ()))
         if self._transaction.fresh:
             self._runs.index_for_reading()
+        self._runs.number_places()
         self._runs.kept.write()
         if self.changed:
             self._close()

@@ -33,6 +33,7 @@ from indexer.store import file, lock
 from indexer.watch.events import Mailbox, Watches
 from indexer.watch.falls import falls, unknown
 from indexer.watch.followers import follower
+from indexer.watch.publishing import Publisher
 from indexer.watch.scheduler import AGAIN, FIRST_RETRY, LAST_RETRY
 
 SETTLED = 0.025
@@ -87,9 +88,16 @@ class Watcher:
     """Keeps the index at `db` current until a signal comes."""
 
     def __init__(
-        self, db: Path, sources: Sequence[Source], options: Options, log: Log, show_live: ShowLive | None = None
+        self,
+        db: Path,
+        sources: Sequence[Source],
+        options: Options,
+        log: Log,
+        show_live: ShowLive | None = None,
+        publisher: Publisher | None = None,
     ):
         self._db, self._sources, self._options, self._log = db, sources, options, log
+        self._publisher = publisher
         self._show_live = show_live
         self._index = OpenIndex(db)
         self._followers = {source.name: follower(source, self._index.ask) for source in sources}
@@ -116,6 +124,9 @@ class Watcher:
                 for source in self._sources:
                     if source.pause is not None:
                         threading.Thread(target=self._keep_fetching, args=(source, source.pause), daemon=True).start()
+                if self._publisher is not None:
+                    self._publisher.start()
+                    self._publisher.wake()
                 _notify("READY=1")
                 self._log("ready", {"sources": len(self._sources)})
                 while not interrupts.requested():
@@ -152,6 +163,8 @@ class Watcher:
             self._follow(watches)
         elif more:
             self._hear_first(watches.follow_more(chain.from_iterable(filter(None, more))))
+        if (work or swept) and self._publisher is not None:
+            self._publisher.wake()
         if (work or swept) and self._show_live is not None:
             self._show_live([dict(zip(_LIVE, run, strict=True)) for run in self._index.ask(_NEWEST_LIVE)])
 
@@ -259,7 +272,8 @@ class Watcher:
         quiet = (each for each in self._followers.values() if each.schedule.next() > time.monotonic())
         readable = [each.source for each in quiet if each.failing is None]
         try:
-            lock.note(self._db, {"swept": now, "refused": self._refused or None})
+            published = {"published": self._publisher.state} if self._publisher is not None else {}
+            lock.note(self._db, {"swept": now, "refused": self._refused or None, **published})
         except OSError as error:
             self._log("error", {"error": f"{lock.lock_path(self._db)}: {error.strerror}"})
         else:

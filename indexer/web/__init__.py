@@ -21,9 +21,9 @@ Row = dict[str, Any]
 def register_routes(datasette: "Datasette") -> list[tuple[str, Callable[..., Any]]]:
     from indexer.web.api import ROUTES
     from indexer.web.pages import ROUTES as PAGES
-    from indexer.web.reading import index_database
+    from indexer.web.reading import has_index
 
-    return [*ROUTES, *PAGES] if index_database(datasette) else []
+    return [*ROUTES, *PAGES] if has_index(datasette) else []
 
 
 @hookimpl  # type: ignore[untyped-decorator]

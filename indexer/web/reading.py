@@ -23,6 +23,8 @@ Answer = TypeVar("Answer")
 _PATHS: "WeakKeyDictionary[Datasette, tuple[str, Path]]" = WeakKeyDictionary()
 PROJECTS: "WeakKeyDictionary[Datasette, Project]" = WeakKeyDictionary()
 """The settings around the index, which tell where files of runs are, for each Datasette that may show files."""
+SHARED: "WeakKeyDictionary[Datasette, str]" = WeakKeyDictionary()
+"""The URL of the shared index that a Datasette shows in place of a file."""
 _OTHERS: "WeakKeyDictionary[Datasette, dict[str, Any]]" = WeakKeyDictionary()
 """Databases that are no index, as they were when that was seen."""
 _READERS: "WeakKeyDictionary[Datasette, Readers]" = WeakKeyDictionary()
@@ -31,8 +33,8 @@ _READERS: "WeakKeyDictionary[Datasette, Readers]" = WeakKeyDictionary()
 class Readers:
     """Threads that answer questions to one index."""
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, place: str | Path):
+        self._place = place
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="indexer")
         self._index: Index | None = None
 
@@ -42,7 +44,7 @@ class Readers:
 
     def _answer(self, question: Callable[[Index], Answer]) -> Answer:
         if self._index is None:
-            self._index = open_index(self._path)
+            self._index = open_index(self._place)
         with self._index.snapshot():
             return question(self._index)
 
@@ -50,20 +52,28 @@ class Readers:
 def readers(datasette: Datasette) -> Readers:
     """How to ask the index of a Datasette. Raises IndexFileError if it has none."""
     if datasette not in _READERS:
-        if index_database(datasette) is None:
+        if not has_index(datasette):
             raise IndexFileError("none of the databases here is an index of runs")
-        _READERS[datasette] = Readers(_PATHS[datasette][1])
+        _READERS[datasette] = Readers(SHARED[datasette] if datasette in SHARED else _PATHS[datasette][1])
     return _READERS[datasette]
 
 
 async def permitted(datasette: Datasette, request: Request) -> None:
     """Raises Forbidden where the settings of Datasette keep the index from who asks."""
     name = index_database(datasette)
-    await datasette.ensure_permissions(request.actor, [("view-database", name), "view-instance"])
+    wanted = ["view-instance", *([("view-database", name)] if name is not None else [])]
+    await datasette.ensure_permissions(request.actor, wanted)
+
+
+def has_index(datasette: Datasette) -> bool:
+    """Whether there is an index of runs to ask."""
+    return datasette in SHARED or index_database(datasette) is not None
 
 
 def index_database(datasette: Datasette) -> str | None:
-    """The name of the first database that is an index of runs."""
+    """The name of the first database that is an index of runs; None where that is a shared one."""
+    if datasette in SHARED:
+        return None
     if datasette not in _PATHS:
         seen = _OTHERS.setdefault(datasette, {})
         for name, database in datasette.databases.items():

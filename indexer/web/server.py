@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Collection
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,7 +16,7 @@ from indexer.errors import IndexerError
 from indexer.project import Project
 from indexer.queries.index import open_index
 from indexer.web.limits import limit_heap
-from indexer.web.reading import PROJECTS
+from indexer.web.reading import PROJECTS, SHARED
 
 SETTINGS = {
     "suggest_facets": False,  # over a second at 200,000 rows
@@ -35,12 +34,12 @@ def serve(project: Project, host: str, port: int, ready: Callable[[str], None], 
     `origins` are sites whose pages may read `/api`. Raises IndexFileError if there is no index, IndexerError if the
     address cannot be listened on.
     """
-    open_index(project.db).close()
+    open_index(project.index).close()
     limit_heap()
     with _listening(host, port) as listening:
         address = listening.getsockname()
         name = f"[{address[0]}]" if ":" in address[0] else address[0]
-        application = asyncio.run(_application(project.db, project, host, origins))
+        application = asyncio.run(_application(project, host, origins))
         config = uvicorn.Config(
             application, log_level="warning", lifespan="off", timeout_graceful_shutdown=1, server_header=False
         )
@@ -63,12 +62,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-async def _application(db: Path, project: Project, host: str, origins: Collection[str]) -> Any:
+async def _application(project: Project, host: str, origins: Collection[str]) -> Any:
     from datasette import handle_exception  # which is only complete when datasette.app is
 
     handle_exception.rich = None  # else each wrong query of a client is printed with all local variables
     plugins = {"indexer": {"stale_after": project.stale_after}}
-    datasette = Datasette([str(db)], settings=SETTINGS, metadata={"plugins": plugins})
+    files = [] if project.shared is not None else [str(project.db)]
+    datasette = Datasette(files, settings=SETTINGS, metadata={"plugins": plugins}, memory=not files)
+    if project.shared is not None:
+        SHARED[datasette] = project.shared
     if is_loopback(host):  # files are shown as they are, with whatever secrets tools left in them
         PROJECTS[datasette] = project
     await datasette.invoke_startup()

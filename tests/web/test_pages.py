@@ -200,14 +200,14 @@ def test_outputs_are_of_what_is_compared(tmp_path: Path) -> None:
     run("mmc", 7, row("z1", 0.5), row("t1", 0.0, **bare), row("t1", 0.0, **other))
     world.sync()
 
-    def sides(query: str) -> list[Any]:
+    def sides(server: Server, query: str) -> list[Any]:
         text = server.get(f"/compare?{query}").text
         return re.findall(r'<section aria-label="([AB])">.*?trial=([^"&]*).*?status (\w+)', text, re.DOTALL)
 
     with serving(world) as server:
-        found = sides("a=experiment=mma&b=experiment=mmb&test=z1&experiment=mm*")
+        found = sides(server, "a=experiment=mma&b=experiment=mmb&test=z1&experiment=mm*")
         assert [(side, status) for side, _, status in found] == [("A", "failed"), ("B", "passed")]
-        found = sides("a=search=mma&b=search=mmb&search=mm&test=/t1")
+        found = sides(server, "a=search=mma&b=search=mmb&search=mm&test=/t1")
         assert [(side, status) for side, _, status in found] == [("A", "passed"), ("B", "passed")]
         assert not any("aaa" in trial for _, trial, _ in found)
         text = server.get("/compare?a=experiment=mma&b=experiment=mmb").text

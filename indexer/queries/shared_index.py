@@ -1,0 +1,162 @@
+"""Reading a shared index in PostgreSQL: the same questions, and the same answers, as of a file."""
+
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, tzinfo
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from indexer.errors import IndexFileError, QueryError
+from indexer.postgresql import address, driver
+from indexer.queries.engines import postgresql
+from indexer.queries.index import Index
+from indexer.queries.names import STALE_AFTER
+from indexer.queries.select import Row, dicts
+from indexer.queries.types import SourceRow
+from indexer.store import file
+
+if TYPE_CHECKING:
+    import psycopg
+    from sqlite_utils import Database
+
+_CONNECTION = {
+    "application_name": "indexer", "client_encoding": "utf8", "connect_timeout": 5, "keepalives_idle": 30,
+    "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
+}  # fmt: skip
+_SOURCES = """
+SELECT name, kind, place, tip, runs, changed_at, failing_since, error, note, looked_at FROM sources ORDER BY id
+"""
+
+
+class Translating:
+    """A connection of psycopg that takes the queries of this package, and gives numbers as SQLite does."""
+
+    def __init__(self, connection: "psycopg.Connection[Any]"):
+        self.connection = connection
+        _adapt(connection)
+
+    def execute(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> "psycopg.Cursor[Any]":
+        text, values = postgresql(query, parameters)
+        return self.connection.execute(text.encode(), values)
+
+
+def _adapt(connection: "psycopg.Connection[Any]") -> None:
+    """Whole numbers beyond 64 bits stay such, other exact numbers are floats, conditions are 0 and 1."""
+    from psycopg import ClientCursor
+    from psycopg.adapt import Buffer, Loader
+
+    class Number(Loader):
+        def load(self, data: Buffer) -> int | float:
+            text = bytes(data).decode()
+            return int(text) if text.lstrip("-").isdigit() else float(text)
+
+    class Flag(Loader):
+        def load(self, data: Buffer) -> int:
+            return int(bytes(data) == b"t")
+
+    connection.cursor_factory = ClientCursor
+    connection.adapters.register_loader("numeric", Number)
+    connection.adapters.register_loader("bool", Flag)
+
+
+class SharedIndex(Index):
+    """The index of all machines that publish to one database, opened for reading. Threads may share it.
+
+    `machine` is how this machine is called there: files of runs on others cannot be read here.
+    """
+
+    def __init__(self, url: str, zone: tzinfo = UTC, stale_after: int = STALE_AFTER):
+        self.zone, self.stale_after = zone, stale_after
+        self._address = address(url)
+        if self._address.dsn is None:
+            raise IndexFileError(self._address.missing)
+        self.path = Path(self._address.place)  # what messages call it
+        self._mine = threading.local()
+        self._closed = threading.Event()
+        try:
+            with self._reading():
+                pass
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._address.place!r}{', closed' if self._closed.is_set() else ''})"
+
+    def _disconnect(self) -> None:
+        connection: psycopg.Connection[Any] | None = getattr(self._mine, "connection", None)
+        if connection is not None:
+            self._mine.connection = None
+            connection.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """One read transaction. What it gives runs queries as a connection of SQLite does."""
+        opened: Translating | None = getattr(self._mine, "reading", None)
+        if opened is not None:
+            yield cast("sqlite3.Connection", opened)
+            return
+        psycopg = driver()
+        try:
+            self._mine.reading = self._begun()
+            try:
+                yield cast("sqlite3.Connection", self._mine.reading)
+            finally:
+                connection, self._mine.reading = self._mine.reading.connection, None
+                with suppress(psycopg.Error):
+                    connection.execute("ROLLBACK")
+        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InsufficientPrivilege) as error:
+            self._disconnect()
+            raise IndexFileError(f"{self._address.place} cannot be read: {self._address.told(error)}") from None
+
+    def _begun(self) -> Translating:
+        """A connection in a new transaction; one that was cut since is made anew."""
+        psycopg = driver()
+        if self._closed.is_set():
+            raise IndexFileError(f"{self._address.place} was closed by this program; open it again")
+        if (connection := getattr(self._mine, "connection", None)) is not None:
+            try:
+                return self._in_transaction(connection)
+            except psycopg.OperationalError:
+                self._disconnect()
+        self._mine.connection = psycopg.connect(self._address.dsn, **_CONNECTION)
+        return self._in_transaction(self._mine.connection)
+
+    def _in_transaction(self, connection: "psycopg.Connection[Any]") -> Translating:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        versions = [
+            int(name.removeprefix("indexer_v"))
+            for (name,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^indexer_v[0-9]+$'")
+        ]
+        if file.SCHEMA not in versions:
+            connection.execute("ROLLBACK")
+            there = f"; it has {', '.join(map(str, sorted(versions)))}" if versions else ""
+            raise IndexFileError(f"{self._address.place} has no index of version {file.SCHEMA}{there}")
+        connection.execute(f"SET LOCAL search_path TO indexer_v{file.SCHEMA}".encode())
+        return Translating(connection)
+
+    def sources(self) -> list[SourceRow]:
+        with self._reading() as database:
+            return cast("list[SourceRow]", dicts(database, _SOURCES))
+
+    def writer(self) -> Row | None:
+        return {"command": "publish"}
+
+    def machine_of(self, key: str) -> str:
+        """The machine whose rows of a run are shown: where its files lie."""
+        (found,) = self.select("SELECT machine FROM shown_runs WHERE key = ?", key)
+        return str(found["machine"])
+
+    @property
+    def database(self) -> "Database":
+        raise QueryError("a shared index has no SQLite file; ask PostgreSQL itself, for instance with psql")
+
+    def select(self, query: str, *parameters: Any, **named: Any) -> list[Row]:
+        psycopg = driver()
+        with self._reading() as database:
+            try:
+                return dicts(database, query, *parameters, **named)
+            except (psycopg.ProgrammingError, psycopg.DataError) as error:
+                raise QueryError(f"sql: {self._address.told(error)}") from None

@@ -1,0 +1,36 @@
+"""Connections that write a shared index."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from indexer.errors import IndexFileError
+from indexer.postgresql import address, driver
+from indexer.shared.schema import NAME
+
+if TYPE_CHECKING:
+    import psycopg
+
+_CONNECTION = {
+    "application_name": "indexer publish", "client_encoding": "utf8", "connect_timeout": 5, "keepalives_idle": 30,
+    "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
+}  # fmt: skip
+
+_SETTINGS = f"""
+SET search_path TO {NAME}; SET lock_timeout TO '60s'; SET idle_in_transaction_session_timeout TO '600s'
+"""
+
+
+@contextmanager
+def connected(url: str) -> "Iterator[psycopg.Connection[Any]]":
+    """A connection. Raises IndexFileError, in which nothing of the URL is told but host, port and database."""
+    place = address(url)
+    if place.dsn is None:
+        raise IndexFileError(place.missing)
+    psycopg = driver()
+    try:
+        with psycopg.connect(place.dsn, **_CONNECTION) as connection:
+            connection.execute(_SETTINGS.encode())
+            yield connection
+    except psycopg.Error as error:
+        raise IndexFileError(f"{place.place}: {place.told(error)}") from None

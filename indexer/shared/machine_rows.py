@@ -1,0 +1,128 @@
+"""All rows of a run as one machine has them: read from its index, or back from the shared one."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from indexer.shared import schema
+from indexer.store import rows
+
+if TYPE_CHECKING:
+    import psycopg
+
+LONGEST_NAME = 600
+"""Bytes of a name at most, since an index of PostgreSQL takes few."""
+PLACE_COLUMNS = tuple(name for name in schema.columns("places") if name not in ("id", "run_pk", "fingerprint"))
+LISTS = (
+    ("run_targets", rows.TARGET, "targets"),
+    ("_repeats", rows.REPEAT, "repeats"),
+    ("_errors", rows.ERRORS, "errors"),
+)
+"""Tables with any number of rows of a run: their columns, and what they are called here."""
+_NAMES = ("key", "run_id", "experiment", "target", "agent", "model", "path")
+_TRIAL_NAMES = ("trial", "suite", "test_id", "target", "error_type")
+_SOURCE = PLACE_COLUMNS.index("source")
+_ADDED = """
+LEFT JOIN _added a ON a.source = p.source AND a.ref = p.ref AND a.path = p.path
+LEFT JOIN _refs f ON f.source = p.source AND f.ref = p.ref
+"""
+
+Row = tuple[Any, ...]
+Order = Mapping[str, tuple[int, int]]
+"""By source: its rank (git before folders), and its position in the settings."""
+
+
+@dataclass(slots=True)
+class RunOfMachine:
+    """All rows of a run, without ids; the rows of scores stand beside that of their trial."""
+
+    run: Row
+    trials: list[tuple[Row, list[Row]]] = field(default_factory=list)
+    targets: list[Row] = field(default_factory=list)
+    repeats: list[Row] = field(default_factory=list)
+    errors: list[Row] = field(default_factory=list)
+    places: list[Row] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        return str(self.run[0])
+
+    def sort(self) -> None:
+        """Bring rows in an order that depends on nothing but them."""
+        for listed in (self.targets, self.repeats, self.errors, self.places):
+            listed.sort(key=repr)
+
+    def digest(self) -> str:
+        """What tells whether any of its rows differs."""
+        return digest((self.run, self.trials, self.targets, self.repeats, self.errors, self.places))
+
+    def too_long(self) -> str | None:
+        """A name that is longer than an index of PostgreSQL takes."""
+        named = [self.run[rows.RUN.index(name)] for name in _NAMES]
+        named += [trial[rows.TRIAL_ROW.index(name)] for trial, _ in self.trials for name in _TRIAL_NAMES]
+        return next((name for name in named if name and len(name.encode("utf-8", "replace")) > LONGEST_NAME), None)
+
+
+def digest(told: object) -> str:
+    """What tells whether two plain values differ."""
+    return hashlib.blake2b(repr(told).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def of_index(database: sqlite3.Connection, ids: Sequence[int], order: Order) -> list[RunOfMachine]:
+    """Runs of an index by their ids."""
+    among = f"IN ({', '.join(map(str, ids))})"
+    found: dict[int, RunOfMachine] = {}
+    for pk, *run in database.execute(f"SELECT id, {', '.join(rows.RUN)} FROM runs WHERE id {among} ORDER BY id"):
+        found[pk] = RunOfMachine(clean(run))
+    trials: dict[int, list[Row]] = {}
+    columns = ", ".join(rows.TRIAL_ROW)
+    query = f"SELECT id, run_pk, {columns} FROM trials WHERE run_pk {among} ORDER BY run_pk, trial"
+    for trial_pk, pk, *trial in database.execute(query):
+        trials[trial_pk] = []
+        found[pk].trials.append((clean(trial), trials[trial_pk]))
+    query = f"SELECT s.trial_pk, {', '.join(f's.{name}' for name in rows.SCORE)} FROM scores s "
+    query += f"WHERE s.trial_pk IN (SELECT id FROM trials WHERE run_pk {among}) ORDER BY s.trial_pk, s.id"
+    for trial_pk, *score in database.execute(query):
+        trials[trial_pk].append(clean(score))
+    for table, names, into in LISTS:
+        for pk, *row in database.execute(f"SELECT run_pk, {', '.join(names)} FROM {table} WHERE run_pk {among}"):
+            getattr(found[pk], into).append(clean(row))
+    place = ", ".join(f"p.{name}" for name in PLACE_COLUMNS)
+    query = f"SELECT p.run_pk, {place}, a.seconds, a.author, coalesce(f.wip, 0) FROM places p {_ADDED}"
+    for pk, *row in database.execute(f"{query} WHERE p.run_pk {among}"):
+        found[pk].places.append(clean((*row, *order.get(row[_SOURCE], (0, len(order))))))
+    for run in found.values():
+        run.sort()
+    return list(found.values())
+
+
+def of_machine(connection: "psycopg.Connection[Any]", machine: str, keys: Sequence[str]) -> dict[str, RunOfMachine]:
+    """The same of a shared index, by key: what a machine has there of some runs."""
+    found: dict[int, RunOfMachine] = {}
+    query = f"SELECT id, {', '.join(rows.RUN)} FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
+    for pk, *run in connection.execute(query.encode(), (machine, list(keys))):
+        found[pk] = RunOfMachine(tuple(run))
+    ids = list(found)
+    trials: dict[int, list[Row]] = {}
+    columns = ", ".join(rows.TRIAL_ROW)
+    query = f"SELECT id, run_pk, {columns} FROM _sent_trials WHERE run_pk = ANY(%s) ORDER BY run_pk, trial"
+    for trial_pk, pk, *trial in connection.execute(query.encode(), (ids,)):
+        trials[trial_pk] = []
+        found[pk].trials.append((tuple(trial), trials[trial_pk]))
+    query = f"SELECT trial_pk, {', '.join(rows.SCORE)} FROM _sent_scores WHERE run_pk = ANY(%s) ORDER BY trial_pk, id"
+    for trial_pk, *score in connection.execute(query.encode(), (ids,)):
+        trials[trial_pk].append(tuple(score))
+    for table, names, into in (*LISTS, ("places", (*PLACE_COLUMNS, *schema.PLACE), "places")):
+        query = f"SELECT run_pk, {', '.join(names)} FROM {schema.sent(table)} WHERE run_pk = ANY(%s)"
+        for pk, *row in connection.execute(query.encode(), (ids,)):
+            getattr(found[pk], into).append(tuple(row))
+    for run in found.values():
+        run.sort()
+    return {run.key: run for run in found.values()}
+
+
+def clean(row: Iterable[Any]) -> Row:
+    """A row as PostgreSQL takes it: no text has a NUL."""
+    return tuple(value.replace("\0", "\ufffd") if type(value) is str and "\0" in value else value for value in row)

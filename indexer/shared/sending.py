@@ -1,0 +1,251 @@
+"""Sending an index to a shared one: what changed since the last time, in batches that are each one transaction.
+
+What is to be sent follows the change feed. Each batch is written together with how far the machine's index was read
+(generation and revision), so a sender that was killed goes on where it was. After a rebuild the feed begins anew; a
+digest of each run's rows tells which of them differ, and only those are sent.
+"""
+
+import json
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexer.records import utc_now
+from indexer.shared import schema
+from indexer.shared.copying import copy_rows, copy_runs, delete_runs
+from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, RunOfMachine, clean, digest, of_index, of_machine
+from indexer.shared.settling import settle
+from indexer.store import file, lock
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from indexer.settings import Settings
+    from indexer.sources import Source
+
+BATCH = 1_000
+"""Runs in one transaction."""
+_CHANGED = """
+SELECT rev, key, id FROM runs WHERE rev > ? UNION ALL SELECT rev, key, NULL FROM deletions WHERE rev > ?
+ORDER BY 1 LIMIT ?
+"""
+
+
+@dataclass(slots=True)
+class Sent:
+    """What a sender did: runs sent and removed, and the keys of those that cannot be sent, each with why."""
+
+    sent: int = 0
+    removed: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+class Sender:
+    """Sends the index at `path` as the part of one machine. `sources` limit what is sent to runs found in them."""
+
+    def __init__(self, path: Path, machine: str, order: Order, sources: Collection[str] = ()):
+        self._path, self._machine, self._order = path, machine, order
+        self._sources = sorted(sources)
+
+    def send(self, connection: "psycopg.Connection[Any]", told: Callable[[int, int], None] | None = None) -> Sent:
+        """Bring the machine's part up to date. `told` hears of how many runs of how many were looked at."""
+        schema.ensure(connection)
+        report = Sent()
+        with closing(file.connect_ours(self._path)) as database:
+            revision = self._begun(connection, database, report)
+            (total,) = database.execute("SELECT count(*) FROM runs WHERE rev > ?", (revision,)).fetchone()
+            done = 0
+            while True:
+                database.execute("BEGIN")
+                changed = database.execute(_CHANGED, (revision, revision, BATCH)).fetchall()
+                batch = self._read(database, [(key, pk) for _, key, pk in changed if pk is not None])
+                last, rest = self._last(database)
+                database.execute("ROLLBACK")
+                gone = [key for _, key, pk in changed if pk is None]
+                revision = changed[-1][0] if len(changed) == BATCH else last
+                self._write(connection, batch, gone, revision, rest, report)
+                done += len(changed)
+                if told is not None:
+                    told(min(done, total), total)
+                if len(changed) < BATCH:
+                    break
+        schema.ensure_indexes(connection)
+        return report
+
+    def pending(self, connection: "psycopg.Connection[Any]") -> tuple[int, int]:
+        """How many runs would be sent, and how many removed; nothing is written."""
+        with closing(file.connect_ours(self._path)) as database:
+            database.execute("BEGIN")
+            known = self._known(connection)
+            keys = {key for key, _ in self._listed(database)}
+            differ = 0
+            for some in _parts(self._listed(database)):
+                differ += sum(known.get(run.key) != run.digest() for run in self._read(database, some))
+            return differ, len(known.keys() - keys)
+
+    def differences(self, connection: "psycopg.Connection[Any]") -> list[str]:
+        """The keys of runs whose rows there are not those of this machine's index; empty if it is up to date."""
+        with closing(file.connect_ours(self._path)) as database:
+            database.execute("BEGIN")
+            known = self._known(connection)
+            found = set(known)
+            wrong: list[str] = []
+            for some in _parts(self._listed(database)):
+                mine = [run for run in self._read(database, some) if run.too_long() is None]
+                theirs = of_machine(connection, self._machine, [run.key for run in mine])
+                wrong += [run.key for run in mine if theirs.get(run.key) != run]
+                found -= {run.key for run in mine}
+            return sorted([*wrong, *found])
+
+    def _known(self, connection: "psycopg.Connection[Any]") -> dict[str, str]:
+        if connection.execute("SELECT to_regclass('_sent_runs')").fetchone() == (None,):
+            return {}
+        query = "SELECT key, digest FROM _sent_runs WHERE machine = %s"
+        return dict(connection.execute(query, (self._machine,)).fetchall())
+
+    def _listed(self, database: sqlite3.Connection) -> Iterator[tuple[str, int]]:
+        """Key and id of every run that is to be sent."""
+        where, values = self._of_sources()
+        yield from database.execute(f"SELECT r.key, r.id FROM runs r WHERE {where} ORDER BY r.rev", values)
+
+    def _of_sources(self) -> tuple[str, Sequence[str]]:
+        if not self._sources:
+            return "true", ()
+        names = ", ".join("?" * len(self._sources))
+        found = f"EXISTS (SELECT 1 FROM places p WHERE p.run_pk = r.id AND p.source IN ({names}))"
+        return found, self._sources
+
+    def _last(self, database: sqlite3.Connection) -> tuple[int, dict[str, list[Row]]]:
+        """The newest revision, and the rows of the tables that are sent whole."""
+        looked = lock.looked(self._path)
+        whole = {}
+        for table in schema.WHOLE:
+            names = list(schema.columns(table))
+            found = database.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY id").fetchall()
+            more = [(looked.get(row[names.index("name")]),) if table == "sources" else () for row in found]
+            whole[table] = [clean(row + extra) for row, extra in zip(found, more, strict=True)]
+        (last,) = database.execute("SELECT last_rev FROM meta").fetchone()
+        return last, whole
+
+    def _read(self, database: sqlite3.Connection, listed: Sequence[tuple[str, int]]) -> list[RunOfMachine]:
+        """All rows of some runs, those that are to be sent."""
+        ids = [pk for _, pk in listed]
+        where, values = self._of_sources()
+        if self._sources:
+            among = f"r.id IN ({', '.join(map(str, ids))})"
+            ids = [pk for (pk,) in database.execute(f"SELECT r.id FROM runs r WHERE {among} AND {where}", values)]
+        return of_index(database, ids, self._order)
+
+    def _begun(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, report: Sent) -> int:
+        """The revision up to which this index was sent; what is no more in a new one, or not to be sent, is removed."""
+        (generation,) = database.execute("SELECT generation FROM meta").fetchone()
+        (forgotten,) = database.execute("SELECT forgotten_rev FROM meta").fetchone()
+        sources = json.dumps([self._sources, sorted(self._order.items())])
+        with connection.transaction():
+            _lock(connection)
+            connection.execute(
+                "INSERT INTO _machines VALUES (%s, DEFAULT, NULL, 0, '', '', '') ON CONFLICT DO NOTHING",
+                (self._machine,),
+            )
+            state = connection.execute(
+                "SELECT generation, rev, sources FROM _machines WHERE machine = %s", (self._machine,)
+            ).fetchone()
+            assert state is not None
+            if state[0] == generation and state[2] == sources and state[1] >= forgotten:
+                return int(state[1])
+            keys = {key for key, _ in self._listed(database)}
+            gone = sorted(self._known(connection).keys() - keys)
+            self._remove(connection, gone)
+            report.removed += len(gone)
+            connection.execute(
+                "UPDATE _machines SET generation = %s, rev = 0, sources = %s WHERE machine = %s",
+                (generation, sources, self._machine),
+            )
+        return 0
+
+    def _remove(self, connection: "psycopg.Connection[Any]", keys: Sequence[str]) -> None:
+        delete_runs(connection, self._machine, keys)
+        settle(connection, keys, self._machine)
+
+    def _write(
+        self,
+        connection: "psycopg.Connection[Any]",
+        batch: Sequence[RunOfMachine],
+        gone: Sequence[str],
+        revision: int,
+        rest: Mapping[str, list[Row]],
+        report: Sent,
+    ) -> None:
+        """One batch and how far it goes, in one transaction."""
+        digests = {run.key: run.digest() for run in batch}
+        for run in batch:
+            if (name := run.too_long()) is not None:
+                report.refused[run.key] = f"a name of more than {LONGEST_NAME} bytes: {name[:40]}…"
+        with connection.transaction():
+            _lock(connection)
+            query = "SELECT key, digest FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
+            known = dict(connection.execute(query, (self._machine, [*digests, *gone])).fetchall())
+            refused = report.refused
+            differ = [run for run in batch if known.get(run.key) != digests[run.key] and run.key not in refused]
+            replaced = [run.key for run in differ if run.key in known]
+            removed = [key for key in [*gone, *refused] if key in known]
+            delete_runs(connection, self._machine, [*replaced, *removed])
+            copy_runs(connection, self._machine, differ)
+            settle(connection, [*(run.key for run in differ), *removed], self._machine)
+            told = digest(rest)
+            state = connection.execute("SELECT rest FROM _machines WHERE machine = %s", (self._machine,)).fetchone()
+            if state != (told,):
+                self._replace_whole(connection, rest)
+            connection.execute(
+                "UPDATE _machines SET rev = %s, rest = %s, sent_at = %s WHERE machine = %s",
+                (revision, told, utc_now(), self._machine),
+            )
+        report.sent += len(differ)
+        report.removed += len(removed)
+
+    def _replace_whole(self, connection: "psycopg.Connection[Any]", rest: Mapping[str, list[Row]]) -> None:
+        for table, found in rest.items():
+            connection.execute(f"DELETE FROM {schema.sent(table)} WHERE machine = %s".encode(), (self._machine,))
+            more = ["looked_at"] if table == "sources" else []
+            names = ["machine", *schema.columns(table), *more]
+            copy_rows(connection, schema.sent(table), names, ((self._machine, *row) for row in found))
+
+
+def sender(path: Path, settings: "Settings", sources: "Sequence[Source]") -> Sender:
+    """The sender of a project's index."""
+    order = {source.name: (source.rank, position) for position, source in enumerate(sources)}
+    return Sender(path, settings.publish.machine, order, settings.publish.sources)
+
+
+def forget(connection: "psycopg.Connection[Any]", machine: str) -> int:
+    """Remove all that a machine sent. Returns how many runs that were."""
+    schema.ensure(connection)
+    with connection.transaction():
+        _lock(connection)
+        found = connection.execute("SELECT key FROM _sent_runs WHERE machine = %s", (machine,)).fetchall()
+        keys = [key for (key,) in found]
+        delete_runs(connection, machine, keys)
+        settle(connection, keys, machine)
+        for table in schema.WHOLE:
+            connection.execute(f"DELETE FROM {schema.sent(table)} WHERE machine = %s".encode(), (machine,))
+        connection.execute("DELETE FROM _machines WHERE machine = %s", (machine,))
+    return len(keys)
+
+
+def _lock(connection: "psycopg.Connection[Any]") -> None:
+    """One sender writes at a time, so that who is shown and which revision is next is never decided by two."""
+    connection.execute("SELECT last_rev FROM _meta FOR UPDATE")
+
+
+def _parts(listed: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
+    part: list[tuple[str, int]] = []
+    for each in listed:
+        part.append(each)
+        if len(part) == BATCH:
+            yield part
+            part = []
+    if part:
+        yield part

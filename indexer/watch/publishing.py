@@ -1,0 +1,78 @@
+"""Sending to a shared index while a watcher runs: in a thread of its own, so that no server slows indexing."""
+
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexer import interrupts
+from indexer.errors import IndexerError
+from indexer.records import utc_now
+from indexer.watch.scheduler import FIRST_RETRY, LAST_RETRY
+
+if TYPE_CHECKING:
+    from indexer.settings import Settings
+    from indexer.shared.sending import Sender
+    from indexer.sources import Source
+    from indexer.watch.service import Log
+
+
+class Publisher:
+    """Sends what changed after each `wake`; what fails is tried again with growing pauses, and told once."""
+
+    def __init__(self, url: str, sender: "Sender", log: "Log"):
+        self._url, self._sender, self._log = url, sender, log
+        self._awake = threading.Event()
+        self.state: dict[str, str | None] = {"at": None, "error": None}
+        """For `status`: up to when everything was sent, and why it fails."""
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def wake(self) -> None:
+        """Something may have changed."""
+        self._awake.set()
+
+    def _run(self) -> None:
+        failed = 0
+        while not interrupts.requested():
+            self._awake.wait()
+            self._awake.clear()
+            try:
+                self._send()
+                failed = 0
+            except IndexerError as error:
+                self._failed(str(error))
+            except Exception as bug:  # must not end the sending for good, nor be silent
+                self._failed(f"bug: {bug!r}")
+            if self.state["error"] is not None:
+                time.sleep(min(FIRST_RETRY * 2**failed, LAST_RETRY))
+                failed = min(failed + 1, 16)
+                self._awake.set()
+
+    def _send(self) -> None:
+        from indexer.shared.connection import connected
+
+        began = utc_now()
+        with connected(self._url) as connection:
+            report = self._sender.send(connection)
+        if report.sent or report.removed:
+            self._log("published", {"sent": report.sent, "removed": report.removed})
+        for key, why in report.refused.items():
+            self._log("refused", {"run": key, "why": why})
+        self.state = {"at": began, "error": None}
+
+    def _failed(self, error: str) -> None:
+        if error != self.state["error"]:
+            self._log("error", {"publish": error})
+        self.state = self.state | {"error": error}
+
+
+def publisher(path: Path, settings: "Settings", sources: "Sequence[Source]", log: "Log") -> Publisher | None:
+    """Who sends the index of these settings; None where they name no shared index."""
+    if settings.publish.url is None:
+        return None
+    from indexer.shared.sending import sender
+
+    return Publisher(settings.publish.url, sender(path, settings, sources), log)

@@ -1,0 +1,240 @@
+"""What machines send, and which of their runs are shown."""
+
+import json
+import random
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from indexer.errors import IndexFileError
+from indexer.queries.shared_index import SharedIndex
+from indexer.shared.connection import connected
+from indexer.shared.sending import forget
+from tests.agentevals import Server
+from tests.bundles import at, bundle, row, without
+from tests.jobs import job, trial
+from tests.repos import Repo
+from tests.shared.machines import Machine, asked, url_of
+from tests.shared.union import expected
+
+NAMES = ("anna", "bert", "cleo")
+
+
+def team(root: Path, url: str) -> dict[str, Machine]:
+    """Three machines around one results repository."""
+    repo = Repo(root / "team.git")
+    return {name: Machine(root / name, name, url, repo) for name in NAMES}
+
+
+def require_union(machines: dict[str, Machine], url: str) -> None:
+    """The shown runs are those of the union of all rebuilds, each once."""
+    for machine in machines.values():
+        machine.rebuild()
+    wanted = expected({name: machine.db for name, machine in machines.items()})
+    columns = [
+        name
+        for name in next(iter(wanted.values()), {})
+        if name not in ("machine", "trials", "tags", "sha", "on_boards")
+    ]
+    found = asked(url, f"SELECT {', '.join(columns)}, machine, tags, sha, id FROM indexer_v8.shown_runs")
+    assert len(found) == len(wanted)
+    for *own, machine, tags, sha, pk in found:
+        key = own[columns.index("key")]
+        run = wanted[key]
+        assert machine == run["machine"], key
+        assert dict(zip(columns, own, strict=True)) == {name: run[name] for name in columns}
+        assert (json.loads(tags), sha) == (run["tags"], run["sha"]), key
+        trials = asked(url, "SELECT trial, status FROM indexer_v8.trials WHERE run_pk = %s", pk)
+        assert dict(trials) == run["trials"]
+        tagged = asked(url, "SELECT tag FROM indexer_v8.run_tags WHERE run_pk = %s", pk)
+        assert sorted(tag for (tag,) in tagged) == run["tags"]
+    for child in ("trials", "run_targets", "_repeats", "_errors", "run_tags"):
+        lost = asked(
+            url, f"SELECT count(*) FROM indexer_v8.{child} WHERE run_pk NOT IN (SELECT id FROM indexer_v8.runs)"
+        )
+        assert lost == [(0,)], child
+
+
+class Change:
+    """One thing that happens on one of the machines, or in the repository they share."""
+
+    def __init__(self, random: random.Random, machines: dict[str, Machine]):
+        self._random, self._machines = random, machines
+
+    def happen(self) -> None:
+        machine = self._machines[self._random.choice(NAMES)]
+        number = self._random.randrange(6)
+        kind = self._random.choice(("job", "copy", "bundle", "tags", "delete", "publish", "rebuild", "wip"))
+        name = f"2026-01-{number + 1:02}T08-00-00-000Z"
+        getattr(self, f"_{kind}")(machine, number, name)
+
+    def _job(self, machine: Machine, number: int, name: str) -> None:
+        scores = [self._random.choice((0.0, 0.5, 1.0, None)) for _ in range(self._random.randrange(1, 4))]
+        trials = {f"fizz__{at:07}": trial("fizz", score) for at, score in enumerate(scores)}
+        identity = f"23b29240-0000-4000-8000-{number:012}"
+        machine.write(at(f"jobs/job-{number}", job(trials, id=identity, finished=self._random.random() < 0.7)))
+
+    def _copy(self, machine: Machine, number: int, name: str) -> None:
+        """The same job elsewhere on the same machine."""
+        identity = f"23b29240-0000-4000-8000-{number:012}"
+        machine.write(at(f"jobs/copy-{number}", job({"fizz__0000000": trial("fizz", 1.0)}, id=identity)))
+
+    def _bundle(self, machine: Machine, number: int, name: str) -> None:
+        rows = [row(f"t{at}", self._random.random(), cost_usd=0.1) for at in range(self._random.randrange(1, 4))]
+        machine.write(
+            at(f".agentv/results/runs/e{number % 2}/{name}", bundle(rows=rows, experiment=f"e{number % 2}", name=name))
+        )
+
+    def _publish(self, machine: Machine, number: int, name: str) -> None:
+        """A run is committed to the shared repository."""
+        rows = [row("t1", self._random.random())]
+        machine.repo.commit(at(f"runs/e{number % 2}/{name}", bundle(rows=rows, experiment=f"e{number % 2}", name=name)))
+
+    def _wip(self, machine: Machine, number: int, name: str) -> None:
+        self._publish(machine, number, name)
+
+    def _tags(self, machine: Machine, number: int, name: str) -> None:
+        tags = {
+            "tags": self._random.sample(["baseline", "nightly", "b=c"], 2),
+            "updated_at": f"2026-02-{number + 1:02}T00:00:00.000Z",
+        }
+        path = f".agentv/results/runs/e{number % 2}/{name}"
+        if (machine.local / path).is_dir():
+            machine.write({f"{path}/tags.json": json.dumps(tags)})
+
+    def _delete(self, machine: Machine, number: int, name: str) -> None:
+        import shutil
+
+        for path in (f"jobs/job-{number}", f"jobs/copy-{number}", f".agentv/results/runs/e{number % 2}/{name}"):
+            if self._random.random() < 0.5:
+                shutil.rmtree(machine.local / path, ignore_errors=True)
+
+    def _rebuild(self, machine: Machine, number: int, name: str) -> None:
+        machine.rebuild()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_shown_is_the_union_of_all_rebuilds(tmp_path: Path, postgres: Server, seed: int) -> None:
+    url = url_of(postgres)
+    machines = team(tmp_path, url)
+    happens = random.Random(seed)
+    change = Change(happens, machines)
+    for _ in range(12):
+        for _ in range(happens.randrange(1, 8)):
+            change.happen()
+        for name in happens.sample(NAMES, happens.randrange(1, 4)):
+            machines[name].sync()
+            machines[name].publish()
+    for machine in machines.values():
+        machine.sync()
+        machine.publish()
+    require_union(machines, url)
+    for machine in machines.values():
+        assert machine.differences() == []
+        assert machine.publish().sent == 0  # a rebuilt index sends nothing that is there already
+
+
+def test_a_machine_is_forgotten(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machines = team(tmp_path, url)
+    files = job({"fizz__aaaaaaa": trial("fizz", 1.0)})
+    for name in ("anna", "bert"):
+        machines[name].write(at(f"jobs/{name}", files))
+        machines[name].sync()
+        machines[name].publish()
+    assert asked(url, "SELECT machine, path FROM indexer.runs") == [("anna", "jobs/anna")]
+    with connected(url) as connection:
+        assert forget(connection, "anna") == 1
+    assert asked(url, "SELECT machine, path FROM indexer.runs") == [("bert", "jobs/bert")]
+    with connected(url) as connection:
+        assert forget(connection, "bert") == 1
+        assert forget(connection, "nobody") == 0
+    assert asked(url, "SELECT key FROM indexer.deletions") == [("pier:23b29240-0000-4000-8000-000000000001",)]
+    assert asked(url, "SELECT count(*) FROM indexer_v8._sent_scores") == [(0,)]
+    assert machines["anna"].publish().sent == 1  # it begins anew
+    assert asked(url, "SELECT count(*) FROM indexer.deletions") == [(0,)]
+
+
+def test_only_some_sources_are_sent(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machine = team(tmp_path, url)["anna"]
+    machine.write(at("jobs/mine", job({"fizz__aaaaaaa": trial("fizz", 1.0)})))
+    machine.repo.commit(at("runs/e/2026-01-05T08-00-00-000Z", bundle(experiment="e", name="2026-01-05T08-00-00-000Z")))
+    machine.sync()
+    assert machine.publish("local").sent == 1
+    assert asked(url, "SELECT source FROM indexer.runs") == [("local",)]
+    assert machine.differences("local") == []
+    assert machine.publish().sent == 1
+    report = machine.publish("team")
+    assert (report.sent, report.removed) == (0, 1)
+    assert asked(url, "SELECT source FROM indexer.runs") == [("team",)]
+
+
+def test_what_changed_is_sent_and_nothing_else(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machine = Machine(tmp_path / "anna", "anna", url)
+    names = [f"2026-01-{day:02}T08-00-00-000Z" for day in range(1, 9)]
+    machine.repo.commit(
+        {path: text for name in names for path, text in at(f"runs/e/{name}", bundle(experiment="e", name=name)).items()}
+    )
+    machine.sync()
+    assert machine.publish().sent == 8
+    with SharedIndex(url) as index:
+        token = index.token()
+    machine.repo.commit(
+        without(f"runs/e/{names[0]}")
+        | at(f"runs/e/{names[1]}", bundle(rows=[row("t9", 0.0)], experiment="e", name=names[1]))
+    )
+    machine.sync()
+    with connected(url) as connection:
+        assert machine.sender().pending(connection) == (1, 1)
+    report = machine.publish()
+    assert (report.sent, report.removed) == (1, 1)
+    with SharedIndex(url) as index:
+        changes = index.changes(token).changes
+    assert sorted((change["deleted"], change["key"]) for change in changes) == [
+        (False, f"agentv:e::{names[1]}"), (True, f"agentv:e::{names[0]}"),
+    ]  # fmt: skip
+    machine.execute("UPDATE trials SET score = 0.123 WHERE test_id = 't9'")
+    assert machine.differences() == [f"agentv:e::{names[1]}"]
+
+
+def test_odd_texts_and_names_that_are_too_long(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machine = Machine(tmp_path / "anna", "anna", url)
+    odd = "a\u202eb\\N \t'\"%s"
+    machine.repo.commit(
+        at("runs/e/2026-01-05T08-00-00-000Z", bundle(rows=[row(odd)], experiment=odd, name="2026-01-05T08-00-00-000Z"))
+    )
+    long = "x" * 700
+    machine.repo.commit(at("runs/f/2026-01-06T08-00-00-000Z", bundle(experiment=long, name="2026-01-06T08-00-00-000Z")))
+    machine.sync()
+    machine.execute("UPDATE trials SET error = 'a' || char(0) || 'b'")
+    report = machine.publish()
+    assert report.sent == 1
+    assert list(report.refused.values()) == [f"a name of more than 600 bytes: {long[:40]}…"]
+    assert asked(url, "SELECT experiment FROM indexer.runs") == [(odd,)]
+    assert asked(url, "SELECT test_id, error FROM indexer.trials") == [(odd, "a\ufffdb")]
+    assert machine.differences() == []
+
+
+def test_nothing_of_the_url_is_told(tmp_path: Path, postgres: Server) -> None:
+    secret = "hunter2canary"
+    for url in (f"postgresql://me:{secret}@127.0.0.1:1/db", f"postgresql://me:{secret}@[::1/db"):
+        with pytest.raises(IndexFileError) as told, connected(url):
+            pass
+        assert secret not in str(told.value)
+        with pytest.raises(IndexFileError) as told:
+            SharedIndex(url)
+        assert secret not in str(told.value)
+
+
+def test_another_version_is_told(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    with pytest.raises(IndexFileError, match=r"no index of version 8$"):
+        SharedIndex(url)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA indexer_v7")
+    with pytest.raises(IndexFileError, match="no index of version 8; it has 7"):
+        SharedIndex(url)
