@@ -80,6 +80,12 @@ class Server:
         self._process.send_signal(signal.SIGINT)  # connections are not waited for
         self._process.wait(60)
 
+    def crash(self) -> None:
+        """Stop at once, so that the next start has to recover."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(60)
+
     def dsn(self, database: str) -> str:
         return f"host={self.folder} dbname={database} user=postgres"
 

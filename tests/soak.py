@@ -24,6 +24,7 @@ from tests import crowd, month, orphans
 from tests.machine import machine
 from tests.mutations import read_mutated
 from tests.parsers import ask_mutated, load_mutated, small_index
+from tests.shared import team
 
 EXAMPLES = 20
 
@@ -67,6 +68,7 @@ def main() -> int:
     one.add_argument("--crowd", type=float, metavar="MINUTES", help="instead: readers beside writers that come and go")
     one.add_argument("--kills", type=int, help="instead: so many watchers are killed while their remote hangs")
     one.add_argument("--month", type=int, metavar="EVENTS", help="instead: so many events beside one watcher")
+    one.add_argument("--team", type=int, metavar="KILLS", help="instead: so many kills of senders to a shared index")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 10**9, help="of a round that is to be repeated")
     options = parser.parse_args()
     if options.month:
@@ -75,6 +77,8 @@ def main() -> int:
         return crowd.main(options.crowd)
     if options.kills:
         return orphans.main(options.kills)
+    if options.team:
+        return team.main(options.team, options.seed)
     until = time.time() + 60 * options.minutes
     context = get_context("spawn")
     told = context.Queue()

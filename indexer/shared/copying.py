@@ -32,7 +32,7 @@ def copy_runs(connection: "psycopg.Connection[Any]", machine: str, runs: Sequenc
         "_sent_runs",
         ["id", "machine", "shown", "digest", *settled, *rows.RUN, "rev"],
         (
-            (pks[run.key], machine, run.key in shown, run.digest(), *(run.run[at] for at in _SETTLED), *run.run, rev)
+            (pks[run.key], machine, run.key in shown, run.digest, *(run.run[at] for at in _SETTLED), *run.run, rev)
             for rev, run in enumerate(runs, last + 1)
         ),
     )

@@ -44,85 +44,92 @@ class RunOfMachine:
     repeats: list[Row] = field(default_factory=list)
     errors: list[Row] = field(default_factory=list)
     places: list[Row] = field(default_factory=list)
+    digest: str = field(default="", compare=False)
+    """What tells whether any of its rows differs."""
 
     @property
     def key(self) -> str:
         return str(self.run[0])
 
-    def sort(self) -> None:
-        """Bring rows in an order that depends on nothing but them."""
+    def settled(self) -> "RunOfMachine":
+        """The same with rows in an order that depends on nothing but them, and in texts that PostgreSQL takes."""
         for listed in (self.targets, self.repeats, self.errors, self.places):
             listed.sort(key=repr)
+        told = self._told()
+        if "\\x00" in told:
+            self.run = clean(self.run)
+            self.trials = [(clean(trial), [clean(score) for score in scores]) for trial, scores in self.trials]
+            for listed in (self.targets, self.repeats, self.errors, self.places):
+                listed[:] = map(clean, listed)
+            told = self._told()
+        self.digest = digest(told)
+        return self
 
-    def digest(self) -> str:
-        """What tells whether any of its rows differs."""
-        return digest((self.run, self.trials, self.targets, self.repeats, self.errors, self.places))
+    def _told(self) -> str:
+        return repr((self.run, self.trials, self.targets, self.repeats, self.errors, self.places))
 
     def too_long(self) -> str | None:
         """A name that is longer than an index of PostgreSQL takes."""
         named = [self.run[rows.RUN.index(name)] for name in _NAMES]
         named += [trial[rows.TRIAL_ROW.index(name)] for trial, _ in self.trials for name in _TRIAL_NAMES]
-        return next((name for name in named if name and len(name.encode("utf-8", "replace")) > LONGEST_NAME), None)
+        long = (name for name in named if name is not None and len(name) * 4 > LONGEST_NAME)
+        return next((name for name in long if len(name.encode("utf-8", "replace")) > LONGEST_NAME), None)
 
 
-def digest(told: object) -> str:
-    """What tells whether two plain values differ."""
-    return hashlib.blake2b(repr(told).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+def digest(told: str) -> str:
+    """What tells whether two texts differ."""
+    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def of_index(database: sqlite3.Connection, ids: Sequence[int], order: Order) -> list[RunOfMachine]:
     """Runs of an index by their ids."""
     among = f"IN ({', '.join(map(str, ids))})"
     found: dict[int, RunOfMachine] = {}
-    for pk, *run in database.execute(f"SELECT id, {', '.join(rows.RUN)} FROM runs WHERE id {among} ORDER BY id"):
-        found[pk] = RunOfMachine(clean(run))
+    for row in database.execute(f"SELECT id, {', '.join(rows.RUN)} FROM runs WHERE id {among} ORDER BY id"):
+        found[row[0]] = RunOfMachine(row[1:])
     trials: dict[int, list[Row]] = {}
     columns = ", ".join(rows.TRIAL_ROW)
     query = f"SELECT id, run_pk, {columns} FROM trials WHERE run_pk {among} ORDER BY run_pk, trial"
-    for trial_pk, pk, *trial in database.execute(query):
-        trials[trial_pk] = []
-        found[pk].trials.append((clean(trial), trials[trial_pk]))
+    for row in database.execute(query):
+        scores = trials[row[0]] = []
+        found[row[1]].trials.append((row[2:], scores))
     query = f"SELECT s.trial_pk, {', '.join(f's.{name}' for name in rows.SCORE)} FROM scores s "
     query += f"WHERE s.trial_pk IN (SELECT id FROM trials WHERE run_pk {among}) ORDER BY s.trial_pk, s.id"
-    for trial_pk, *score in database.execute(query):
-        trials[trial_pk].append(clean(score))
+    for row in database.execute(query):
+        trials[row[0]].append(row[1:])
     for table, names, into in LISTS:
-        for pk, *row in database.execute(f"SELECT run_pk, {', '.join(names)} FROM {table} WHERE run_pk {among}"):
-            getattr(found[pk], into).append(clean(row))
+        for row in database.execute(f"SELECT run_pk, {', '.join(names)} FROM {table} WHERE run_pk {among}"):
+            getattr(found[row[0]], into).append(row[1:])
     place = ", ".join(f"p.{name}" for name in PLACE_COLUMNS)
     query = f"SELECT p.run_pk, {place}, a.seconds, a.author, coalesce(f.wip, 0) FROM places p {_ADDED}"
-    for pk, *row in database.execute(f"{query} WHERE p.run_pk {among}"):
-        found[pk].places.append(clean((*row, *order.get(row[_SOURCE], (0, len(order))))))
-    for run in found.values():
-        run.sort()
-    return list(found.values())
+    for row in database.execute(f"{query} WHERE p.run_pk {among}"):
+        found[row[0]].places.append((*row[1:], *order.get(row[1 + _SOURCE], (0, len(order)))))
+    return [run.settled() for run in found.values()]
 
 
 def of_machine(connection: "psycopg.Connection[Any]", machine: str, keys: Sequence[str]) -> dict[str, RunOfMachine]:
     """The same of a shared index, by key: what a machine has there of some runs."""
     found: dict[int, RunOfMachine] = {}
     query = f"SELECT id, {', '.join(rows.RUN)} FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
-    for pk, *run in connection.execute(query.encode(), (machine, list(keys))):
-        found[pk] = RunOfMachine(tuple(run))
+    for row in connection.execute(query.encode(), (machine, list(keys))):
+        found[row[0]] = RunOfMachine(row[1:])
     ids = list(found)
     trials: dict[int, list[Row]] = {}
     columns = ", ".join(rows.TRIAL_ROW)
     query = f"SELECT id, run_pk, {columns} FROM _sent_trials WHERE run_pk = ANY(%s) ORDER BY run_pk, trial"
-    for trial_pk, pk, *trial in connection.execute(query.encode(), (ids,)):
-        trials[trial_pk] = []
-        found[pk].trials.append((tuple(trial), trials[trial_pk]))
+    for row in connection.execute(query.encode(), (ids,)):
+        scores = trials[row[0]] = []
+        found[row[1]].trials.append((row[2:], scores))
     query = f"SELECT trial_pk, {', '.join(rows.SCORE)} FROM _sent_scores WHERE run_pk = ANY(%s) ORDER BY trial_pk, id"
-    for trial_pk, *score in connection.execute(query.encode(), (ids,)):
-        trials[trial_pk].append(tuple(score))
+    for row in connection.execute(query.encode(), (ids,)):
+        trials[row[0]].append(row[1:])
     for table, names, into in (*LISTS, ("places", (*PLACE_COLUMNS, *schema.PLACE), "places")):
         query = f"SELECT run_pk, {', '.join(names)} FROM {schema.sent(table)} WHERE run_pk = ANY(%s)"
-        for pk, *row in connection.execute(query.encode(), (ids,)):
-            getattr(found[pk], into).append(tuple(row))
-    for run in found.values():
-        run.sort()
-    return {run.key: run for run in found.values()}
+        for row in connection.execute(query.encode(), (ids,)):
+            getattr(found[row[0]], into).append(row[1:])
+    return {run.key: run.settled() for run in found.values()}
 
 
 def clean(row: Iterable[Any]) -> Row:
-    """A row as PostgreSQL takes it: no text has a NUL."""
+    """A row in which no text has a NUL."""
     return tuple(value.replace("\0", "\ufffd") if type(value) is str and "\0" in value else value for value in row)

@@ -54,7 +54,7 @@ CREATE TABLE _deletions (key text COLLATE "C" PRIMARY KEY, rev bigint NOT NULL, 
 CREATE SEQUENCE _ids INCREMENT BY 100000;
 CREATE UNIQUE INDEX ON _sent_runs (machine, key);
 CREATE UNIQUE INDEX ON _sent_runs (key) WHERE shown;
-CREATE INDEX ON _sent_trials (run_pk);
+CREATE INDEX ON _sent_trials (run_pk, trial);
 CREATE INDEX ON _sent_scores (trial_pk);
 CREATE INDEX ON _sent_scores (run_pk);
 CREATE INDEX ON _sent_run_targets (run_pk);
@@ -67,6 +67,7 @@ CREATE INDEX ON _sent_errors (run_pk);
 _INDEX = re.compile(r"CREATE (UNIQUE )?INDEX (\w+) ON (\w+) (\(.*?\))( WHERE .*)?;?$", re.DOTALL)
 _LEFT_OUT = (
     "runs_newest",
+    "trials_run",
     "run_tags_run",
     "run_targets_run",
     "scores_trial",

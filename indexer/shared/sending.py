@@ -83,7 +83,7 @@ class Sender:
             keys = {key for key, _ in self._listed(database)}
             differ = 0
             for some in _parts(self._listed(database)):
-                differ += sum(known.get(run.key) != run.digest() for run in self._read(database, some))
+                differ += sum(known.get(run.key) != run.digest for run in self._read(database, some))
             return differ, len(known.keys() - keys)
 
     def differences(self, connection: "psycopg.Connection[Any]") -> list[str]:
@@ -180,7 +180,7 @@ class Sender:
         report: Sent,
     ) -> None:
         """One batch and how far it goes, in one transaction."""
-        digests = {run.key: run.digest() for run in batch}
+        digests = {run.key: run.digest for run in batch}
         for run in batch:
             if (name := run.too_long()) is not None:
                 report.refused[run.key] = f"a name of more than {LONGEST_NAME} bytes: {name[:40]}…"
@@ -195,7 +195,7 @@ class Sender:
             delete_runs(connection, self._machine, [*replaced, *removed])
             copy_runs(connection, self._machine, differ)
             settle(connection, [*(run.key for run in differ), *removed], self._machine)
-            told = digest(rest)
+            told = digest(repr(rest))
             state = connection.execute("SELECT rest FROM _machines WHERE machine = %s", (self._machine,)).fetchone()
             if state != (told,):
                 self._replace_whole(connection, rest)

@@ -30,7 +30,8 @@ from tests.web.serving import COMMAND
 
 FILTERS: list[Filters] = [
     {}, {"experiment": "e*"}, {"target": "beta*"}, {"model": ["alpha-1", "nope"]}, {"dataset": "daily"},
-    {"agent": "alpha"}, {"status": ["completed", "failed"]}, {"source": "team"}, {"tag": ["nightly", "a=b"]}, {"since": "2026-10-10"},
+    {"agent": "alpha"}, {"status": ["completed", "failed"]}, {"source": "team"}, {"tag": ["nightly", "a=b"]},
+    {"since": "2026-10-10"},
     {"until": "2026-10-12T02:00:00Z"}, {"min_pass_rate": 0.8}, {"test": "parse-csv"}, {"test": "*t1"},
     {"search": "NIGHTLY 10-2"},
     {"test": [f"daily/{name}" for name in ("parse-csv", "fix-typo")] + [f"none {number}" for number in range(150)]},
