@@ -54,15 +54,6 @@ CREATE TABLE _deletions (key text COLLATE "C" PRIMARY KEY, rev bigint NOT NULL, 
 CREATE SEQUENCE _ids INCREMENT BY 100000;
 CREATE UNIQUE INDEX ON _sent_runs (machine, key);
 CREATE UNIQUE INDEX ON _sent_runs (key) WHERE shown;
-CREATE INDEX ON _sent_trials (run_pk, trial);
-CREATE INDEX ON _sent_scores (trial_pk);
-CREATE INDEX ON _sent_scores (run_pk);
-CREATE INDEX ON _sent_run_targets (run_pk);
-CREATE INDEX ON _sent_run_tags (run_pk);
-CREATE INDEX ON _sent_places (run_pk);
-CREATE INDEX ON _sent_places (run_key);
-CREATE INDEX ON _sent_repeats (run_pk);
-CREATE INDEX ON _sent_errors (run_pk);
 """
 _INDEX = re.compile(r"CREATE (UNIQUE )?INDEX (\w+) ON (\w+) (\(.*?\))( WHERE .*)?;?$", re.DOTALL)
 _LEFT_OUT = (
@@ -177,20 +168,29 @@ def _listed(table: str, alias: str, *left_out: str) -> str:
 
 def _indexes() -> list[str]:
     """The indexes of a file, over the shown rows: cheaper once the first rows are there."""
-    made = ["CREATE INDEX IF NOT EXISTS deletions_rev ON _deletions (rev)"]
+    listed = {
+        "trials": "(run_pk, trial)", "scores": "(run_pk)", "run_targets": "(run_pk)", "run_tags": "(run_pk)",
+        "_repeats": "(run_pk)", "_errors": "(run_pk)", "places": "(run_pk)",
+    }  # fmt: skip
+    made = [f"CREATE INDEX IF NOT EXISTS of_{table} ON {sent(table)} {each}" for table, each in listed.items()]
+    made += [
+        "CREATE INDEX IF NOT EXISTS deletions_rev ON _deletions (rev)",
+        "CREATE INDEX IF NOT EXISTS places_key ON _sent_places (run_key)",
+        "CREATE INDEX IF NOT EXISTS scores_of_trial ON _sent_scores (trial_pk)",
+    ]
     script = re.sub(r"--[^\n]*", "", file.sql("indexes.sql"))
     for statement in filter(None, map(str.strip, script.split(";"))):
         match = _INDEX.match(" ".join(statement.split()))
         assert match, statement
-        unique, name, table, listed, where = match.groups()
+        unique, name, table, columns_, where = match.groups()
         if name in _LEFT_OUT:
             continue
         if name == "run_targets_board":
-            listed = "(experiment, target, agent, model, suite, timestamp)"
+            columns_ = "(experiment, target, agent, model, suite, timestamp)"
         shown = table in ("runs", "trials", "run_targets", "_repeats", "_errors")
         condition = " AND ".join(filter(None, ["shown" if shown else "", (where or "").removeprefix(" WHERE ")]))
         where = f" WHERE {condition}" if condition else ""
-        made.append(f"CREATE {unique or ''}INDEX IF NOT EXISTS {name} ON {sent(table)} {listed}{where}")
+        made.append(f"CREATE {unique or ''}INDEX IF NOT EXISTS {name} ON {sent(table)} {columns_}{where}")
     made.append("CREATE INDEX IF NOT EXISTS errors_newest ON _sent_errors (timestamp, run_key) WHERE shown")
     return made
 
