@@ -5,11 +5,13 @@ import os
 import shutil
 import sqlite3
 import threading
+from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
 from indexer import open_index
+from indexer.changes import Added, History
 from indexer.errors import IndexFileError, LockedError, SourceError
 from indexer.passes.sync import rebuild
 from indexer.protocols import Options
@@ -19,7 +21,9 @@ from indexer.sources.folder import FolderSource
 from indexer.sources.git import GitSource
 from indexer.sources.objects import GitFolder
 from indexer.store import file, lock, rows
+from indexer.store.added import take_in
 from indexer.store.differences import differences
+from indexer.store.transaction import Transaction
 from tests.bundles import NAME, at, bundle, row, without
 from tests.worlds import World
 
@@ -514,3 +518,42 @@ def test_repeats_of_a_target_count_together_whatever_model_each_used() -> None:
     verdicts, passed = (rows.REPEAT.index(name) for name in ("verdicts", "passed"))
     assert [sum(row[at] for row in repeats) for at in (verdicts, passed)] == [6, 3]
     assert {row[rows.REPEAT.index("test_id")] for row in repeats} == {"t"}
+
+
+def test_a_rebuild_needs_room_for_a_second_index(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.sync()
+    size = world.db.stat().st_size
+    room = type(shutil.disk_usage("/"))(10**9, 10**9 - size + 1, size - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
+    with pytest.raises(IndexFileError, match="bytes free, and a rebuild needs about"):
+        world.rebuild()
+    monkeypatch.undo()
+    assert world.column("SELECT key FROM runs") == [KEY_A]
+
+
+def test_a_row_without_its_parent_is_never_committed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.repo.commit(at(A, bundle()))
+    world.sync()
+    before = world.select("SELECT * FROM scores")
+    monkeypatch.setattr(rows, "INSERT_SCORE", rows.INSERT_SCORE.replace("VALUES (?", "VALUES (? + 1000000"))
+    with pytest.raises(AssertionError, match="row without its parent"):
+        world.rebuild()
+    assert world.select("SELECT * FROM scores") == before
+
+
+def test_half_a_history_leaves_nothing(world: World) -> None:
+    name = "refs/heads/agentv/results/v1"
+    with closing(sqlite3.connect(world.db.parent.parent / "other.db", isolation_level=None)) as database:
+        file.run_script(database, "schema.sql")
+        database.execute("BEGIN")
+        transaction = Transaction(database, fresh=False)
+
+        def told() -> Iterator[Added]:
+            for number in range(1_000):  # more than are written together
+                yield Added(f"runs/e/{number}", "1" * 40, number, "somebody")
+            history.error = "torn"
+
+        history = History(name, told(), complete=True)
+        take_in(transaction, "team", history)
+        assert database.execute("SELECT count(*) FROM _added").fetchone() == (0,)

@@ -1,5 +1,6 @@
 """Which commit first brought a run to a ref, in one pass and after every kind of change."""
 
+import os
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from indexer.errors import SourceError
 from indexer.sources import gitcommand
 from indexer.sources.git import GitSource
+from indexer.sources.gitcommand import run_git
 from tests.bundles import at, bundle, without
 from tests.repos import RESULTS, T0, git
 from tests.worlds import World
@@ -259,3 +261,9 @@ def test_a_history_that_fails_once_forgets_nothing(world: World, monkeypatch: py
             assert world.select("SELECT sha FROM runs") == [{"sha": added}]
     assert commits(world) == {A: added}
     assert world.select("SELECT rev FROM runs") == before
+
+
+def test_git_has_no_terminal_to_ask_on(tmp_path: Path) -> None:
+    """ssh asks for passwords on the terminal of its session, so git has a session of its own."""
+    session = run_git(["-c", "alias.session=!cut -d ' ' -f 6 /proc/self/stat", "session"], tmp_path)
+    assert int(session) != os.getsid(0)
