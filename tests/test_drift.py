@@ -73,3 +73,15 @@ def test_planted_falls_are_found_first_and_dated(days: int, executions: int, beg
             dated += abs(int(fallen[0]["since"]["run_id"]) - began) <= 1
     assert found >= 16  # 90 % are asked for; fewer than 16 of 20 come once in 25 times then
     assert to > 0.05 or dated >= 13
+
+
+@pytest.mark.parametrize(("verdicts", "looked_at"), [(4, 0), (5, 1)])
+def test_a_side_needs_five_verdicts(verdicts: int, looked_at: int) -> None:
+    """As the contract says; below that nothing is looked at, so nothing is told either."""
+    newest_first = []
+    for day, passed in ((1, 0), (0, verdicts)):
+        run = RunOfGroup({"run_id": str(day), "key": str(day), "timestamp": str(day), "sha": None, "code_sha": None})
+        tally = run.tests["alpha", "t"] = Tally()
+        tally.add("passed", None, passed) if passed else tally.add("failed", None, verdicts)
+        newest_first.append(run)
+    assert len(judged([({"target": "alpha"}, newest_first)])) == looked_at
