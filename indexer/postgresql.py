@@ -52,15 +52,16 @@ def address(dsn: str) -> Address:
     try:
         parts = _understood(psycopg.conninfo.conninfo_to_dict(dsn))
     except (psycopg.Error, UnicodeError):
-        parts = {}
-    if not parts:
+        parts = None
+    if parts is None:
         return Address(None, "a database", _NOT_UNDERSTOOD)
     where = parts.get("host", "") + (f":{parts['port']}" if "port" in parts else "")
-    secrets = tuple(text for text in (dsn, parts.get("password")) if text)
-    return Address(dsn, f"postgresql://{where}/{parts.get('dbname', '')}", "", "password" in parts, secrets)
+    passwords = [text for name, text in parts.items() if "password" in name]
+    secrets = tuple(text for text in (dsn, *passwords) if text)
+    return Address(dsn, f"postgresql://{where}/{parts.get('dbname', '')}", "", bool(passwords), secrets)
 
 
-def _understood(parts: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a connection string; none if one looks as if a password had got into it."""
+def _understood(parts: dict[str, Any]) -> dict[str, Any] | None:
+    """The parts of a connection string; None if one looks as if a password had got into it."""
     plain = {"host": r"[^@:]*|[0-9a-fA-F:,]*", "port": r"[\d,]*", "dbname": r"[^@:/]*"}
-    return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else {}
+    return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else None

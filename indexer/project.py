@@ -5,6 +5,7 @@ start without loading what only writing needs; `settings` takes the rest.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ CONFIG = "indexer.toml"
 DB = "results/index.db"
 SHARED = ("postgresql://", "postgres://")
 """How the URL of a shared index begins."""
+_NO_FILE = re.compile(r"\w[\w+.-]*:/|(^|\s)password\s*=", re.IGNORECASE)
+"""What is meant as a connection string, and may hold a password."""
 RUN_FOLDERS = ("jobs", "logs", "results", ".agentv/results")
 """Where the tools that come with this program keep runs in a project: what tells its root without settings."""
 
@@ -63,6 +66,11 @@ def find_project(config: Path | None = None, db: str | Path | None = None) -> Pr
     root = path.parent if path else _root_around(here)
     content = _read(path) if path else {}
     scalars = {key: _text(path, key, content.pop(key)) for key in ("db", "stale_after") if key in content}
+    in_file = scalars.get("db", DB)
+    for where, name in (("--db", db), ("INDEXER_DB", os.environ.get("INDEXER_DB")), (f"{path}: db", in_file)):
+        if name is not None and _NO_FILE.search(str(name)) and (where.endswith(": db") or not is_shared(name)):
+            how = "; a shared index is named by --db or INDEXER_DB" if where.endswith(": db") else " or postgresql://…"
+            raise SettingsError(f"{where}: that is no file{how}")
     shared = next((name for name in (db, os.environ.get("INDEXER_DB")) if name), None)
     shared = shared if is_shared(shared) else None
     if shared is not None and shared == db:
@@ -71,7 +79,7 @@ def find_project(config: Path | None = None, db: str | Path | None = None) -> Pr
     if chosen is None and (path_from_environment := _environment_path("INDEXER_DB")) and shared is None:
         chosen = path_from_environment.absolute()
     if chosen is None:
-        chosen = root / expanded(scalars.get("db", DB))
+        chosen = root / expanded(in_file)
     from_environment = os.environ.get("INDEXER_STALE_AFTER")
     stale_after = from_environment or scalars.get("stale_after", "1h")
     try:
@@ -83,7 +91,7 @@ def find_project(config: Path | None = None, db: str | Path | None = None) -> Pr
 
 def is_shared(place: object) -> "TypeGuard[str]":
     """Whether what an index is called by is the URL of a database of PostgreSQL."""
-    return isinstance(place, str) and place.startswith(SHARED)
+    return isinstance(place, str) and place.lower().startswith(SHARED)
 
 
 def require_no_password(option: str, url: str) -> None:

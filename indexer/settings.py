@@ -40,7 +40,7 @@ class Publish(Strict):
     """The shared index that this machine sends its runs to."""
 
     url: str | None = None
-    machine: Annotated[str, Field(min_length=1, max_length=200)] = os.uname().nodename
+    machine: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")] = os.uname().nodename
     sources: tuple[str, ...] = ()
     """Only runs found in these; all without any."""
 

@@ -89,8 +89,8 @@ def check(config: Config = None, db: Db = None, json: Json = False) -> None:
 
     project = find_project(config, db)
     settings, sources = load(project)
-    if db is not None and is_shared(db):
-        _check_part(project, settings, sources, db, json=json)
+    if project.shared is not None:
+        _check_part(project, settings, sources, project.shared, json=json)
         return
     with interrupts.handled(), console.progress(sys.stderr) as progress:
         found = differences(project.db, sources, settings.options(), progress)

@@ -20,7 +20,7 @@ def status(config: Config = None, db: Db = None, json: Json = False) -> None:
     with opened(project) as index, index.snapshot():
         sources, problems, fresh = index.sources(), index.problems(), freshness(index)
         unfinished = list(index.each_run(status=["queued", "running"]))
-        unnamed, place = index.unnamed(), str(index.path)
+        unnamed, place = index.unnamed(), index.place
     live = [run for run in unfinished if render.is_live(run, project.stale_after)]
     if json:
         counts = {"live": [run["key"] for run in live], "stopped": len(unfinished) - len(live)}
@@ -48,13 +48,13 @@ def _print_sources(sources: list[SourceRow]) -> None:
     console.table(
         ["SOURCE", "KIND", "RUNS", "CHANGED", "LAG", "PLACE"],
         [
-            [s["name"], s["kind"], s["runs"], render.age(s["changed_at"]), render.lag(s["looked_at"]), s["place"]]
+            [_named(s), s["kind"], s["runs"], render.age(s["changed_at"]), render.lag(s["looked_at"]), s["place"]]
             for s in sources
         ],
         right=["RUNS"],
     )
     for source in sources:
-        name = render.visible(source["name"])
+        name = render.visible(_named(source))
         if source["tip"]:
             print(f"\n{name} is read up to {render.visible(source['tip'])}")
         if source["error"]:
@@ -62,6 +62,11 @@ def _print_sources(sources: list[SourceRow]) -> None:
             print(f"\n{name} has been failing for {how_long}: {error}")
         if source["note"]:
             print(f"\n{name}: {render.visible(source['note'])}")
+
+
+def _named(source: SourceRow) -> str:
+    """Its name, with the machine that it is on in a shared index."""
+    return ":".join(filter(None, (source.get("machine"), source["name"])))
 
 
 def _print_live(live: list[RunRow], stopped: int, stale_after: int) -> None:

@@ -9,7 +9,7 @@ tools leave their runs, and what names them elsewhere, is in their `Conventions`
 from indexer.formats.registry import Guarded, load
 from indexer.protocols import AnyFolder, RunFile, RunFolder, Unreadable, no_file
 
-READER = 5
+READER = 6
 """What is made of the same records; a change of it makes every index be rebuilt. Formats have versions of their own."""
 
 FORMATS, UNUSABLE = load()

@@ -46,7 +46,7 @@ def _make(kind: Any, value: object) -> str | None:
     """The value of a field of this type, as msgspec asks for it. Raises ValueError for what is none."""
     made: Callable[[str], str | None] = kind.clean
     if type(value) is str and len(value) <= kind.longest:
-        return made(value)
+        return made(value if "\0" not in value else value.replace("\0", "\ufffd"))
     if kind.numbers and type(value) in (int, float):
         return made(str(value))
     raise ValueError("no such text")

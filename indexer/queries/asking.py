@@ -22,7 +22,7 @@ class Asking(Reading):
     """
 
     def __init__(self, path: Path, zone: tzinfo = UTC, stale_after: int = STALE_AFTER):
-        self.zone, self.stale_after = zone, stale_after
+        self.zone, self.stale_after, self.place = zone, stale_after, str(path)
         super().__init__(path)
 
     def compare(self, a: "Name", b: "Name", **wanted: Unpack[Filters]) -> Row:

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, tzinfo
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from indexer.errors import IndexFileError, QueryError
@@ -24,9 +23,11 @@ if TYPE_CHECKING:
 _CONNECTION = {
     "application_name": "indexer", "client_encoding": "utf8", "connect_timeout": 5, "keepalives_idle": 30,
     "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
+    "options": "-c default_transaction_read_only=on",
 }  # fmt: skip
+_SCHEMA = f"indexer_v{file.SCHEMA}"
 _SOURCES = """
-SELECT name, kind, place, tip, runs, changed_at, failing_since, error, note, looked_at FROM sources ORDER BY id
+SELECT machine, name, kind, place, tip, runs, changed_at, failing_since, error, note, looked_at FROM sources ORDER BY id
 """
 
 
@@ -39,7 +40,16 @@ class Translating:
 
     def execute(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> "psycopg.Cursor[Any]":
         text, values = postgresql(query, parameters)
+        if isinstance(values, Mapping):
+            values = {name: _without_nul(value) for name, value in values.items()}
+        else:
+            values = [_without_nul(value) for value in values]
         return self.connection.execute(text.encode(), values)
+
+
+def _without_nul(value: Any) -> Any:
+    """A value as texts are stored there."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def _adapt(connection: "psycopg.Connection[Any]") -> None:
@@ -72,7 +82,7 @@ class SharedIndex(Index):
         self._address = address(url)
         if self._address.dsn is None:
             raise IndexFileError(self._address.missing)
-        self.path = Path(self._address.place)  # what messages call it
+        self.place = self._address.place
         self._mine = threading.local()
         self._closed = threading.Event()
         try:
@@ -83,7 +93,7 @@ class SharedIndex(Index):
             raise
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._address.place!r}{', closed' if self._closed.is_set() else ''})"
+        return f"{type(self).__name__}({self.place!r}{', closed' if self._closed.is_set() else ''})"
 
     def _disconnect(self) -> None:
         connection: psycopg.Connection[Any] | None = getattr(self._mine, "connection", None)
@@ -107,15 +117,22 @@ class SharedIndex(Index):
                 connection, self._mine.reading = self._mine.reading.connection, None
                 with suppress(psycopg.Error):
                     connection.execute("ROLLBACK")
-        except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InsufficientPrivilege) as error:
+        except psycopg.errors.NumericValueOutOfRange:
+            raise QueryError("the sum of what is asked for is beyond all numbers") from None
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            psycopg.errors.InsufficientPrivilege,
+            psycopg.errors.FeatureNotSupported,
+        ) as error:
             self._disconnect()
-            raise IndexFileError(f"{self._address.place} cannot be read: {self._address.told(error)}") from None
+            raise IndexFileError(f"{self.place} cannot be read: {self._address.told(error)}") from None
 
     def _begun(self) -> Translating:
         """A connection in a new transaction; one that was cut since is made anew."""
         psycopg = driver()
         if self._closed.is_set():
-            raise IndexFileError(f"{self._address.place} was closed by this program; open it again")
+            raise IndexFileError(f"{self.place} was closed by this program; open it again")
         if (connection := getattr(self._mine, "connection", None)) is not None:
             try:
                 return self._in_transaction(connection)
@@ -126,15 +143,17 @@ class SharedIndex(Index):
 
     def _in_transaction(self, connection: "psycopg.Connection[Any]") -> Translating:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        versions = [
-            int(name.removeprefix("indexer_v"))
-            for (name,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname ~ '^indexer_v[0-9]+$'")
-        ]
-        if file.SCHEMA not in versions:
-            connection.execute("ROLLBACK")
-            there = f"; it has {', '.join(map(str, sorted(versions)))}" if versions else ""
-            raise IndexFileError(f"{self._address.place} has no index of version {file.SCHEMA}{there}")
-        connection.execute(f"SET LOCAL search_path TO indexer_v{file.SCHEMA}".encode())
+        versions = "SELECT substr(nspname, 10)::integer FROM pg_namespace WHERE nspname ~ '^indexer_v[0-9]{1,6}$'"
+        there = sorted(version for (version,) in connection.execute(versions))
+        if file.SCHEMA not in there:
+            found = f"; it has {', '.join(map(str, there))}" if there else ""
+            raise IndexFileError(f"{self.place} has no index of version {file.SCHEMA}{found}")
+        usable = f"SELECT has_schema_privilege('{_SCHEMA}', 'usage')"
+        if connection.execute(usable.encode()).fetchone() != (True,):
+            raise IndexFileError(f"{self.place}: there is no right to read the schema {_SCHEMA}")
+        if connection.execute(f"SELECT to_regclass('{_SCHEMA}.shown_runs')".encode()).fetchone() == (None,):
+            raise IndexFileError(f"{self.place}: the schema {_SCHEMA} is no index")
+        connection.execute(f"SET LOCAL search_path TO {_SCHEMA}".encode())
         return Translating(connection)
 
     def sources(self) -> list[SourceRow]:
@@ -157,6 +176,8 @@ class SharedIndex(Index):
         psycopg = driver()
         with self._reading() as database:
             try:
-                return dicts(database, query, *parameters, **named)
-            except (psycopg.ProgrammingError, psycopg.DataError) as error:
+                return dicts(database, f"SELECT * FROM (\n{query}\n) AS asked", *parameters, **named)
+            except (psycopg.OperationalError, psycopg.InterfaceError):
+                raise
+            except (psycopg.Error, LookupError, TypeError, UnicodeEncodeError) as error:
                 raise QueryError(f"sql: {self._address.told(error)}") from None

@@ -1,6 +1,6 @@
 """What rows hold, by column name: the comments in schema.sql say what each column means."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class _Counts(TypedDict):
@@ -187,6 +187,7 @@ class SourceRow(TypedDict):
     error: str | None
     note: str | None
     looked_at: str | None
+    machine: NotRequired[str]  # of a shared index
 
 
 class ProblemRow(TypedDict):

@@ -1,6 +1,7 @@
 """All rows of a run as one machine has them: read from its index, or back from the shared one."""
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,8 @@ from indexer.store import rows
 if TYPE_CHECKING:
     import psycopg
 
-LONGEST_NAME = 600
-"""Bytes of a name at most, since an index of PostgreSQL takes few."""
+LONGEST_NAME = 500
+"""Bytes of a name at most: an index of PostgreSQL takes 2,704, and some hold five."""
 PLACE_COLUMNS = tuple(name for name in schema.columns("places") if name not in ("id", "run_pk", "fingerprint"))
 LISTS = (
     ("run_targets", rows.TARGET, "targets"),
@@ -21,8 +22,10 @@ LISTS = (
     ("_errors", rows.ERRORS, "errors"),
 )
 """Tables with any number of rows of a run: their columns, and what they are called here."""
-_NAMES = ("key", "run_id", "experiment", "target", "agent", "model", "path")
-_TRIAL_NAMES = ("trial", "suite", "test_id", "target", "error_type")
+_NAMES = [rows.RUN.index(name) for name in ("key", "run_id", "source", "experiment", "target", "agent", "model")]
+_TRIAL_NAMES = [rows.TRIAL_ROW.index(name) for name in ("trial", "suite", "test_id", "target", "error_type")]
+_TARGET_NAMES = [rows.TARGET.index(name) for name in ("target", "agent", "model", "suite")]
+_PLACE_TAGS = [PLACE_COLUMNS.index(name) for name in ("tags", "authored_tags")]
 _SOURCE = PLACE_COLUMNS.index("source")
 _ADDED = """
 LEFT JOIN _added a ON a.source = p.source AND a.ref = p.ref AND a.path = p.path
@@ -70,8 +73,11 @@ class RunOfMachine:
 
     def too_long(self) -> str | None:
         """A name that is longer than an index of PostgreSQL takes."""
-        named = [self.run[rows.RUN.index(name)] for name in _NAMES]
-        named += [trial[rows.TRIAL_ROW.index(name)] for trial, _ in self.trials for name in _TRIAL_NAMES]
+        named = [self.run[at] for at in _NAMES]
+        named += [row[at] for row, _ in self.trials for at in _TRIAL_NAMES]
+        named += [row[at] for row in self.targets for at in _TARGET_NAMES]
+        for row in self.places:
+            named += [tag for at in _PLACE_TAGS if row[at] is not None for tag in json.loads(row[at])]
         long = (name for name in named if name is not None and len(name) * 4 > LONGEST_NAME)
         return next((name for name in long if len(name.encode("utf-8", "replace")) > LONGEST_NAME), None)
 

@@ -11,6 +11,7 @@ from contextlib import closing
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from indexer.errors import IndexFileError
 from indexer.store import file, rows
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ WHOLE = ("sources", "problems", "run_commits")
 PLACE = ("seconds", "added_author", "wip", "source_rank", "source_position")
 """What a place has beside the columns of a file: what the choice among places needs."""
 LOCK = 0x69647872
+_MARK = "views of eval-indexer, version"
+_VERSIONED = "nspname ~ '^indexer_v[0-9]{1,6}$'"
 _TYPES = {"INTEGER": "bigint", "REAL": "double precision", "TEXT": 'text COLLATE "C"'}
 
 _TEXT = 'text COLLATE "C" NOT NULL'
@@ -44,11 +47,11 @@ CREATE AGGREGATE total(double precision) (SFUNC = float8pl, STYPE = double preci
   INITCOND = '0', PARALLEL = SAFE);
 """
 _OWN_TABLES = """
-CREATE TABLE _meta (generation text NOT NULL, last_rev bigint NOT NULL);
-INSERT INTO _meta VALUES (md5(random()::text || clock_timestamp()::text), 0);
+CREATE TABLE _meta (generation text NOT NULL, last_rev bigint NOT NULL, indexed boolean NOT NULL);
+INSERT INTO _meta VALUES (md5(random()::text || clock_timestamp()::text), 0, false);
 CREATE TABLE _machines (
   machine text COLLATE "C" PRIMARY KEY, number bigint GENERATED ALWAYS AS IDENTITY, generation text,
-  rev bigint NOT NULL, sources text NOT NULL, rest text NOT NULL, sent_at text NOT NULL
+  rev bigint NOT NULL, sources text NOT NULL, rest text NOT NULL, sent_at text NOT NULL, origin text NOT NULL
 );
 CREATE TABLE _deletions (key text COLLATE "C" PRIMARY KEY, rev bigint NOT NULL, deleted_at text NOT NULL);
 CREATE SEQUENCE _ids INCREMENT BY 100000;
@@ -127,7 +130,7 @@ def _views() -> list[str]:
         "JOIN _sent_runs r ON r.key = p.run_key AND r.shown",
         "run_commits": "SELECT DISTINCT run_key, repo, sha, committed_at, subject FROM _sent_run_commits",
         "problems": f"SELECT {', '.join(columns('problems'))} FROM _sent_problems",
-        "sources": f"SELECT m.number * 1000000 + s.id AS id, "
+        "sources": f"SELECT m.number * 1000000 + s.id AS id, s.machine, "
         f"{', '.join(f's.{name}' for name in columns('sources') if name != 'id')}, s.looked_at "
         "FROM _sent_sources s JOIN _machines m USING (machine)",
         "deletions": "SELECT * FROM _deletions",
@@ -196,28 +199,61 @@ def _indexes() -> list[str]:
 
 
 def ensure(connection: "psycopg.Connection[Any]") -> None:
-    """Make the tables and views, unless they are there. One sender makes them, others wait."""
+    """Make the tables and views, unless they are there. One sender makes them, others wait.
+
+    Raises IndexFileError where the database cannot hold them, or something else is in their place.
+    """
     with connection.transaction():
         connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
-        if connection.execute("SELECT to_regnamespace(%s)", (NAME,)).fetchone() == (None,):
+        if not _has_schema(connection, NAME):
+            if connection.execute("SHOW server_encoding").fetchone() != ("UTF8",):
+                raise IndexFileError("a shared index needs a database whose encoding is UTF8")
             connection.execute(f"CREATE SCHEMA {NAME}")
             connection.execute(f"SET LOCAL search_path TO {NAME}")
             for statement in _statements():
                 connection.execute(statement)
-            newest = connection.execute(
-                "SELECT max(substr(nspname, 10)::integer) FROM pg_namespace WHERE nspname ~ '^indexer_v[0-9]+$'"
-            ).fetchone()
-            if newest == (VERSION,):
-                connection.execute("DROP SCHEMA IF EXISTS indexer CASCADE")
-                connection.execute("CREATE SCHEMA indexer")
-                for statement in _peoples():
-                    connection.execute(statement)
+        usage = f"SELECT has_schema_privilege('{NAME}', 'usage')"
+        if connection.execute(usage).fetchone() != (True,):
+            raise IndexFileError(f"there is no right to use the schema {NAME}")
+        if connection.execute(f"SELECT to_regclass('{NAME}._meta')").fetchone() == (None,):
+            raise IndexFileError(f"the schema {NAME} is no index of ours")
+        _ensure_peoples(connection)
+
+
+def _ensure_peoples(connection: "psycopg.Connection[Any]") -> None:
+    """Make the views for people in the schema `indexer`, for the newest version; a schema of others is left alone."""
+    newest = connection.execute(
+        f"SELECT max(substr(nspname, 10)::integer) FROM pg_namespace WHERE {_VERSIONED}"
+    ).fetchone()
+    if newest != (VERSION,):
+        return
+    if not _has_schema(connection, "indexer"):
+        connection.execute("CREATE SCHEMA indexer")
+        connection.execute(f"COMMENT ON SCHEMA indexer IS '{_MARK} 0'")
+    mark = "SELECT obj_description('indexer'::regnamespace, 'pg_namespace')"
+    (said,) = connection.execute(mark).fetchone() or ("",)
+    if said == f"{_MARK} {VERSION}":
+        return
+    if not (said or "").startswith(_MARK):
+        raise IndexFileError("the database has a schema named indexer that is not ours; it was left as it is")
+    for (view,) in connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'indexer'").fetchall():
+        connection.execute(f'DROP VIEW indexer."{view}"'.encode())
+    for statement in _peoples():
+        connection.execute(statement)
+    connection.execute(f"COMMENT ON SCHEMA indexer IS '{_MARK} {VERSION}'")
+
+
+def _has_schema(connection: "psycopg.Connection[Any]", name: str) -> bool:
+    return connection.execute("SELECT to_regnamespace(%s)", (name,)).fetchone() != (None,)
 
 
 def ensure_indexes(connection: "psycopg.Connection[Any]") -> None:
-    """Make the indexes that readers need, unless they are there."""
+    """Make the indexes that readers need, once: they are cheaper after the first rows."""
     with connection.transaction():
-        connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
+        if connection.execute("SELECT indexed FROM _meta FOR UPDATE").fetchone() != (False,):
+            return
         for statement in _indexes():
             connection.execute(statement)
-        connection.execute("ANALYZE")
+        connection.execute("UPDATE _meta SET indexed = true")
+        for table in ("runs", *OF_RUN, "places"):
+            connection.execute(f"ANALYZE {sent(table)}".encode())

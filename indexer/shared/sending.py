@@ -6,13 +6,15 @@ digest of each run's rows tells which of them differ, and only those are sent.
 """
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from indexer.errors import IndexFileError
 from indexer.records import utc_now
 from indexer.shared import schema
 from indexer.shared.copying import copy_rows, copy_runs, delete_runs
@@ -43,47 +45,77 @@ class Sent:
     refused: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _State:
+    """Which index was sent under a machine's name, and how far."""
+
+    generation: str
+    sources: str
+    origin: str
+    revision: int
+
+
 class Sender:
     """Sends the index at `path` as the part of one machine. `sources` limit what is sent to runs found in them."""
 
     def __init__(self, path: Path, machine: str, order: Order, sources: Collection[str] = ()):
         self._path, self._machine, self._order = path, machine, order
+        self._origin = f"{os.uname().nodename}:{os.path.realpath(path)}"
         self._sources = sorted(sources)
 
     def send(self, connection: "psycopg.Connection[Any]", told: Callable[[int, int], None] | None = None) -> Sent:
-        """Bring the machine's part up to date. `told` hears of how many runs of how many were looked at."""
+        """Bring the machine's part up to date. `told` hears of how many runs of how many were looked at.
+
+        Raises IndexFileError where another index is sent under this machine's name.
+        """
         schema.ensure(connection)
         report = Sent()
         with closing(file.connect_ours(self._path)) as database:
-            revision = self._begun(connection, database, report)
-            (total,) = database.execute("SELECT count(*) FROM runs WHERE rev > ?", (revision,)).fetchone()
-            done = 0
-            while True:
-                database.execute("BEGIN")
-                changed = database.execute(_CHANGED, (revision, revision, BATCH)).fetchall()
-                batch = self._read(database, [(key, pk) for _, key, pk in changed if pk is not None])
-                last, rest = self._last(database)
-                database.execute("ROLLBACK")
-                gone = [key for _, key, pk in changed if pk is None]
-                revision = changed[-1][0] if len(changed) == BATCH else last
-                self._write(connection, batch, gone, revision, rest, report)
-                done += len(changed)
-                if told is not None:
-                    told(min(done, total), total)
-                if len(changed) < BATCH:
-                    break
+            while not self._sent_all(connection, database, report, told):
+                pass  # the index was rebuilt meanwhile
         schema.ensure_indexes(connection)
         return report
+
+    def _sent_all(
+        self,
+        connection: "psycopg.Connection[Any]",
+        database: sqlite3.Connection,
+        report: Sent,
+        told: Callable[[int, int], None] | None,
+    ) -> bool:
+        """Send batch after batch; False if the index has another generation before the end."""
+        state = self._begun(connection, database, report)
+        (total,) = database.execute("SELECT count(*) FROM runs WHERE rev > ?", (state.revision,)).fetchone()
+        done = 0
+        while True:
+            database.execute("BEGIN")
+            generation, last, _ = _meta(database)
+            changed = database.execute(_CHANGED, (state.revision, state.revision, BATCH)).fetchall()
+            batch = self._read(database, [(key, pk) for _, key, pk in changed if pk is not None])
+            rest = self._rest(database)
+            database.execute("ROLLBACK")
+            if generation != state.generation:
+                return False
+            kept = {run.key for run in batch}
+            gone = [key for _, key, _ in changed if key not in kept]  # or not in a source that is sent any more
+            revision = changed[-1][0] if len(changed) == BATCH else last
+            self._write(connection, batch, gone, state, revision, rest, report)
+            state = replace(state, revision=revision)
+            done += len(changed)
+            if told is not None:
+                told(min(done, total), total)
+            if len(changed) < BATCH:
+                return True
 
     def pending(self, connection: "psycopg.Connection[Any]") -> tuple[int, int]:
         """How many runs would be sent, and how many removed; nothing is written."""
         with closing(file.connect_ours(self._path)) as database:
             database.execute("BEGIN")
-            known = self._known(connection)
-            keys = {key for key, _ in self._listed(database)}
-            differ = 0
+            known, keys, differ = self._known(connection), set[str](), 0
             for some in _parts(self._listed(database)):
-                differ += sum(known.get(run.key) != run.digest for run in self._read(database, some))
+                runs = [run for run in self._read(database, some) if run.too_long() is None]
+                differ += sum(known.get(run.key) != run.digest for run in runs)
+                keys.update(run.key for run in runs)
             return differ, len(known.keys() - keys)
 
     def differences(self, connection: "psycopg.Connection[Any]") -> list[str]:
@@ -118,8 +150,8 @@ class Sender:
         found = f"EXISTS (SELECT 1 FROM places p WHERE p.run_pk = r.id AND p.source IN ({names}))"
         return found, self._sources
 
-    def _last(self, database: sqlite3.Connection) -> tuple[int, dict[str, list[Row]]]:
-        """The newest revision, and the rows of the tables that are sent whole."""
+    def _rest(self, database: sqlite3.Connection) -> dict[str, list[Row]]:
+        """The rows of the tables that are sent whole."""
         looked = lock.looked(self._path)
         whole = {}
         for table in schema.WHOLE:
@@ -127,8 +159,7 @@ class Sender:
             found = database.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY id").fetchall()
             more = [(looked.get(row[names.index("name")]),) if table == "sources" else () for row in found]
             whole[table] = [clean(row + extra) for row, extra in zip(found, more, strict=True)]
-        (last,) = database.execute("SELECT last_rev FROM meta").fetchone()
-        return last, whole
+        return whole
 
     def _read(self, database: sqlite3.Connection, listed: Sequence[tuple[str, int]]) -> list[RunOfMachine]:
         """All rows of some runs, those that are to be sent."""
@@ -139,32 +170,37 @@ class Sender:
             ids = [pk for (pk,) in database.execute(f"SELECT r.id FROM runs r WHERE {among} AND {where}", values)]
         return of_index(database, ids, self._order)
 
-    def _begun(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, report: Sent) -> int:
-        """The revision up to which this index was sent; what is no more in a new one, or not to be sent, is removed."""
-        (generation,) = database.execute("SELECT generation FROM meta").fetchone()
-        (forgotten,) = database.execute("SELECT forgotten_rev FROM meta").fetchone()
+    def _begun(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, report: Sent) -> _State:
+        """How far this index was sent; of a new one, what it has no more, or does not send, is removed first."""
+        generation, last, forgotten = _meta(database)
         sources = json.dumps([self._sources, sorted(self._order.items())])
+        mine = _State(generation, sources, self._origin, 0)
         with connection.transaction():
             _lock(connection)
-            connection.execute(
-                "INSERT INTO _machines VALUES (%s, DEFAULT, NULL, 0, '', '', '') ON CONFLICT DO NOTHING",
-                (self._machine,),
-            )
-            state = connection.execute(
-                "SELECT generation, rev, sources FROM _machines WHERE machine = %s", (self._machine,)
-            ).fetchone()
-            assert state is not None
-            if state[0] == generation and state[2] == sources and state[1] >= forgotten:
-                return int(state[1])
+            there = self._state(connection)
+            if there is not None and there.origin != self._origin:
+                raise IndexFileError(
+                    f"{self._machine!r} is what another index is sent as ({there.origin}); choose another "
+                    f"publish.machine, or remove what it sent: indexer publish --forget {self._machine}"
+                )
+            if there is not None and replace(there, revision=0) == mine and forgotten <= there.revision <= last:
+                return there
             keys = {key for key, _ in self._listed(database)}
             gone = sorted(self._known(connection).keys() - keys)
             self._remove(connection, gone)
             report.removed += len(gone)
             connection.execute(
-                "UPDATE _machines SET generation = %s, rev = 0, sources = %s WHERE machine = %s",
-                (generation, sources, self._machine),
+                "INSERT INTO _machines (machine, generation, rev, sources, rest, sent_at, origin) "
+                "VALUES (%s, %s, 0, %s, '', '', %s) ON CONFLICT (machine) DO UPDATE "
+                "SET generation = excluded.generation, rev = 0, sources = excluded.sources",
+                (self._machine, generation, sources, self._origin),
             )
-        return 0
+        return mine
+
+    def _state(self, connection: "psycopg.Connection[Any]") -> _State | None:
+        query = "SELECT generation, sources, origin, rev FROM _machines WHERE machine = %s"
+        found = connection.execute(query, (self._machine,)).fetchone()
+        return None if found is None else _State(*found)
 
     def _remove(self, connection: "psycopg.Connection[Any]", keys: Sequence[str]) -> None:
         delete_runs(connection, self._machine, keys)
@@ -175,6 +211,7 @@ class Sender:
         connection: "psycopg.Connection[Any]",
         batch: Sequence[RunOfMachine],
         gone: Sequence[str],
+        state: _State,
         revision: int,
         rest: Mapping[str, list[Row]],
         report: Sent,
@@ -186,6 +223,8 @@ class Sender:
                 report.refused[run.key] = f"a name of more than {LONGEST_NAME} bytes: {name[:40]}…"
         with connection.transaction():
             _lock(connection)
+            if self._state(connection) != state:
+                raise IndexFileError(f"{self._machine!r} was sent or forgotten by another process meanwhile; try again")
             query = "SELECT key, digest FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
             known = dict(connection.execute(query, (self._machine, [*digests, *gone])).fetchall())
             refused = report.refused
@@ -196,8 +235,8 @@ class Sender:
             copy_runs(connection, self._machine, differ)
             settle(connection, [*(run.key for run in differ), *removed], self._machine)
             told = digest(repr(rest))
-            state = connection.execute("SELECT rest FROM _machines WHERE machine = %s", (self._machine,)).fetchone()
-            if state != (told,):
+            stored = connection.execute("SELECT rest FROM _machines WHERE machine = %s", (self._machine,)).fetchone()
+            if stored != (told,):
                 self._replace_whole(connection, rest)
             connection.execute(
                 "UPDATE _machines SET rev = %s, rest = %s, sent_at = %s WHERE machine = %s",
@@ -233,6 +272,12 @@ def forget(connection: "psycopg.Connection[Any]", machine: str) -> int:
             connection.execute(f"DELETE FROM {schema.sent(table)} WHERE machine = %s".encode(), (machine,))
         connection.execute("DELETE FROM _machines WHERE machine = %s", (machine,))
     return len(keys)
+
+
+def _meta(database: sqlite3.Connection) -> tuple[str, int, int]:
+    """Generation, newest revision, and the revision up to which deletions are forgotten."""
+    row: tuple[str, int, int] = database.execute("SELECT generation, last_rev, forgotten_rev FROM meta").fetchone()
+    return row
 
 
 def _lock(connection: "psycopg.Connection[Any]") -> None:

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import stat
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from indexer.errors import IndexFileError, LockedError
 from indexer.records import utc, utc_now
 
 _SIGNED = b'{"command": "'  # how a lock file of ours begins
+_NOTING = threading.Lock()
 _GLANCE = 0.1  # seconds in which `writer`, who looks whether the lock is held, is gone again
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -144,8 +146,9 @@ def _lock(path: Path, handle: int) -> None:
 
 
 def note(path: Path, facts: dict[str, Any]) -> None:
-    """Write down what the holder of the lock did, for `status`. Only under the lock."""
-    sign(path, holder(path) | facts)
+    """Write down what the holder of the lock did, for `status`. Only under the lock; by any of its threads."""
+    with _NOTING:
+        sign(path, holder(path) | facts)
 
 
 def writer(path: Path) -> dict[str, Any] | None:

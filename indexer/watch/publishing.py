@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer import interrupts
 from indexer.errors import IndexerError
 from indexer.records import utc_now
+from indexer.store import lock
 from indexer.watch.scheduler import FIRST_RETRY, LAST_RETRY
 
 if TYPE_CHECKING:
@@ -21,11 +23,10 @@ if TYPE_CHECKING:
 class Publisher:
     """Sends what changed after each `wake`; what fails is tried again with growing pauses, and told once."""
 
-    def __init__(self, url: str, sender: "Sender", log: "Log"):
-        self._url, self._sender, self._log = url, sender, log
+    def __init__(self, path: Path, url: str, sender: "Sender", log: "Log"):
+        self._path, self._url, self._sender, self._log = path, url, sender, log
         self._awake = threading.Event()
-        self.state: dict[str, str | None] = {"at": None, "error": None}
-        """For `status`: up to when everything was sent, and why it fails."""
+        self._state: dict[str, str | None] = {"at": None, "error": None}
 
     def start(self) -> None:
         threading.Thread(target=self._run, daemon=True).start()
@@ -46,7 +47,7 @@ class Publisher:
                 self._failed(str(error))
             except Exception as bug:  # must not end the sending for good, nor be silent
                 self._failed(f"bug: {bug!r}")
-            if self.state["error"] is not None:
+            if self._state["error"] is not None:
                 time.sleep(min(FIRST_RETRY * 2**failed, LAST_RETRY))
                 failed = min(failed + 1, 16)
                 self._awake.set()
@@ -61,12 +62,18 @@ class Publisher:
             self._log("published", {"sent": report.sent, "removed": report.removed})
         for key, why in report.refused.items():
             self._log("refused", {"run": key, "why": why})
-        self.state = {"at": began, "error": None}
+        self._note(began, None)
 
     def _failed(self, error: str) -> None:
-        if error != self.state["error"]:
+        if error != self._state["error"]:
             self._log("error", {"publish": error})
-        self.state = self.state | {"error": error}
+            self._note(self._state["at"], error)
+
+    def _note(self, at: str | None, error: str | None) -> None:
+        """Tell `status` up to when everything was sent, and why it fails."""
+        self._state = {"at": at, "error": error}
+        with suppress(OSError):  # it is told by the next one
+            lock.note(self._path, {"published": self._state})
 
 
 def publisher(path: Path, settings: "Settings", sources: "Sequence[Source]", log: "Log") -> Publisher | None:
@@ -75,4 +82,4 @@ def publisher(path: Path, settings: "Settings", sources: "Sequence[Source]", log
         return None
     from indexer.shared.sending import sender
 
-    return Publisher(settings.publish.url, sender(path, settings, sources), log)
+    return Publisher(path, settings.publish.url, sender(path, settings, sources), log)

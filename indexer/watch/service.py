@@ -272,8 +272,7 @@ class Watcher:
         quiet = (each for each in self._followers.values() if each.schedule.next() > time.monotonic())
         readable = [each.source for each in quiet if each.failing is None]
         try:
-            published = {"published": self._publisher.state} if self._publisher is not None else {}
-            lock.note(self._db, {"swept": now, "refused": self._refused or None, **published})
+            lock.note(self._db, {"swept": now, "refused": self._refused or None})
         except OSError as error:
             self._log("error", {"error": f"{lock.lock_path(self._db)}: {error.strerror}"})
         else:

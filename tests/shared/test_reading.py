@@ -70,7 +70,7 @@ def plain(found: Any) -> Any:
     if isinstance(found, list | tuple):
         return [plain(each) for each in found]
     if isinstance(found, dict):
-        return {str(name): plain(value) for name, value in found.items() if name not in ("rev", "looked_at")}
+        return {str(name): plain(value) for name, value in found.items() if name not in ("rev", "looked_at", "machine")}
     return found
 
 
@@ -262,3 +262,52 @@ def test_pages_are_read_by_index(tmp_path: Path, postgres: Server, sort: str) ->
                             plan = [line for (line,) in cursor.execute(f"EXPLAIN {text}".encode(), given_values)]
                         assert not any("Seq Scan" in line or "Sort" in line for line in plan), "\n".join(plan)
     assert asked(url, "SELECT count(*) FROM indexer.runs") == [(3_000,)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT nonsense FROM runs",
+        "SELECT 1; SELECT 2",
+        "DELETE FROM runs",
+        "SELECT ?",
+        "SELECT 1 -- ?",
+        "",
+        "commit",
+        "vacuum",
+    ],
+)
+def test_wrong_sql_is_one_line(both: tuple[Index, Index], query: str) -> None:
+    with pytest.raises(QueryError, match="^sql: "):
+        both[1].select(query)
+    assert both[1].select("SELECT run_id FROM runs WHERE run_id = ?", "nightly-2026-10-21") == [
+        {"run_id": "nightly-2026-10-21"}
+    ]
+
+
+def test_a_question_with_nul_finds_nothing(both: tuple[Index, Index]) -> None:
+    for filters in ({"experiment": "a\0"}, {"tag": "\0*"}, {"search": "\0"}, {"test": "\0"}):
+        assert both[1].runs(**filters).runs == []
+    require_alike(both, lambda index: [index.completions("run", "\0"), index.trials(error="\0").trials])
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "POSTGRES+psycopg://u:s3cret@h/db",
+        "host=h password=s3cret",
+        "postgresql:/u:s3cret@h/db",
+        "mysql://u:s3cret@h/db",
+    ],
+)
+def test_what_may_be_a_password_is_no_file_name(tmp_path: Path, place: str) -> None:
+    (tmp_path / "indexer.toml").write_text(f'db = "{place}"\n')
+    for words, environment in (
+        (["runs", "--db", place], {}), (["runs"], {"INDEXER_DB": place}), (["sync"], {"INDEXER_DB": place}), (["status"], {}),
+    ):  # fmt: skip
+        done = subprocess.run(
+            [COMMAND, *words], capture_output=True, text=True, cwd=tmp_path, env=os.environ | environment
+        )
+        assert done.returncode == 2
+        assert "s3cret" not in done.stdout + done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["indexer.toml"]

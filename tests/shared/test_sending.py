@@ -1,6 +1,9 @@
 """What machines send, and which of their runs are shown."""
 
 import random
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -117,7 +120,7 @@ def test_odd_texts_and_names_that_are_too_long(tmp_path: Path, postgres: Server)
     machine.execute("UPDATE trials SET error = 'a' || char(0) || 'b'")
     report = machine.publish()
     assert report.sent == 1
-    assert list(report.refused.values()) == [f"a name of more than 600 bytes: {long[:40]}…"]
+    assert list(report.refused.values()) == [f"a name of more than 500 bytes: {long[:40]}…"]
     assert asked(url, "SELECT experiment FROM indexer.runs") == [(odd,)]
     assert asked(url, "SELECT test_id, error FROM indexer.trials") == [(odd, "a\ufffdb")]
     assert machine.differences() == []
@@ -150,3 +153,97 @@ def test_kills_of_senders_and_of_the_server_leave_no_trace(tmp_path: Path) -> No
         done = round_(tmp_path, crashing, seed=1, kills=12, crashes=2)
     assert done["kills of senders"] > 5
     assert done["crashes of the server"] == 2
+
+
+def test_machines_that_begin_together_wait_for_each_other(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machines = team(tmp_path, url)
+    for number, (name, machine) in enumerate(machines.items()):
+        for job_ in range(20):
+            identity = f"23b29240-0000-4000-8000-{number * 10 + job_:012}"  # half of them are others' too
+            machine.write(at(f"jobs/{name}-{job_}", job({"fizz__aaaaaaa": trial("fizz", 1.0)}, id=identity)))
+        machine.sync()
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(3):
+            list(threads.map(Machine.publish, machines.values()))
+    require_union(machines, url)
+
+
+def test_a_schema_of_others_is_left_alone(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machine = Machine(tmp_path / "anna", "anna", url)
+    machine.sync()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA indexer; CREATE TABLE indexer.precious (x int)")
+    with pytest.raises(IndexFileError, match="a schema named indexer that is not ours"):
+        machine.publish()
+    assert asked(url, "SELECT count(*) FROM indexer.precious") == [(0,)]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP SCHEMA indexer CASCADE; CREATE SCHEMA indexer_v8")
+    with pytest.raises(IndexFileError, match="is no index of ours"):
+        machine.publish()
+    with pytest.raises(IndexFileError, match=r"is no index$"):
+        SharedIndex(url)
+
+
+def test_a_name_belongs_to_one_index(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    one, other = (Machine(tmp_path / name, "ci", url) for name in ("one", "other"))
+    one.write(at("jobs/one", job({"fizz__aaaaaaa": trial("fizz", 1.0)})))
+    for machine in (one, other):
+        machine.sync()
+    one.publish()
+    with pytest.raises(IndexFileError, match="'ci' is what another index is sent as"):
+        other.publish()
+    assert asked(url, "SELECT count(*) FROM indexer.runs") == [(1,)]
+
+
+def test_a_run_that_is_in_no_source_that_is_sent_goes(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machine = Machine(tmp_path / "anna", "anna", url)
+    name = "2026-01-05T08-00-00-000Z"
+    machine.repo.commit(at(f"runs/e/{name}", bundle(experiment="e", name=name)))
+    machine.write(at(f".agentv/results/runs/e/{name}", bundle(experiment="e", name=name)))
+    machine.sync()
+    assert machine.publish("local").sent == 1
+    shutil.rmtree(machine.local / ".agentv")
+    machine.sync()
+    assert machine.publish("local").removed == 1
+    assert machine.differences("local") == []
+
+
+def test_long_tags_are_told_and_hold_nothing_up(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machine = Machine(tmp_path / "anna", "anna", url)
+    for day, tags in ((5, ["\u6f22" * 1_000]), (6, ["short"])):
+        name = f"2026-01-0{day}T08-00-00-000Z"
+        machine.repo.commit(at(f"runs/e/{name}", bundle(experiment="e", name=name, tags={"tags": tags})))
+    machine.sync()
+    report = machine.publish()
+    assert (report.sent, len(report.refused)) == (1, 1)
+    with connected(url) as connection:
+        assert machine.sender().pending(connection) == (0, 0)
+
+
+def test_rights(tmp_path: Path, postgres: Server) -> None:
+    """The roles of docs/team.md suffice, and who has no rights reads so."""
+    url = url_of(postgres)
+    machine = Machine(tmp_path / "anna", "anna", url.replace("user=postgres", "user=indexer_writer"))
+    machine.write(at("jobs/one", job({"fizz__aaaaaaa": trial("fizz", 1.0)})))
+    machine.sync()
+    reader = url.replace("user=postgres", "user=indexer_reader")
+    page = (Path(__file__).parent.parent.parent / "docs/team.md").read_text()
+    script = re.sub(r"--.*", "", page[page.index("```sql") + 6 : page.index("```\n\nSenders")])
+    roles, grants = script.replace(" evals ", f" {url.split('///')[1].split('?')[0]} ").split("GRANT USAGE")
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(roles.encode())
+        machine.publish()
+        with pytest.raises(IndexFileError, match="there is no right to read the schema indexer_v8"):
+            SharedIndex(reader)
+        connection.execute(f"GRANT USAGE{grants}".encode())
+    with SharedIndex(reader) as index:
+        assert [run["run_id"] for run in index.runs()] == ["one"]
+        assert index.leaderboard()[-1]["passed"] == 1
+        assert index.count(search="one") == 1
+    with pytest.raises(IndexFileError):
+        Machine(tmp_path / "bert", "bert", reader).publish()
