@@ -1,4 +1,4 @@
-"""What a source tells of a pass, and what it may ask: the words between sources and the index."""
+"""What sources report during a pass, and what they may ask the index."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9]")
 
 
 class Stamp(NamedTuple):
-    """What tells whether a file on disk changed, without reading it. Bytes and nanoseconds."""
+    """Shows whether a file on disk changed, without reading it. Bytes and nanoseconds."""
 
     size: int
     mtime_ns: int
@@ -22,7 +22,7 @@ class Stamp(NamedTuple):
 ABSENT = Stamp(0, 0, 0, 0)
 """Nothing is there."""
 UNSETTLED = -(2**63)
-"""The `mtime_ns` of what has to be read again: it equals that of nothing."""
+"""The `mtime_ns` of a file to read again: no real file has it."""
 
 
 class Tip(NamedTuple):
@@ -38,9 +38,9 @@ class Tip(NamedTuple):
 class Found:
     """A run that is new or differs from what is indexed.
 
-    `stamps` are of its files on disk and of the folders searched for them, empty in git. Names of folders end
-    with `/`, that of the run's own is empty; what lies outside of it starts with `//`. With `trials`, which are names
-    of folders directly inside, only these were looked at and the files beside them: other stamps are as they were.
+    `stamps` cover its files on disk and the folders searched for them; empty in git. Folder names end with `/`, the
+    run's own folder has the empty name, and names outside the run start with `//`. With `trials` (names of folders
+    directly inside) only these and the files beside them were checked; all other stamps are unchanged.
     """
 
     ref: str | None
@@ -61,7 +61,7 @@ class Same:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """What was indexed at `path` and below is there no more; what is there now is told afterwards."""
+    """What was indexed at `path` and below is gone; whatever is there now is reported afterwards."""
 
     ref: str | None
     path: str
@@ -69,23 +69,23 @@ class Gone:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """Every run folder of a ref has been told in this pass: what was not is gone."""
+    """This pass has reported every run folder of a ref; any other is gone."""
 
     ref: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """A ref that was followed is there no more."""
+    """A followed ref no longer exists."""
 
     ref: str
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """What cannot be read and is no run: a ref, a part of a tree, the history. Told anew in every pass.
+    """Something unreadable other than a run: a ref, a part of a tree, the history. Reported again in every pass.
 
-    What is indexed at `path` and below stays, in the ref that it is told of.
+    Rows at `path` and below stay, in this ref.
     """
 
     ref: str | None
@@ -108,9 +108,9 @@ class Added(NamedTuple):
 
 @dataclass(slots=True)
 class History:
-    """Commits that brought folders to a ref; `complete` replaces what was known of it.
+    """Commits that added folders to a ref. If `complete`, they replace all earlier ones.
 
-    `error` says why `added` ended early; then nothing of it counts.
+    `error` says why `added` ended early; all of it is then discarded.
     """
 
     ref: str
@@ -128,7 +128,7 @@ class Advance:
 
 
 class NamedCommit(NamedTuple):
-    """A commit of a code repository that names a run. `seconds` since 1970, None if the commit does not tell."""
+    """A commit of a code repository that names a run. `seconds` since 1970, None if it has no valid time."""
 
     run_key: str
     sha: str
@@ -138,7 +138,7 @@ class NamedCommit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """Commits that name runs; `complete` replaces what was known of the repository."""
+    """Commits that name runs. If `complete`, they replace all earlier ones of the repository."""
 
     commits: Iterator[NamedCommit]
     complete: bool
@@ -157,14 +157,14 @@ class Indexed(Protocol):
         """The fingerprint under which the run at `path` was read; None if it was not."""
 
     def stamps(self, path: str, trials: Collection[str] | None = None) -> Mapping[str, Stamp]:
-        """The stamps of the files and folders on disk that the run at `path` was read from; with `trials` those of the
-        folders of this name directly inside, and of the run's own files."""
+        """The stamps of the files and folders on disk that the run at `path` was read from; with `trials` only those of
+        these folders directly inside, and of the run's own files."""
 
     def trials(self, path: str) -> Collection[str]:
         """The names of the trials of the run at `path` on disk."""
 
     def format_of(self, path: str) -> str | None:
-        """The key of the format that read the run at `path` on disk; None in a rebuild, and where none did."""
+        """The key of the format that read the run at `path` on disk; None in a rebuild, or if none did."""
 
     def run_above(self, path: str) -> str | None:
         """The path of the run on disk that a path lies below; None if there is none."""
@@ -176,23 +176,23 @@ class Indexed(Protocol):
         """The paths of the runs outside of refs that have not ended."""
 
     def below(self, path: str) -> Sequence[str]:
-        """The paths of the runs on disk below a folder; of all for the empty path."""
+        """The paths of the runs on disk below a folder; all of them for the empty path."""
 
     def inside(self, path: str) -> bool:
-        """Whether a run that is indexed lies below the run at `path` on disk."""
+        """Whether another indexed run lies inside the run at `path` on disk."""
 
     def unread(self, path: str) -> Collection[str]:
-        """The names directly inside the run at `path` on disk that are, or hold, what could not be read."""
+        """The names directly inside the run at `path` on disk that are, or contain, something unreadable."""
 
     def places_named(self, name: str) -> set[tuple[str, str]]:
         """Ref and path of every run folder with this plain name (see `plain_name`) that a ref holds, or ever held."""
 
 
 def is_within(path: str, folder: str) -> bool:
-    """Whether a path is that of a folder, or lies below it."""
+    """Whether a path is the folder itself or lies below it."""
     return f"{path}/".startswith(f"{folder}/")
 
 
 def plain_name(name: str) -> str:
-    """A folder's name as it may stand in a ref: what is no letter or digit as `-`, at most 60 characters."""
+    """A folder name made safe for a ref: anything but letters and digits becomes `-`, at most 60 characters."""
     return _NOT_PLAIN.sub("-", name)[:60]

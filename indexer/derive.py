@@ -1,4 +1,4 @@
-"""Counts, rates and sums over trials: what `runs` and `run_targets` hold beside what a format read."""
+"""Counts, rates and sums over trials: the derived columns of `runs` and `run_targets`."""
 
 import math
 from collections import Counter
@@ -23,13 +23,13 @@ Configuration = tuple[str | None, str | None, str | None, str | None]
 Tests = dict[tuple[str | None, str | None], tuple[int, int]]
 """Executions and passes of each (suite, test_id)."""
 
-# for each subset of the columns of a configuration its values; the empty subset has one value
+# getters for each subset of a configuration's columns; the empty subset has only one value
 _PARTS = [itemgetter(*[at for at in range(4) if subset >> at & 1]) for subset in range(1, 16)]
 
 
 @dataclass(slots=True)
 class Sums:
-    """What is counted and collected over some trials, each added once."""
+    """Counts and values collected over some trials, each added once."""
 
     count: dict[str, int] = field(
         default_factory=lambda: dict.fromkeys((*COUNTED, "skipped", "cancelled", "running"), 0)
@@ -69,7 +69,7 @@ class Sums:
             self.output_tokens.append(trial.output_tokens)
 
     def merge(self, other: "Sums") -> None:
-        """Add what another has collected of other trials."""
+        """Add the counts and values of other trials."""
         for status, number in other.count.items():
             self.count[status] += number
         self.tests = _together([self.tests, other.tests])
@@ -107,7 +107,7 @@ class Sums:
 
 
 def outcomes(several: Sequence[Tests]) -> list[tuple[int, int, int]]:
-    """How many tests passed so often: (executions, passed, tests), sorted."""
+    """How many tests have each outcome: (executions, passed, tests), sorted."""
     tests = Counter(_together(several).values())
     return [(*outcome, tests[outcome]) for outcome in sorted(tests)]
 
@@ -149,12 +149,12 @@ def by_configuration(trials: Iterable[Trial]) -> dict[Configuration, Sums]:
 
 
 def in_order(group: Configuration) -> tuple[tuple[str, bool], ...]:
-    """By what configurations are sorted."""
+    """The sort key of a configuration."""
     return tuple((value or "", value is not None) for value in group)
 
 
 def firsts(configurations: Sequence[Configuration]) -> list[int]:
-    """For each configuration a bit for each subset of its columns in which none before has the same values."""
+    """A bit mask per configuration: the subsets of its columns whose values no earlier configuration has."""
     if not configurations:
         return []
     first, *others = configurations
@@ -184,14 +184,14 @@ def status_of(state: RunState, statuses: Collection[str]) -> str:
 
 
 def counts_on_boards(status: str, run: Run) -> bool:
-    """As `runs.on_boards`, of a run with this status."""
+    """The value of `runs.on_boards` for a run with this status."""
     return status in ("completed", "failed") and not run.derived_from
 
 
 def _sum(known: Sequence[float]) -> float | None:
     try:
         return math.fsum(known) if known else None
-    except (OverflowError, ValueError):  # beyond all numbers
+    except (OverflowError, ValueError):  # overflow
         return None
 
 
@@ -201,6 +201,6 @@ def _count_sum(known: Sequence[int]) -> int | None:
 
 
 def mean(known: Sequence[float]) -> float | None:
-    """None without values, and when their sum is beyond all numbers."""
+    """The mean; None without values, or if their sum overflows."""
     total = _sum(known)
     return None if total is None else total / len(known)

@@ -1,4 +1,4 @@
-"""What was read of a run before, as a format may ask for it."""
+"""What a format may ask about the last read of a run."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -8,7 +8,7 @@ from indexer.records import Trial
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rest:
-    """What is indexed of a run of which some trials are read again; sums and times are over all others."""
+    """What is indexed of a run besides the trials that are read again; sums and times cover only the others."""
 
     key: str
     format: str
@@ -24,7 +24,7 @@ class Rest:
 
 
 class Execution(NamedTuple):
-    """What numbers one execution of a test among the others."""
+    """The values that number the executions of a test."""
 
     trial: str
     started_at: str | None
@@ -32,10 +32,10 @@ class Execution(NamedTuple):
 
 
 class Earlier(Protocol):
-    """What was read of a run folder before, so that a format reads only what changed since."""
+    """The last read of a run folder, so that a format reads only what changed since."""
 
     def exists(self) -> bool:
-        """Whether the whole run was read before, so that its rows can stay when a file of it is broken."""
+        """Whether the whole run was read before, so that its rows can stay when one of its files is broken."""
 
     def trial(self, name: str) -> Trial | None:
         """A trial as it was read last; None if it was not."""
@@ -44,15 +44,15 @@ class Earlier(Protocol):
         """Whether no file below the folder `part`, directly inside the run's, changed since."""
 
     def copies(self) -> bool:
-        """Whether trials of it were copied from other runs."""
+        """Whether some of its trials were copied from other runs."""
 
 
 class EarlierTrials(Earlier, Protocol):
-    """The same where only some trials are read again."""
+    """`Earlier`, for when only some trials are read again."""
 
     @property
     def rest(self) -> Rest:
-        """What is indexed beside them."""
+        """What is indexed besides these trials."""
 
     def of_test(self, trial: Trial) -> list[Execution]:
         """The executions of a trial's test and target in the run, as they were read last."""

@@ -1,4 +1,4 @@
-"""Everything a user can cause: one line that says what is wrong and what to do."""
+"""Errors that a user can cause: each is one line that says what is wrong and what to do."""
 
 
 class IndexerError(Exception):
@@ -30,7 +30,7 @@ class UnknownRunError(IndexerError):
 
 
 class UnknownTrialError(IndexerError):
-    """No trial of the run is called so, or several could be."""
+    """A TRIAL that names no trial of the run, or more than one."""
 
 
 class UnknownTestError(IndexerError):

@@ -1,4 +1,4 @@
-"""The files of an indexed run, read from where it lies."""
+"""Reads the files of an indexed run from its source."""
 
 import os
 import posixpath
@@ -35,14 +35,14 @@ _PATTERNS = tuple(map(re.compile, _USEFUL))
 
 
 class File(NamedTuple):
-    """A file of a run: its path inside the folder asked for, and its size in bytes, None if nobody knows."""
+    """A file of a run: its path inside the folder asked for, and its size in bytes, None if unknown."""
 
     path: str
     size: int | None
 
 
 def names(project: Project, run: RunRow) -> list[str]:
-    """The files directly in the run's folder and in the folders below, two levels deep, those that can be read, sorted.
+    """The readable files in the run's folder and in two levels of folders below it, sorted.
 
     Raises SettingsError, SourceError, UnknownRunError.
     """
@@ -51,12 +51,12 @@ def names(project: Project, run: RunRow) -> list[str]:
 
 
 def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
-    """The files of a trial, most useful first; none of one that has none of its own. Raises as `names`."""
+    """The files of a trial, most useful first; empty if it has none of its own. Raises as `names`."""
     inside = _folder(_source(project, run), run)
     if inside is None or trial["folder"] is None:
         return []
     with _told(run):
-        if inside.size(trial["folder"]) is not None:  # one file tells of it
+        if inside.size(trial["folder"]) is not None:  # the trial is a single file
             return [File(trial["folder"], _size(inside, trial["folder"]))]
         folder = _folder_of(inside, run, trial)
         found = sorted(_below(folder, "", _DEPTH_OF_TRIAL), key=lambda path: (_rank(path), path))
@@ -75,7 +75,7 @@ def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = N
 
 
 def ending(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> tuple[bytes, bool]:
-    """The bytes of such a file, of one larger than LARGEST its end, and whether that is all. Raises as `names`."""
+    """Like `content`, but only the end of a file above LARGEST; and whether that is all of it. Raises as `names`."""
     path = posixpath.normpath(path)
     with _told(run):
         folder, called, depth = _holding(project, run, trial)
@@ -87,7 +87,7 @@ def ending(project: Project, run: RunRow, path: str, trial: TrialRow | None = No
 
 
 def _holding(project: Project, run: RunRow, trial: TrialRow | None) -> tuple[Folder, str, int]:
-    """The folder that such a file is in, what it is called, and how deep its files are."""
+    """The folder to read from, its name for messages, and how many levels to list."""
     folder = _folder(_source(project, run), run)
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
@@ -107,7 +107,7 @@ def _whole(folder: Folder, called: str, depth: int, path: str) -> bytes:
 
 @contextmanager
 def _told(run: RunRow) -> Iterator[None]:
-    """What cannot be read of a run now, as an error that a user can read."""
+    """Turn Unreadable into an error that a user can read."""
     try:
         yield
     except Unreadable as error:
@@ -147,7 +147,7 @@ def place(project: Project, run: RunRow, trial: TrialRow | None = None) -> str:
 
 
 def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:
-    """The whole error of a trial as its files tell it, masked; what the index has of it where they tell nothing now."""
+    """The full error of a trial, masked, from its files; else the line that the index has."""
     from indexer.settings import load
 
     settings, sources = load(project)
@@ -161,12 +161,12 @@ def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:
         if mine is not None and mine.error:
             return mine.error
     except (Unreadable, IndexerError):
-        pass  # it went, or it is torn: the index has its first line
+        pass  # gone or truncated: the index has the first line
     return trial["error"]
 
 
 class _OnlyOne:
-    """`protocols.Earlier` for which everything was read but one trial."""
+    """A `protocols.Earlier` that has read every trial but one."""
 
     def __init__(self, trial: TrialRow):
         self._name, self._folder = trial["trial"], trial["folder"]
@@ -193,7 +193,7 @@ def _source(project: Project, run: RunRow) -> "Source":
 
 
 def _require_here(project: Project, shared: str, run: RunRow) -> None:
-    """Raises UnknownRunError, which says where, if the files of a run of a shared index lie on another machine."""
+    """Raises UnknownRunError if the files of a run of a shared index lie on another machine, and says on which."""
     from indexer.queries.shared_index import SharedIndex
     from indexer.settings import load
 
@@ -217,7 +217,7 @@ def _named(sources: "list[Source]", run: RunRow) -> "Source":
 
 
 def _folder(source: "Source", run: RunRow) -> Folder | None:
-    """None for a run that is no folder. Raises SourceError, UnknownRunError."""
+    """The folder of a run; None if it has none. Raises SourceError, UnknownRunError."""
     if not source.holds_files:
         return None
     try:
@@ -242,7 +242,7 @@ def _below(folder: Folder, prefix: str, depth: int) -> Iterator[str]:
         files = [f"{prefix}{name}" for name in folder.files()]
         inside = {name: folder.find(name) for name in folder.folders()} if depth else {}
     except Unreadable:
-        return  # what can be read beside it is shown
+        return  # show what else can be read
     yield from files
     for name, each in inside.items():
         if each is not None:

@@ -1,4 +1,4 @@
-"""How old an index is, and whether its sources look newer: what people see who read without a watcher."""
+"""How old an index is, and whether its sources look newer: for readers of an index without a watcher."""
 
 import json
 import os
@@ -10,11 +10,11 @@ from typing import Any
 from indexer.queries.index import Index
 
 Row = dict[str, Any]
-_MOST = 1000  # files below one sign that are looked at
+_MOST = 1000  # files checked below one sign
 
 
 def freshness(index: Index) -> Row:
-    """`as_of`, up to when the index is known to equal all its sources (UTC text, None if unknown), and its `writer`."""
+    """`as_of`, when the index last equalled all its sources (UTC text, None if unknown), and its `writer`."""
     looked = [source["looked_at"] for source in index.sources()]
     known = [time for time in looked if time is not None]
     return {"as_of": min(known) if known and len(known) == len(looked) else None, "writer": index.writer()}
@@ -23,7 +23,7 @@ def freshness(index: Index) -> Row:
 def newer_sources(index: Index) -> list[str]:
     """Names of the sources in which a ref's file or a root folder changed since the index was brought up to date.
 
-    Nothing deeper is looked at, so an index without such sources may be old too.
+    Nothing deeper is checked, so the index may be stale even if there are none.
     """
     with index.snapshot():
         signs = {row["name"]: json.loads(row["signs"]) for row in index.select("SELECT name, signs FROM sources")}
@@ -32,7 +32,7 @@ def newer_sources(index: Index) -> list[str]:
 
 
 def _is_newer(signs: Iterable[str], looked_at: str, results: Path) -> bool:
-    """Whether anything changed after a time; readers of an index change the folder that it lies in themselves."""
+    """Whether anything changed after a time. The index's own folder does not count: readers change it too."""
     looked = datetime.fromisoformat(looked_at)
     paths = (path for sign in signs for path in _below(sign) if os.path.realpath(path) != os.path.realpath(results))
     return any(time > looked for path in paths if (time := _changed(path)) is not None)

@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM set a flag, and long work asks for it where stopping is safe.
+"""SIGINT and SIGTERM set a flag; long work checks it where stopping is safe.
 
-An exception out of a signal handler can come between any two steps, also while a file is closed or a transaction is
-rolled back. A second signal ends the process at once: the index stays as it was, like after any other kill.
+An exception from a signal handler could strike anywhere, even while a file is being closed or a transaction rolled
+back. A second signal ends the process at once; the index stays as it was, as after any kill.
 """
 
 import signal
@@ -13,7 +13,7 @@ _requested: int | None = None  # signals belong to the process, and so does this
 
 
 class Interrupted(BaseException):
-    """A signal asked to stop; `number` is which."""
+    """A signal asked to stop; `number` is the signal's."""
 
     def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
@@ -22,7 +22,7 @@ class Interrupted(BaseException):
 
 @contextmanager
 def handled() -> Iterator[None]:
-    """Let SIGINT and SIGTERM ask to stop, instead of stopping anywhere. In the main thread only."""
+    """Make SIGINT and SIGTERM requests to stop at the next check. Main thread only."""
     global _requested
     before = {number: signal.signal(number, _request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""Connection strings of PostgreSQL: what may be shown of one, and the driver, which is an extra."""
+"""PostgreSQL connection strings and what may be shown of them; the driver, an optional extra."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from indexer.errors import SourceError
 from indexer.formats.masking import error_line
 
 _NOT_UNDERSTOOD = (
-    "what it is connected by is no connection string of PostgreSQL; in a URI, special characters of a password are "
+    "this is no connection string of PostgreSQL; in a URI, special characters of a password are "
     "written as %2F, %40 and so on"
 )
 
@@ -21,13 +21,13 @@ def driver() -> ModuleType:
         import psycopg
     except ImportError:
         raise SourceError("psycopg is missing: pip install 'eval-indexer[postgres]'") from None
-    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it tells whom it connects as
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # it logs the user it connects as
     return psycopg
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A connection string, `dsn`, which is never shown, and what people may see of it.
+    """A connection string (`dsn`, never shown) and the parts that people may see.
 
     `place` has host, port and database. `dsn` is None where it cannot be used, and `missing` says why.
     """
@@ -39,12 +39,12 @@ class Address:
     secrets: tuple[str, ...] = ()
 
     def told(self, error: Exception) -> str:
-        """What the server or the driver says, as one line without secrets."""
+        """An error of the server or driver, as one line without secrets."""
         return error_line(str(error), list(self.secrets)) or type(error).__name__
 
 
 def address(dsn: str) -> Address:
-    """The address that a connection string or URI stands for; nothing is shown of one that is not understood."""
+    """The address in a connection string or URI; nothing is shown of one that cannot be parsed."""
     try:
         psycopg = driver()
     except SourceError as error:
@@ -62,6 +62,6 @@ def address(dsn: str) -> Address:
 
 
 def _understood(parts: dict[str, Any]) -> dict[str, Any] | None:
-    """The parts of a connection string; None if one looks as if a password had got into it."""
+    """The parts of a connection string; None if a password may have slipped into one of them."""
     plain = {"host": r"[^@:]*|[0-9a-fA-F:,]*", "port": r"[\d,]*", "dbname": r"[^@:/]*"}
     return parts if all(re.fullmatch(form, str(parts.get(name, ""))) for name, form in plain.items()) else None

@@ -1,7 +1,7 @@
-"""Where a project's root, settings file and index are: what every command needs before anything else.
+"""Finds a project's root, settings file and index: what every command needs first.
 
-The settings file is read here, once. Of its content only `db` and `stale_after` are looked at, so that reading commands
-start without loading what only writing needs; `settings` takes the rest.
+The settings file is read here, once. Only `db` and `stale_after` are parsed here, so that read-only commands start
+without loading what only writers need; `settings` parses the rest.
 """
 
 import os
@@ -25,15 +25,15 @@ SHARED = ("postgresql://", "postgres://")
 _NO_FILE = re.compile(r"\w[\w+.-]*:/|(^|\s)password\s*=", re.IGNORECASE)
 """What is meant as a connection string, and may hold a password."""
 RUN_FOLDERS = ("jobs", "logs", "results", ".agentv/results")
-"""Where the tools that come with this program keep runs in a project: what tells its root without settings."""
+"""Where the tools of the built-in formats keep runs: these folders mark a project's root without settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
     """`root` is the folder of the settings file, else the current one; `config` is None without a file.
 
-    `content` is what the file holds besides `db` and `stale_after`; `shared` is the URL of a shared index that is to be
-    read in place of the file `db`.
+    `content` is the rest of the file, without `db` and `stale_after`; `shared` is the URL of a shared index to read
+    instead of `db`.
     """
 
     root: Path
@@ -50,11 +50,11 @@ class Project:
 
 
 def find_project(config: Path | None = None, db: str | Path | None = None) -> Project:
-    """The project around the current folder: of the nearest settings file, else of the nearest folder that has runs.
+    """The project around the current folder: that of the nearest settings file, else the nearest folder with runs.
 
-    Options come before `INDEXER_*`, these before the settings file.
+    Options override `INDEXER_*`, which override the settings file.
 
-    Raises SettingsError when a file that was named is not there, or cannot be read.
+    Raises SettingsError if a named file is missing or cannot be read.
     """
     named = config or _environment_path("INDEXER_CONFIG")
     if named is not None and not named.is_file():
@@ -90,12 +90,12 @@ def find_project(config: Path | None = None, db: str | Path | None = None) -> Pr
 
 
 def is_shared(place: object) -> "TypeGuard[str]":
-    """Whether what an index is called by is the URL of a database of PostgreSQL."""
+    """Whether an index is given as the URL of a PostgreSQL database."""
     return isinstance(place, str) and place.lower().startswith(SHARED)
 
 
 def require_no_password(option: str, url: str) -> None:
-    """Raises SettingsError: what stands on a command line is seen by everybody on the machine."""
+    """Raises SettingsError for a password: everybody on the machine can see a command line."""
     from indexer.postgresql import address
 
     if address(url).has_password:
@@ -106,9 +106,9 @@ def require_no_password(option: str, url: str) -> None:
 
 
 def _root_around(here: Path) -> Path:
-    """The nearest folder that holds an index or folders of runs, up to the work tree of git around it.
+    """The nearest folder that holds an index or folders of runs, up to the root of the git worktree.
 
-    A home folder or the root of all is none unless it is the current one: folders of these names there are others'.
+    The home folder and `/` count only as the current folder: such folders there usually belong to other programs.
     """
     home = Path("~").expanduser()
     for folder in (here, *here.parents):
@@ -122,7 +122,7 @@ def _root_around(here: Path) -> Path:
 
 
 def _may_hold_runs(folder: Path) -> bool:
-    """Whether anything lies in a folder that may be a run: a folder, or a log of Inspect."""
+    """Whether a folder holds anything that may be a run: a folder or an Inspect log."""
     try:
         with os.scandir(folder) as entries:
             return any(entry.is_dir() or entry.name.endswith(".eval") for entry in entries)
@@ -151,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except RecursionError:
         raise SettingsError(f"{path}: it is nested too deep") from None
-    except ValueError as error:  # no TOML, no UTF-8, or a number beyond all
+    except ValueError as error:  # invalid TOML or UTF-8, or a number too large
         raise SettingsError(f"{path}: {error}") from None
 
 

@@ -27,17 +27,17 @@ MALFORMED = "malformed"
 
 
 DOUBTFUL = "doubtful"
-"""The kind of a problem with a value that could be read and cannot be right."""
+"""The kind of a problem with a value that was read but cannot be right."""
 
 
 def unreadable(broken: Mapping[str, str]) -> Unreadable:
-    """The error for a run of which these files, with the reasons, cannot be read."""
+    """The error for a run with these unreadable files, each with its reason."""
     (path, message), *others = broken.items()
     return Unreadable(path, MALFORMED, message, dict(others))
 
 
 class Options(BaseModel):
-    """The settings that change what is read, beside the files themselves."""
+    """The settings that change what is read from the same files."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -48,14 +48,14 @@ class Options(BaseModel):
     """Thresholds of tasks whose scores are on another scale."""
     errors: bool = True
     whole_errors: bool = False
-    """Whether errors and reasons are read whole, for one look at a trial; no index holds them so."""
+    """Whether to read errors and reasons in full, to show one trial; never stored in an index."""
     formats: dict[str, dict[str, Any]] = {}
-    """What the settings say to formats of other packages, by their keys."""
+    """Settings of formats from other packages, by format key."""
     aliases: dict[str, str] = {}
-    """How models are shown, by the names that are read."""
+    """Display names of models, by the names in the files."""
 
     def model(self, name: str | None) -> str | None:
-        """How a model is shown."""
+        """The display name of a model."""
         return None if name is None else self.aliases.get(name, name)
 
 
@@ -89,7 +89,7 @@ class Folder(Protocol):
         """A file's bytes; None if there is none. Raises Unreadable, also for more than `limit` bytes."""
 
     def open(self, path: str) -> IO[bytes] | None:
-        """A file to read parts of by their place, to be closed; None if there is none. Raises Unreadable."""
+        """A file for random access, to be closed; None if there is none. Raises Unreadable."""
 
 
 def undivided(folder: Folder, trials: Collection[str]) -> list[str] | None:
@@ -108,12 +108,12 @@ def nowhere(path: str) -> str | None:
 
 
 def untold(folder: Folder) -> str | None:
-    """`key_from_names` of a format whose runs are told apart by what is in their files."""
+    """`key_from_names` of a format whose runs are identified only by their files' content."""
     return None
 
 
 def common(name: str) -> bool:
-    """`is_unique` of a format whose run folders may be called alike."""
+    """`is_unique` of a format whose run folders may share a name."""
     return False
 
 
@@ -143,76 +143,76 @@ class Conventions:
     refs: tuple[str, ...] = ()
     """Refs that they are published in, as in the settings."""
     drafts: tuple[str, ...] = ()
-    """Refs of runs in progress: each holds all published runs, and one that its last part is the plain name of."""
+    """Refs of runs in progress: each holds all published runs, and one whose plain name is the ref's last part."""
     passed_over: tuple[str, ...] = ()
-    """Ends of names of folders in which no runs lie."""
+    """Suffixes of folders that hold no runs."""
     overlays: tuple[str, ...] = ()
     """Names of folders below which overlays lie."""
     trailers: Mapping[str, Callable[[str], str]] = field(default_factory=dict)
-    """Trailers of commit messages that name a run; what makes its key, or a name of it, of their value."""
+    """Commit trailers that name a run, each with a function from its value to the run's key or name."""
 
 
 PROTOCOL = 1
-"""The version of what follows; a format may say as its own PROTOCOL for which it was written."""
+"""The version of the protocol below; a format may declare the one it was written for as its own PROTOCOL."""
 
 
 class Format(Protocol):
     """One tool's layout of run folders, in all its generations: a module, or any object with these names."""
 
     KEY: str
-    """With a colon, what the keys of its runs begin with; the name of its entry point."""
+    """The name of its entry point; with a colon, the prefix of its runs' keys."""
     VERSION: int
-    """What it makes of the same bytes: with another one, its runs are read again."""
+    """Changes when the same bytes give other rows: its runs are then read again."""
     NAME: str
     """The tool, as `runs.format` has it."""
     CONVENTIONS: Conventions
     ANCHORS: frozenset[str]
-    """Names of files that come with every run, by which git history finds when a run's folder came; `*` in front stands
-    for any beginning."""
+    """Names of files in every run, by which git history finds when a run's folder was added; a leading `*` matches any
+    prefix."""
 
     def recognises(self, folder: Folder) -> bool:
-        """Whether this folder is a run (or may be one, which only reading tells), judged by names alone."""
+        """Whether this folder is a run (or may be one until it is read), judged by names alone."""
 
     def is_file(self, name: str) -> bool:
-        """Whether a file of this name is a run (or may be one, which only reading tells)."""
+        """Whether a file of this name is a run (or may be one until it is read)."""
 
     def opened(self, folder: Folder, name: str) -> Folder:
-        """Such a file as a read-only folder of what is in it; nothing is read yet."""
+        """Such a file as a read-only folder of its content; nothing is read yet."""
 
     def inputs(self, folder: Folder) -> list[str]:
-        """The files that the rows of a run depend on, those there are, as paths inside its folder."""
+        """The existing files that a run's rows depend on, as paths inside its folder."""
 
     def inputs_of(self, folder: Folder, trials: Collection[str]) -> list[str] | None:
-        """As `inputs`, of some trials, which are folders of these names directly inside, and of what tells of the run
-        itself; None where trials cannot be read without the others."""
+        """Like `inputs`, for some trials (names of folders directly inside) and the run's own files; None if trials
+        cannot be read without the others."""
 
     def inner_runs(self, folder: Folder) -> list[str]:
         """Names of folders directly inside a run that are runs of their own, sorted."""
 
     def overlay(self, path: str) -> str | None:
-        """Where in the same source the files lie that override those of the run at `path`; None if nowhere."""
+        """The path, in the same source, of the files that override those of the run at `path`; None if none do."""
 
     def run_of_overlay(self, path: str) -> str | None:
         """The inverse: the run whose overlay is at `path`; None if that is no overlay."""
 
     def run_folder(self, anchor: str) -> str | None:
-        """The run folder that an anchor file at this path stands for; None if it stands for none."""
+        """The run folder that an anchor file at this path belongs to; None if it belongs to none."""
 
     def key_from_names(self, folder: Folder) -> str | None:
-        """The identity of a run whose files cannot be read; None if only they tell it. Raises Unreadable."""
+        """The identity of a run whose files cannot be read; None if only they contain it. Raises Unreadable."""
 
     def is_unique(self, name: str) -> bool:
         """Whether no two runs have a folder of this name, wherever they lie."""
 
     def read(self, folder: Folder, options: Options, earlier: Earlier) -> Run | None:
-        """The run in a recognised folder; None if it is none after all. Raises Unreadable."""
+        """The run in a recognised folder; None if it is not a run after all. Raises Unreadable."""
 
     def read_trials(
         self, folder: Folder, options: Options, earlier: EarlierTrials, trials: Collection[str]
     ) -> Run | None:
-        """The run with nothing but these trials, and those whose rows change with them; what is not there is gone.
+        """The run with only these trials and those whose rows change with them; a named trial that is missing is gone.
 
-        None where the whole run has to be read. Raises Unreadable, and then the rows of the run stay.
+        None if the whole run has to be read. Raises Unreadable; the run's rows then stay.
         """
 
 
@@ -223,10 +223,10 @@ class Readable(Protocol):
     """A run that a source found, to be read."""
 
     def read(self, options: Options, earlier: Earlier) -> Run | None:
-        """The run; None if it is none after all. Raises Unreadable."""
+        """The run; None if it is not a run after all. Raises Unreadable."""
 
     def key_from_names(self) -> str | None:
-        """Its identity where it cannot be read; None if only its content tells it."""
+        """Its identity when it cannot be read; None if only its content has it."""
 
     @property
     def reader(self) -> str:
@@ -235,7 +235,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunFile(Generic[AnyFolder]):
-    """A file that a format takes for a run by itself: a Readable."""
+    """A single file that a format takes for a run: a Readable."""
 
     format: Format
     parent: AnyFolder
@@ -290,13 +290,13 @@ class RunFolder(Generic[AnyFolder]):
         return self.format.inner_runs(self.folder)
 
     def read_trials(self, options: Options, earlier: EarlierTrials, trials: Collection[str]) -> Run | None:
-        """The run with these trials alone; None where the whole run has to be read. Raises Unreadable."""
+        """The run with only these trials; None if the whole run has to be read. Raises Unreadable."""
         return self.format.read_trials(self.folder, options, earlier, trials)
 
     def inputs_of(self, trials: Collection[str]) -> list[str] | None:
-        """As `inputs`, of these trials and of what tells of the run itself; None where all have to be read."""
+        """Like `inputs`, for these trials and the run's own files; None if all have to be read."""
         return self.format.inputs_of(self.folder, trials)
 
     def overlay(self) -> str | None:
-        """Where in the same source the files lie that override its own; None if nowhere."""
+        """The path, in the same source, of the files that override its own; None if there is none."""
         return self.format.overlay(self.folder.path)

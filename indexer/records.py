@@ -2,7 +2,7 @@
 
 Values are clean by the time they are here: texts are valid Unicode, integers fit 64 bits, numbers are
 finite, times are UTC text `YYYY-MM-DDTHH:MM:SS.mmmZ`, durations are seconds, sizes are bytes, costs are
-US dollars, and what a tool does not tell is None.
+US dollars, and what a tool does not record is None.
 """
 
 import re
@@ -73,7 +73,7 @@ class Trial:
 
 @dataclass(slots=True, kw_only=True)
 class Tags:
-    """A decision about a run's tags made outside its rows; an empty list is one too."""
+    """Tags of a run that were decided outside its rows; an empty list is a decision too."""
 
     tags: list[str]
     updated_at: str | None = None
@@ -81,7 +81,7 @@ class Tags:
 
 @dataclass(slots=True, kw_only=True)
 class Reported:
-    """What the tool itself wrote of one target."""
+    """What the tool itself reported for one target."""
 
     pass_rate: float | None = None
     score: float | None = None
@@ -89,7 +89,7 @@ class Reported:
 
 @dataclass(slots=True, kw_only=True)
 class Run:
-    """One run as its folder tells it. Counts and rates are derived from `trials`, never read."""
+    """One run as read from its folder. Counts and rates are derived from `trials`, never read."""
 
     key: str
     run_id: str
@@ -116,13 +116,13 @@ class Run:
     trials: list[Trial] = field(default_factory=list)
     configuration: tuple[str | None, str | None, str | None, str | None] | None = None
     """Target, agent, model and suite of a run that may have no trials yet."""
-    rank: str = ""  # of several places of a run the greatest is shown, before everything else
-    edition: str = ""  # likewise, of places that are alike in all else but where they lie
-    # files that could not be read, and why, when the rest could: without these, rows are as they were, or missing
+    rank: str = ""  # of several copies of a run the one with the greatest is shown; compared first
+    edition: str = ""  # likewise, but compared last: for copies that differ only in where they lie
+    # unreadable files of an otherwise readable run, and why: their rows are as they were, or missing
     broken: Mapping[str, str] = field(default_factory=dict)
-    partial: bool = False  # whether rows are missing for that
-    optional: Mapping[str, str] = field(default_factory=dict)  # likewise, but only what these alone tell is unknown
-    doubts: Mapping[str, str] = field(default_factory=dict)  # files that could be read and hold what cannot be right
+    partial: bool = False  # whether rows are missing because of these
+    optional: Mapping[str, str] = field(default_factory=dict)  # likewise, but only values from these files are unknown
+    doubts: Mapping[str, str] = field(default_factory=dict)  # readable files with values that cannot be right
 
 
 def utc(text: str | None) -> str | None:
@@ -157,7 +157,7 @@ def utc_now() -> str:
 
 
 def unix_time(seconds: int) -> str | None:
-    """Seconds since 1970 as UTC text; None where that is no year from 1 to 9999."""
+    """Seconds since 1970 as UTC text; None outside the years 1 to 9999."""
     try:
         return utc_text(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds))
     except OverflowError:

@@ -34,7 +34,7 @@ def points(difference: float) -> str:
 
 
 MEASURES = {"quality_rate": "passed", "errors": "errors", "score": "score"}
-"""What drift calls what fell."""
+"""Display names of drift's measures."""
 
 
 def level(row: Row, side: str) -> str:
@@ -74,11 +74,11 @@ def duration(seconds: float | None) -> str:
 
 
 def local(time: str | None, zone: tzinfo | None = None) -> str:
-    """A UTC text in a zone, else in this machine's, to the second; it can be typed for `--since`."""
+    """A UTC text in a zone, by default this machine's, to the second; `--since` accepts it."""
     if time is None:
         return ""
     moment = datetime.fromisoformat(time)
-    with suppress(OverflowError):  # at the ends of all times it stays UTC
+    with suppress(OverflowError):  # near the years 1 and 9999 it stays UTC
         moment = moment.astimezone(zone)
     return moment.isoformat(timespec="seconds")
 
@@ -89,7 +89,7 @@ def age(time: str | None) -> str:
 
 
 def lag(looked_at: str | None) -> str:
-    """How long ago a UTC text was, as a column headed AGO has it."""
+    """How long ago a UTC text was, for a column headed AGO."""
     return "" if looked_at is None else duration(seconds_since(looked_at))
 
 
@@ -104,7 +104,7 @@ def silence(run: Row) -> float:
 
 
 def is_live(run: Row, stale_after: int) -> bool:
-    """Whether a run goes on: one that is silent for longer than `stale_after` seconds may have stopped."""
+    """Whether a run is still going: one silent for longer than `stale_after` seconds may have stopped."""
     return run["status"] in ("queued", "running") and silence(run) <= stale_after
 
 
@@ -116,7 +116,7 @@ def progress(run: Row) -> str:
 
 
 def status(run: Row, stale_after: int) -> str:
-    """A run's status; of one that has not ended how far it is, and whether it may have stopped."""
+    """A run's status; for a live run its progress, and whether it may have stopped."""
     if run["status"] not in ("queued", "running"):
         return str(run["status"])
     if silence(run) > stale_after:
@@ -140,7 +140,7 @@ def passed(run: Row) -> str:
 
 
 def reason(trial: Row) -> str:
-    """Why a trial did not pass: its error, else the graders that say so, else what they gave."""
+    """Why a trial did not pass: its error, else the graders that failed it, else all scores."""
     if trial["error"] or trial["error_type"]:
         return ": ".join(filter(None, (trial["error_type"], trial["error"])))
     low = [score for score in trial["scores"] if score["passed"] == 0]
@@ -162,16 +162,16 @@ def write_csv(file: TextIO, rows: Iterable[Row], columns: Sequence[str]) -> None
 def freshness(fresh: Row) -> str:
     """How old the index is and who keeps it current, as one line; `fresh` is what `freshness.freshness` gives."""
     as_of = f"index as of {local(fresh['as_of'])} ({age(fresh['as_of'])})" if fresh["as_of"] else "index of unknown age"
-    return f"{as_of}, kept current by {writer(fresh['writer'])}"
+    return f"{as_of}, {writer(fresh['writer'])}"
 
 
 def writer(holder: Row | None) -> str:
     """Who writes the index."""
     if holder is None:
-        return "nobody; `indexer watch` would do it"
+        return "no writer running; start `indexer watch`"
     if "pid" not in holder:
-        return "machines that publish"
+        return "written by machines that publish"
     swept = f", last sweep {age(holder['swept'])}" if "swept" in holder else ""
     who = f"`indexer {holder.get('command')}` (process {holder.get('pid')} on {holder.get('host')})"
     refused = f"; not watching ({holder['refused']}), sweeps find changes" if holder.get("refused") else ""
-    return f"{who} since {age(holder.get('since'))}{swept}{refused}"
+    return f"kept current by {who} since {age(holder.get('since'))}{swept}{refused}"

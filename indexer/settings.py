@@ -27,13 +27,13 @@ from indexer.sources.settings import Strict
 
 
 class Threshold(Strict):
-    """The score that counts as passed where a format gives no verdict of its own."""
+    """The lowest score that passes where a format gives no verdict of its own."""
 
     agentv: float = Field(0.8, ge=0, le=1)
     pier: float = Field(1.0, allow_inf_nan=False)
     inspect: float = Field(1.0, allow_inf_nan=False)
     tasks: Mapping[str, Annotated[float, Field(allow_inf_nan=False)]] = Field({})
-    """Of tasks of Inspect whose scores are on another scale."""
+    """For Inspect tasks whose scores are on another scale."""
 
 
 class Publish(Strict):
@@ -42,11 +42,11 @@ class Publish(Strict):
     url: str | None = None
     machine: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")] = os.uname().nodename
     sources: tuple[str, ...] = ()
-    """Only runs found in these; all without any."""
+    """Send only runs of these; empty means all."""
 
 
 class Settings(BaseSettings):
-    """What `indexer.toml` holds besides what `project` takes; `INDEXER_ERRORS` and the like come before it."""
+    """The keys of `indexer.toml` that `project` leaves; `INDEXER_ERRORS` and the like override them."""
 
     model_config = SettingsConfigDict(
         env_prefix="INDEXER_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
@@ -69,11 +69,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The environment comes before the file."""
+        """The environment overrides the file."""
         return env_settings, init_settings
 
     def options(self) -> Options:
-        """What of the settings decides how files are read."""
+        """The settings that decide how files are read."""
         return Options(
             agentv_threshold=self.threshold.agentv,
             pier_threshold=self.threshold.pier,
@@ -122,14 +122,14 @@ def _or(texts: Iterable[str]) -> str:
 
 
 def _require_outside(db: Path, sources: Sequence[Source]) -> None:
-    """Sources are only read: the index does not lie in a repository's own folder."""
+    """Raises SettingsError if the index lies in a repository's own folder: sources are only read."""
     for source in sources:
         if source.keeps(db):
             raise SettingsError(f"{db} lies in the repository of source {source.name}; name another place with --db")
 
 
 def find_sources(root: Path) -> list[Source]:
-    """The sources that a folder without settings has."""
+    """The sources found in a folder without settings."""
     sources: list[Source] = []
     folder = FolderSource("local", root)
     if folder.has_runs():
@@ -139,7 +139,7 @@ def find_sources(root: Path) -> list[Source]:
         if git is not None and git.has_runs():
             sources.append(git)
     except SourceError:
-        pass  # a repository that cannot be read is no place of results unless somebody names it
+        pass  # an unreadable repository is only a source if the settings name it
     return sources
 
 
@@ -152,7 +152,7 @@ def _repository_around(root: Path) -> GitSource | None:
 
 
 def _why_not_git(root: Path) -> str:
-    """What the git repository around a folder has instead of results."""
+    """Why the git repository around a folder is no source."""
     try:
         git = _repository_around(root)
         if git is None:

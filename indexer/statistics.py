@@ -1,7 +1,7 @@
 """The formulas behind comparisons and boards, each with its source. Times and money play no part here.
 
 Two sides are compared test by test: a test is a stratum with `a` of `m` executions passed on one side and `b` of `n` on
-the other. Nothing here says that two sides are equal: an interval tells what could not have been seen.
+the other. Nothing here says that two sides are equal: an interval tells which differences may have been missed.
 """
 
 import math
@@ -15,14 +15,14 @@ Z = 1.959963984540054
 SIGNIFICANT = 0.05
 """A p-value, or among many a q-value, below this is called a change."""
 LARGEST_SUPPORT = 2000
-"""Values that a sum of counts may take for its distribution to be computed; with more it is taken as normal."""
+"""The largest support of a sum of counts for which its distribution is computed; beyond, it is taken as normal."""
 MOST_ARRANGEMENTS = 100_000
-"""Likewise: ways to deal the scores of all tests to both sides."""
+"""Likewise: permutations of the scores of all tests between the sides."""
 
 _FEW, _PATTERNS = 4, 256
-"""Scores of a test that are dealt one by one where all together are too many, and ways to deal them at most."""
+"""If there are too many permutations: scores of a test that are still enumerated, and the most ways to do so."""
 LIKELY = 0.2
-"""Above this a normal p-value is not made exact where that takes long: no p from there on is ever called a change."""
+"""A normal p-value above this is not refined, since that is slow: no p this large is ever called a change."""
 
 Interval = tuple[float, float]
 
@@ -92,7 +92,7 @@ def exact_p(tables: Iterable[Table]) -> float:
 
 
 def normal_p(tables: Iterable[Table]) -> float:
-    """As `exact_p`, with the sum taken as normal: its hypergeometric mean and variance, and a continuity correction."""
+    """Like `exact_p`, with a normal approximation: hypergeometric mean and variance, and a continuity correction."""
     off, variance = 0.0, 0.0
     for a, m, b, n in tables:
         size, passed = m + n, a + b
@@ -108,7 +108,7 @@ def risk_difference(tables: Sequence[Table]) -> tuple[float, Interval]:
     """The Mantel-Haenszel difference of two rates over tests, second minus first, with its 95 % score interval.
 
     Klingenberg, "A new and improved confidence interval for the Mantel-Haenszel risk difference", Statistics in
-    Medicine 33 (2014), 2968-2983, with Sato's variance, after one pseudo-test whose two executions disagree is added.
+    Medicine 33 (2014), 2968-2983, with Sato's variance, after adding one pseudo-test whose two executions disagree.
     Each test needs executions on both sides.
     """
     weights = difference = p = q = 0.0
@@ -135,7 +135,7 @@ def scores(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Effect:
     try:
         difference, interval = _mean_difference(known)
         return Effect(difference, interval, permutation_p(known))
-    except (OverflowError, ValueError):  # sums beyond all numbers
+    except (OverflowError, ValueError):  # sums overflow
         return UNKNOWN
 
 
@@ -145,19 +145,19 @@ def _mean_difference(known: Sequence[tuple[Sequence[float], Sequence[float]]]) -
     total = math.fsum(weights)
     difference = math.fsum(gap * weight for gap, weight in zip(gaps, weights, strict=True)) / total
     spread = math.fsum(weight * (gap - difference) ** 2 for gap, weight in zip(gaps, weights, strict=True))
-    if len(known) < 2 or not 0 < spread < math.inf:  # tests that all differ alike tell nothing of their spread
+    if len(known) < 2 or not 0 < spread < math.inf:  # if all tests differ equally, their spread is unknown
         return difference, None
     half = student_t(len(known) - 1) * math.sqrt(spread / ((len(known) - 1) * total))
     return difference, (difference - half, difference + half)
 
 
 def permutation_p(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> float:
-    """The p-value of "no difference": twice the smaller tail of the second side's sum when scores are dealt anew.
+    """The p-value of "no difference": twice the smaller tail of the second side's sum under permutation.
 
-    Each test deals its own scores (a stratified permutation test; Good, "Permutation, Parametric and Bootstrap Tests of
-    Hypotheses", section 3.7). Exact up to MOST_ARRANGEMENTS ways. Beyond, the scores that carry most of the variance
-    are still dealt one by one, and only the rest of the sum is taken as normal with its permutation variance: one
-    outlier among many scores is no proof of anything. Raises OverflowError, ValueError for sums beyond all numbers.
+    Scores are permuted within a test (a stratified permutation test; Good, "Permutation, Parametric and Bootstrap Tests
+    of Hypotheses", section 3.7). Exact up to MOST_ARRANGEMENTS ways. Beyond, the scores that carry most of the variance
+    are still enumerated, and only the rest of the sum is taken as normal with its permutation variance: one
+    outlier among many scores proves nothing. Raises OverflowError, ValueError if sums overflow.
     """
     telling = [(a, b) for a, b in strata if min(*a, *b) < max(*a, *b)]
     ways = math.prod(math.comb(len(a) + len(b), len(b)) for a, b in telling)
@@ -169,7 +169,7 @@ def permutation_p(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> 
 
 
 def _every_sum(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> list[float]:
-    """What the second side's sum is above its mean in each way to deal the scores of all tests."""
+    """The second side's sum minus its mean, for each permutation of the scores of all tests."""
     sums = [0.0]
     for a, b in strata:
         pooled = [*a, *b]
@@ -183,7 +183,7 @@ def _every_sum(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> lis
 def _mostly_dealt(
     strata: Sequence[tuple[Sequence[float], Sequence[float]]],
 ) -> tuple[list[float], list[float], float]:
-    """Chances and sums of the ways to deal the scores that vary most, and the variance of the rest of the sum."""
+    """Chances and sums for each way to assign the most extreme scores, and the variance of the rest of the sum."""
     chances, sums, variance = [1.0], [0.0], 0.0
     for a, b in sorted(strata, key=_dealt_variance, reverse=True):
         pooled, taken = [*a, *b], len(b)
@@ -212,14 +212,14 @@ def _mostly_dealt(
 
 
 def _two_tails(off: float, chances: Sequence[float], sums: Sequence[float], variance: float) -> float:
-    """Twice the smaller tail of a sum of these, with a normal part of this variance."""
+    """Twice the smaller tail of a distribution over these sums, plus a normal part of this variance."""
     if variance > 0:
         scale = math.sqrt(2 * variance)
         below = math.fsum(
             chance * math.erfc((each - off) / scale) / 2 for chance, each in zip(chances, sums, strict=True)
         )
         return min(1.0, 2 * min(below, 1 - below))
-    nearly = 1e-9 * max((abs(each) for each in sums), default=0.0)  # sums in another order are not quite equal
+    nearly = 1e-9 * max((abs(each) for each in sums), default=0.0)  # floating-point sums depend on their order
     pairs = list(zip(chances, sums, strict=True))
     below = math.fsum(chance for chance, each in pairs if each <= off + nearly)
     above = math.fsum(chance for chance, each in pairs if each >= off - nearly)
@@ -263,7 +263,7 @@ def pass_at_k(executions: int, passed: int, k: int) -> float | None:
 
 
 def student_t(freedom: int) -> float:
-    """The 97.5th percentile of Student's t distribution, by halving; 1e-12 near."""
+    """The 97.5th percentile of Student's t distribution, by bisection, to 1e-12."""
     low, high = 0.0, 13.0
     while high - low > 1e-12 * high:
         middle = (low + high) / 2
@@ -317,7 +317,7 @@ def _power(distribution: list[float], times: int) -> list[float]:
 
 
 def _dealt_variance(stratum: tuple[Sequence[float], Sequence[float]]) -> float:
-    """The variance of the second side's sum when the scores of a test are dealt anew."""
+    """The variance of the second side's sum when the scores of a test are permuted."""
     a, b = stratum
     pooled = [*a, *b]
     mean = math.fsum(pooled) / len(pooled)

@@ -432,12 +432,12 @@ def test_repeated_filters_mean_any_and_of_tags_all(project: Path) -> None:
 def test_an_old_index_says_so_when_its_sources_look_newer(project: Path) -> None:
     done(project, "sync")
     assert indexer(project, "runs").stderr == ""
-    assert "kept current by nobody" in done(project, "status")
+    assert "no writer running; start `indexer watch`" in done(project, "status")
     folder = project / ".agentv/results"
     os.utime(folder, (folder.stat().st_atime + 60, folder.stat().st_mtime + 60))
     told = indexer(project, "runs").stderr
     assert re.fullmatch(
-        r"indexer: index as of \S+ \(.*\), kept current by nobody; .*; newer: local: indexer sync\n", told
+        r"indexer: index as of \S+ \(.*\), no writer running; .*; newer: local: indexer sync\n", told
     )
 
 

@@ -1,4 +1,4 @@
-"""What commands print of the answers to questions."""
+"""Prints the answers to questions."""
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -200,7 +200,7 @@ def _leaderboard(found: Sequence[Row], _stale_after: int) -> None:
 
 
 _LESS_ASKED = ("TOKENS", "TOOK", "95 %", "COST/PASS", "SCORE", "ERRORED")
-"""Columns of a board that go first where there is no room."""
+"""Columns of a board, dropped first if there is no room."""
 _MEASURED = (
     "quality_rate",
     "interval",
@@ -238,7 +238,7 @@ def _matrix(found: Sequence[Row], *, down: str, across: str) -> None:
 
 
 def _cell(row: Row) -> str:
-    """A rate of how many verdicts, and what errored, which is no verdict."""
+    """A rate with its number of verdicts, and errors, which are no verdicts."""
     verdicts = row["passed"] + row["failed"]
     rate = f"{render.percent(row['quality_rate'])} of {verdicts}" if verdicts else ""
     return f"{rate} +{row['errored']}".strip() if row["errored"] else rate

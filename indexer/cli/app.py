@@ -43,7 +43,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document; for lists
 
 
 def complete_run(incomplete: str) -> list[str]:
-    """The newest runs whose id begins so, for a shell that completes a word."""
+    """Complete an id of a run in a shell: the newest runs with this prefix."""
     return _completed("run", incomplete)
 
 
@@ -57,7 +57,7 @@ def _completing(name: str) -> Callable[[str], list[str]]:
 
 
 def _completed(name: str, incomplete: str) -> list[str]:
-    """Values that begin so; nothing without an index, since a shell has no place for an error."""
+    """Values with this prefix; none without an index, since a shell cannot show an error."""
     try:
         with open_index(find_project().index) as index:
             return index.completions(name, incomplete)
@@ -111,7 +111,7 @@ def declared(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of declared filters, as `filters`, and of a question's parameters, by name.
 
-    `spelled` are options that are not called like their parameter.
+    `spelled` are options named differently from their parameter.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -169,7 +169,7 @@ def _parameter(name: str, parameter: Parameter, spelled: str | None) -> inspect.
 
 @contextmanager
 def told_unknown(index: Index, *filters: Filters) -> "Iterator[None]":
-    """Say on standard error, in the end, which filter values nothing in the index has, with the nearest names."""
+    """Print at the end, on standard error, which filter values match nothing, with the nearest names."""
     try:
         yield
     finally:
@@ -178,11 +178,11 @@ def told_unknown(index: Index, *filters: Filters) -> "Iterator[None]":
             near = f"; nearest: {', '.join(nearest)}" if nearest else ""
             print(f"indexer: no {name} is called {visible(value)}{visible(near)}", file=sys.stderr)
         if len(unknown) > _UNKNOWN:
-            print(f"indexer: nor are there {len(unknown) - _UNKNOWN:,} more of these values", file=sys.stderr)
+            print(f"indexer: {len(unknown) - _UNKNOWN:,} more values are unknown", file=sys.stderr)
 
 
 def local_zone() -> tzinfo:
-    """This machine's time zone, with its summer times where it tells them."""
+    """This machine's time zone, with daylight saving time if known."""
     asked = os.environ.get("TZ", "").removeprefix(":")
     named = asked or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
     try:
@@ -192,5 +192,5 @@ def local_zone() -> tzinfo:
             return ZoneInfo(named)
         with open("/etc/localtime", "rb") as rules:
             return ZoneInfo.from_file(rules)
-    except (ValueError, OSError, KeyError):  # rules written out, or none
+    except (ValueError, OSError, KeyError):  # TZ is a POSIX rule, or there is no zone
         return datetime.now().astimezone().tzinfo or UTC

@@ -19,9 +19,9 @@ Change = Any
 _NARROWEST = 8  # columns
 _LINES = 10  # for running jobs
 _WHOLE = frozenset({"STATUS", "PROGRESS", "OF RUN"})
-"""Headings of what is never cut."""
+"""Headings of columns that are never cut."""
 _TEXTS = frozenset({"REASON", "ERROR", "PLACE", "PATH", "VERDICT"})
-"""Headings of what is no name."""
+"""Headings of columns without names."""
 
 
 def table(
@@ -34,9 +34,9 @@ def table(
 ) -> None:
     """Print rows under headings, without columns that are empty.
 
-    On a terminal, `wide` columns are shown as far as they fit, the first ones first, and what is left out is said; then
-    texts are cut at their end. Names are cut only as far as they stay different, and what is left of one with its `…`
-    names the same. Where that is not enough, `dispensable` columns go too.
+    On a terminal, `wide` columns are shown while they fit, the first ones first, and omitted ones are named; then texts
+    are truncated. Names are truncated only while they stay distinct, and a truncated name with its `…` can be typed.
+    If that is not enough, `dispensable` columns are omitted too.
     """
     from rich.cells import cell_len
     from rich.console import Console
@@ -74,7 +74,7 @@ def _fitted(
 ) -> tuple[dict[int, int], list[str]]:
     """The widths of the columns that are shown, by their place, and the headings of those that are left out.
 
-    The console is made wider where names would have to be cut to the same.
+    The console is widened if truncated names would be equal.
     """
     from rich.cells import cell_len
 
@@ -98,7 +98,7 @@ def _fitted(
     while _total(widths) > console.width:
         flexible = [at for at, least in narrowest.items() if at in widths and widths[at] > least]
         if not flexible:
-            console.width = _total(widths) + 2  # longer lines than names that stand for two things
+            console.width = _total(widths) + 2  # rather long lines than ambiguous names
             break
         widths[max(flexible, key=lambda at: widths[at])] -= 1
     return widths, left_out
@@ -109,7 +109,7 @@ def _total(widths: dict[int, int]) -> int:
 
 
 def _cut(text: str, width: int) -> str:
-    """A text of at most so many columns of the terminal, with `…` for what is left out at its end."""
+    """Truncate a text to a number of terminal columns, ending in `…`."""
     from rich.cells import cell_len
 
     if cell_len(text) <= width:
@@ -118,12 +118,12 @@ def _cut(text: str, width: int) -> str:
     while cell_len(text[:end]) >= width:
         end -= 1
     while end < len(text) and cell_len(text[: end + 1]) == cell_len(text[:end]):
-        end += 1  # what takes no column of its own belongs to what it stands behind
+        end += 1  # zero-width characters belong to the one before
     return f"{text[:end]}{CUT}"
 
 
 def _apart(names: set[str]) -> int:
-    """Columns of the terminal in which names, cut at their end, stay different."""
+    """Terminal columns at which truncated names stay distinct."""
     from rich.cells import cell_len
 
     ordered = sorted(names)
@@ -133,7 +133,7 @@ def _apart(names: set[str]) -> int:
         for name in (one, other):
             end = common + 1
             while end < len(name) and cell_len(name[: end + 1]) == cell_len(name[:end]):
-                end += 1  # what takes no column of its own belongs to what it stands behind
+                end += 1  # zero-width characters belong to the one before
             least = max(least, cell_len(name[:end]) + 1)
     return least
 
@@ -154,17 +154,17 @@ def document(value: object) -> None:
 
 
 class Log:
-    """Tells what happens: a line each."""
+    """Prints events, one line each."""
 
     def __init__(self, line: Callable[[str, Row], None], live: Callable[[Sequence[Row]], None] | None = None):
         self.line = line
         self.live = live
-        """Shows the runs that go on, on a terminal."""
+        """Shows live runs on a terminal."""
 
 
 @contextmanager
 def log(stream: TextIO, form: str, stale_after: int) -> Iterator[Log]:
-    """Where a watcher tells what happens: lines, or on a terminal lines that are kept current, one a running job."""
+    """A watcher's log: lines, or on a terminal a live display with one line per running job."""
 
     def told(event: str, facts: Row) -> str:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -208,9 +208,9 @@ def _said(value: object) -> str:
 
 @contextmanager
 def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] | None]:
-    """A way to show the reading of runs with their rate; None when `stream` is no terminal.
+    """A progress display of the runs read and their rate; None if `stream` is no terminal.
 
-    How many there will be is not known: to count them first would walk every source twice.
+    The total is unknown: counting first would walk every source twice.
     """
     if not stream.isatty():
         yield None
@@ -237,7 +237,7 @@ def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] 
 
 @contextmanager
 def counting(stream: TextIO, what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar that is told how many of how many are done; None when `stream` is no terminal."""
+    """A progress bar, called with (done, total); None if `stream` is no terminal."""
     if not stream.isatty():
         yield None
         return

@@ -16,7 +16,7 @@ def changes(
     config: Config = None,
     db: Db = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="A `next` of before; else from the beginning.")
+        str | None, typer.Option(metavar="TOKEN", help="An earlier `next`; else from the beginning.")
     ] = None,
 ) -> None:
     """Print what changed after a token as JSON lines, deletions included; the last line has the next token."""
@@ -36,7 +36,7 @@ def serve(
     config: Config = None,
     db: Db = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; others than loopback can be reached by others.")
+        str, typer.Option(help="Address to listen on; beyond loopback, other machines reach it.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
     browse: Annotated[bool, typer.Option("--open", help="Open the home page in a browser.")] = False,

@@ -163,7 +163,7 @@ def _pass(command: str, config: Path | None, db: str | None, json: bool) -> None
 
 
 def _print_report(report: "Report", *, json: bool) -> None:
-    """What a pass changed: a line a source, or one line where it changed nothing."""
+    """Print what a pass changed: a line per source, or one line if nothing."""
     for source in report.sources:
         if json:
             console.document({"source": source.name, **source.counts, "error": source.error})

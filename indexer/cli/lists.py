@@ -85,12 +85,12 @@ def trials(
 
 
 def _tell_what_there_is(index: Index, filters: Filters, error_type: list[str] | None) -> None:
-    """What may have been meant, where no trial matches."""
+    """Hint at what may have been meant, if no trial matches."""
     if "status" in filters:
-        print("indexer: --status is that of runs; of trials: --trial-status", file=sys.stderr)
+        print("indexer: --status filters runs; for trials: --trial-status", file=sys.stderr)
     if error_type:
         known = ", ".join(index.error_types()[:8])
-        print(f"indexer: types of errors there are: {render.visible(known or 'none')}", file=sys.stderr)
+        print(f"indexer: known error types: {render.visible(known or 'none')}", file=sys.stderr)
 
 
 def _print_runs(found: Iterable[RunRow], index: Index) -> None:
@@ -115,9 +115,9 @@ def _print_runs(found: Iterable[RunRow], index: Index) -> None:
 
 
 def print_trials(found: Iterable[TrialRow], *, of_one_run: bool) -> None:
-    """A table of trials; those of one run without its name."""
+    """Print a table of trials; without the run's name if of one run."""
     wide = ["AGO", "COST", "TOOK"]
-    of_run = [] if of_one_run else ["OF RUN"]  # it stands in several lines, so it can't be cut as far as it differs
+    of_run = [] if of_one_run else ["OF RUN"]  # it repeats in lines, so truncating it cannot keep it distinct
     console.table(
         [*of_run, "TRIAL", "TARGET", "STATUS", "SCORE", "REASON", *wide],
         (

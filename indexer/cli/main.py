@@ -10,11 +10,11 @@ from indexer.errors import IndexerError, QueryError, SettingsError
 from indexer.interrupts import Interrupted
 
 _OWN_MODULES = {"runs": "lists", "trials": "lists", "show": "show", "status": "status", "query": "sql"}
-"""Commands that need no module but one: loading the others takes longer than listing runs does."""
+"""Commands that need only one module: loading the others takes longer than listing runs."""
 
 
 def main() -> None:
-    """Run the command; an error that a user can cause is one line on standard error."""
+    """Run the command; an IndexerError becomes one line on standard error."""
     import_module(f"indexer.cli.{_OWN_MODULES.get(''.join(sys.argv[1:2]), 'commands')}")
     try:
         app()

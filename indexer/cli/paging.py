@@ -16,9 +16,9 @@ Content = TypeVar("Content")
 
 
 class Pages(Iterable[Content]):
-    """The rows of one page or of all; `count` and `next_cursor` are known when they were gone through.
+    """The rows of one page or of all; `count` and `next_cursor` are set once all were read.
 
-    `page` gives a page from its `limit` and `cursor`.
+    `page` returns a page for its `limit` and `cursor`.
     """
 
     def __init__(self, page: Callable[..., Rows[Content]], limit: int, cursor: str | None, *, every: bool):
@@ -48,7 +48,7 @@ def show(
     as_csv: bool,
     filtered: bool,
 ) -> None:
-    """Print rows as a table, as JSON lines or as CSV, and how to go on where they stop short. Raises QueryError."""
+    """Print rows as a table, as JSON lines or as CSV, and how to go on if more follow. Raises QueryError."""
     if json and as_csv:
         raise QueryError("--json and --csv: choose one")
     if json:
@@ -65,7 +65,7 @@ def show(
 
 
 def tell_if_old(index: Index) -> None:
-    """Say so when nobody keeps the index current and its sources look newer."""
+    """Warn if no writer is running and the sources look newer than the index."""
     fresh = freshness(index)
     if fresh["writer"] is None and (newer := newer_sources(index)):
         sources = ", ".join(newer)

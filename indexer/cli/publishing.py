@@ -24,7 +24,7 @@ def publish(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many runs would be sent.")] = False,
     json: Json = False,
 ) -> None:
-    """Send what changed of the index to a shared one in PostgreSQL; `indexer watch` goes on sending."""
+    """Send the changes of the index to a shared one in PostgreSQL; `indexer watch` keeps sending."""
     from indexer.settings import load
     from indexer.shared.connection import connected
     from indexer.shared.sending import forget as forgotten

@@ -18,7 +18,7 @@ from indexer.queries.question import Question
 from indexer.queries.questions import QUESTIONS
 
 FAILED_IF = 3
-"""The exit code when what `--fail-if` names is so."""
+"""The exit code if what `--fail-if` names is true."""
 
 
 def add(question: Question) -> None:

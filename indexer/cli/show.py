@@ -32,14 +32,14 @@ def show(
     file: Annotated[
         str | None, typer.Option("--file", metavar="PATH", help="Print a file of the run or trial, up to 8 MiB.")
     ] = None,
-    tail: Annotated[int | None, typer.Option(min=1, help="Of the file only the last lines.")] = None,
+    tail: Annotated[int | None, typer.Option(min=1, help="Only the last lines of the file.")] = None,
     path: Annotated[bool, typer.Option("--path", help="Print the folder of the run or trial.")] = False,
     every: Annotated[bool, typer.Option("--all", help="All trials, those that passed too.")] = False,
     json: Json = False,
 ) -> None:
     """Show one run: summary, targets, failing trials with reasons, places; or one trial: graders, error, files."""
     if tail is not None and file is None:
-        raise QueryError("--tail: of which --file?")
+        raise QueryError("--tail: needs a --file")
     if sum((path, file is not None, json)) > 1:
         raise QueryError("--path, --file and --json: choose one")
     project = find_project(config, db)
@@ -71,7 +71,7 @@ def _last(data: bytes, lines: int | None) -> bytes:
 
 
 def _failing(index: Index, run: RunDetails) -> Iterator[TrialRow]:
-    """The trials that did not pass, and those that passed beside an exception."""
+    """The trials that did not pass, and those that passed with an exception."""
     for status in ("running", "errored", "failed"):
         yield from index.each_trial(run["key"], trial_status=status)
     if run["exceptions"] > run["errored"]:
@@ -79,7 +79,7 @@ def _failing(index: Index, run: RunDetails) -> Iterator[TrialRow]:
 
 
 def _print_facts(facts: dict[str, object]) -> None:
-    """What is known, by name."""
+    """Print known facts, by name."""
     for name, value in facts.items():
         if value not in ("", None):
             print(f"{name:<11} {render.visible(value)}")

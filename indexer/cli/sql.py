@@ -1,4 +1,4 @@
-"""The command for SQL of one's own."""
+"""The command for your own SQL."""
 
 import csv
 import math
@@ -25,7 +25,7 @@ SECONDS = 60.0
 
 
 class _Command(TyperCommand):
-    """`--param` takes two words, which Typer can't say of an option that is given several times."""
+    """Lets `--param` take two words, which Typer cannot declare for a repeatable option."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -83,7 +83,7 @@ def _print(first: dict[str, Any] | None, rest: Iterator[dict[str, Any]], *, json
 
 
 def _plain(value: object) -> object:
-    """A value as JSON has it: bytes as text, numbers beyond all as none."""
+    """A value for JSON: bytes as text, infinities and NaN as None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value

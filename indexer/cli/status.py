@@ -1,4 +1,4 @@
-"""The command that shows how the index stands."""
+"""The command that shows the state of the index."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from indexer.project import find_project
 from indexer.queries.types import ProblemRow, RunRow, SourceRow
 
 _LIVE = 20
-"""Runs that go on and are named; the rest is counted."""
+"""Most live runs that are named; the rest are counted."""
 
 
 @app.command(epilog="Example: indexer status")

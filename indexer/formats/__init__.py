@@ -1,4 +1,4 @@
-"""What a run looks like: bytes to records, one module a tool.
+"""What a run looks like: bytes to records, one module per tool.
 
 A format is pure: no disk, no git, no clock, no database. It sees a run through `Folder`, which git trees
 and directories both offer, so every format can be read from every place. A run folder is recognised by
@@ -10,16 +10,16 @@ from indexer.formats.registry import Guarded, load
 from indexer.protocols import AnyFolder, RunFile, RunFolder, Unreadable, no_file
 
 READER = 6
-"""What is made of the same records; a change of it makes every index be rebuilt. Formats have versions of their own."""
+"""Changes when the same records give other rows: every index is then rebuilt. Formats have versions of their own."""
 
 FORMATS, UNUSABLE = load()
-"""The formats in the order in which they are asked, and a line for each that cannot be used."""
+"""The formats in the order in which they are asked, and a line for each unusable one."""
 VERSIONS = {form.KEY: form.VERSION for form in FORMATS}
-"""The version of each format: runs that another one read are read again."""
+"""The version of each format: runs read by another version are read again."""
 ANCHORS = frozenset(anchor for form in FORMATS for anchor in form.ANCHORS if not anchor.startswith("*"))
 """Names of files that come with runs."""
 ANCHOR_ENDS = tuple(anchor[1:] for form in FORMATS for anchor in form.ANCHORS if anchor.startswith("*"))
-"""Ends of such names."""
+"""Suffixes of such names."""
 _OF_FILES = tuple(form for form in FORMATS if form.is_file is not no_file)
 _HAS_OTHERS = any(isinstance(form, Guarded) for form in FORMATS)
 
@@ -34,20 +34,20 @@ REFS = tuple(ref for form in FORMATS for ref in form.CONVENTIONS.refs)
 DRAFTS = tuple(ref for form in FORMATS for ref in form.CONVENTIONS.drafts)
 """Refs of runs in progress."""
 PASSED_OVER = tuple(end for form in FORMATS for end in form.CONVENTIONS.passed_over)
-"""Ends of names of folders in which no runs lie."""
+"""Suffixes of folders that hold no runs."""
 OVERLAYS = frozenset(name for form in FORMATS for name in form.CONVENTIONS.overlays)
 """Names of folders below which overlays lie."""
 TRAILERS = {name: run for form in reversed(FORMATS) for name, run in form.CONVENTIONS.trailers.items()}
-"""Trailers that name a run of one tool, and what makes its key of their value."""
+"""Trailers that name a run of one tool, each with a function from its value to the run's key."""
 
 
 def recognise(folder: AnyFolder) -> RunFolder[AnyFolder] | None:
-    """The run that a folder is; None if it is none. Of several formats that claim it, the first one reads it."""
+    """A folder as a run; None if it is not one. Of several formats that claim it, the first one reads it."""
     return next((RunFolder(form, folder) for form in FORMATS if form.recognises(folder)), None)
 
 
 def also_claimed(run: RunFolder[AnyFolder] | RunFile[AnyFolder]) -> list[str]:
-    """The further formats that take a folder or file for a run of theirs; formats of other packages alone are asked."""
+    """The other formats that claim a folder or file too; only formats of other packages are asked."""
     others = FORMATS[FORMATS.index(run.format) + 1 :] if _HAS_OTHERS else ()
     return [form.KEY for form in others if isinstance(form, Guarded) and _claims(form, run)]
 
@@ -60,14 +60,14 @@ def _claims(form: Guarded, run: RunFolder[AnyFolder] | RunFile[AnyFolder]) -> bo
 
 
 def run_folder(anchor: str) -> str | None:
-    """The run folder that an anchor file at this path stands for; None if it stands for none."""
+    """The run folder that an anchor file at this path belongs to; None if it belongs to none."""
     name = anchor.rpartition("/")[2]
     asked = (form for form in FORMATS if name in form.ANCHORS or any(fits(name, each) for each in form.ANCHORS))
     return next((folder for form in asked if (folder := form.run_folder(anchor)) is not None), None)
 
 
 def fits(name: str, anchor: str) -> bool:
-    """Whether a file of this name is what a suffix with `*` in front stands for."""
+    """Whether a file name matches an anchor with a leading `*`."""
     return anchor.startswith("*") and name.endswith(anchor[1:])
 
 
@@ -77,12 +77,12 @@ def is_anchor(name: str) -> bool:
 
 
 def recognise_file(folder: AnyFolder, name: str) -> RunFile[AnyFolder] | None:
-    """The run that a file in a folder is by itself; None if it is none."""
+    """A file in a folder as a run; None if it is not one."""
     return next((RunFile(form, folder, name) for form in _OF_FILES if form.is_file(name)), None)
 
 
 def is_run_file(name: str) -> bool:
-    """Whether a file of this name is a run by itself, of any tool."""
+    """Whether a file of this name is a single-file run of any tool."""
     return any(form.is_file(name) for form in _OF_FILES)
 
 
@@ -92,5 +92,5 @@ def run_of_overlay(path: str) -> str | None:
 
 
 def is_unique(name: str) -> bool:
-    """Whether no two run folders are ever called so, of any tool."""
+    """Whether a format guarantees that no two run folders share this name."""
     return any(form.is_unique(name) for form in FORMATS)

@@ -6,9 +6,9 @@ which folders are around it; AgentV itself reads only the newest shape. Layouts 
 release that brought them: v3 (4.42), v6 (5.0 previews), v7, v8, v9 (5.1 and later); v0, v2 and v5 are the
 places of v3's files before and after.
 
-A row tells of one test (see `agentv_trials`). While a run goes on the aggregate is a stub and rows are appended; at
-the end the rows file is rewritten with the paths of what was written for each test, so it is always read whole, and
-rows with such paths have ended even where the aggregate is missing.
+A row is one test (see `agentv_trials`). During a run the aggregate is a stub and rows are appended; at the end the rows
+file is rewritten with the paths of each test's files, so it is always read whole, and rows with such paths have ended
+even if the aggregate is missing.
 
 A run's id is where it lies, whatever its files call the experiment: `<experiment folders>::<folder>`.
 """
@@ -62,7 +62,7 @@ is_file, opened = no_file, never_opened
 
 
 def recognises(folder: Folder) -> bool:
-    """A folder with rows; one with an aggregate alone if it is called as runs are, or if nothing else is in it."""
+    """A folder with rows; one with an aggregate alone if it is named like a run, or if nothing else is in it."""
     folders, found = folder.folders(), ANCHORS.intersection(folder.files())
     if not found and ".internal" not in folders:
         return False
@@ -74,12 +74,12 @@ def recognises(folder: Folder) -> bool:
 
 
 def _is_stub(folder: Folder) -> bool:
-    """Whether there is nothing but what a run begins with."""
+    """Whether the folder holds only the files that a run starts with."""
     return _STUB.issuperset(folder.files()) and all(name.startswith(".") for name in folder.folders())
 
 
 def is_unique(name: str) -> bool:
-    """A run's time is its name unless somebody gave it another one."""
+    """A run is named by its time unless somebody renamed it."""
     return _time_of(name) is not None
 
 
@@ -91,7 +91,7 @@ def inputs(folder: Folder) -> list[str]:
 
 
 def overlay(path: str) -> str | None:
-    """`metadata/runs/…` beside `runs/…`: where tags of a published run are kept since they change later."""
+    """`metadata/runs/…` beside `runs/…`: where a published run's tags are kept, because they change later."""
     parts = path.split("/")
     if "runs" not in parts[:-1]:
         return None
@@ -181,7 +181,7 @@ def _time_of(name: str) -> str | None:
 
 
 def _experiment_of(folder: Folder) -> str:
-    """The folders between the place of all runs and the run's own; `default` since 5.1, which has none."""
+    """The folders between the root of all runs and the run's own; `default` since 5.1, which has none."""
     parts = folder.path.split("/")[:-1]
     if "runs" in parts:
         parts = parts[parts.index("runs") + 1 :]
@@ -230,7 +230,7 @@ def _read_aggregate(folder: Folder) -> tuple[Aggregate | None, int]:
 
 
 def _read_rows(folder: Folder, rows_file: str | None, broken: dict[str, str]) -> tuple[list[Row], str | None, int]:
-    """Rows without their earlier versions, the earliest time of any, and the file's size in bytes.
+    """The latest version of each row, the earliest time of any, and the file's size in bytes.
 
     A line that cannot be read is noted.
     """
@@ -258,7 +258,7 @@ def _read_rows(folder: Folder, rows_file: str | None, broken: dict[str, str]) ->
 
 
 def _read_tags(folder: Folder, broken: dict[str, str]) -> tuple[Tags | None, int]:
-    """The decision about tags, the overlay's before the run's own, and its size in bytes."""
+    """The tags, from the overlay rather than the run's own folder, and their file's size in bytes."""
     where = overlay(folder.path)
     over = folder.elsewhere(where) if where else None
     for place in (over, folder):

@@ -1,4 +1,4 @@
-"""The JSON documents of AgentV's run bundles, as far as they are read; see `agentv`."""
+"""The parts of AgentV's JSON documents that are read; see `agentv`."""
 
 from typing import Annotated
 
@@ -135,9 +135,9 @@ class Timing(Document):
 
 
 class Metrics(Document):
-    """Of a run in its aggregate, of one execution in its `metrics.json`; there until 5.1 in `timing` and `metrics`."""
+    """Of a run in its aggregate, or of one execution in its `metrics.json` (until 5.1 in `timing` and `metrics`)."""
 
-    target: Text | None = None  # of an execution's
+    target: Text | None = None  # only in an execution's
     tokens: Tokens | None = None
     cost: Cost | None = None
     duration: Duration | None = None
@@ -153,7 +153,7 @@ class CaseSample(Document):
 
 
 class Case(Document):
-    """What the aggregate tells of one test."""
+    """The aggregate's entry for one test."""
 
     suite: Text | None = None
     test_id: Text | None = None

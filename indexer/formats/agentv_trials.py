@@ -1,9 +1,9 @@
 """The executions of an AgentV run: from rows to trials.
 
-A row is one test; the executions of a test that ran several times are listed in its `samples`, `attempts` or
-`trials`, by version. What such a row says itself is what its best execution did, so nothing of it is said of the
-others: the figures of each are in the list, in the aggregate's `tests` (or `cases`) and in the execution's own
-`metrics.json`, which is read only for rows that list more than one. What none of them tells stays unknown.
+A row is one test; the executions of a test that ran several times are listed in its `samples`, `attempts` or `trials`,
+depending on the version. Such a row's own values are those of its best execution and not used for the others: the
+figures of each are in the list, in the aggregate's `tests` (or `cases`) and in the execution's own `metrics.json`,
+which is read only for rows that list more than one. Values found nowhere stay unknown.
 """
 
 import re
@@ -39,7 +39,7 @@ LIMIT = 16 * 2**20
 
 _EXECUTION_NAME = re.compile(r"(?:sample|attempt|run)-\d{1,9}")
 _NO_TESTS = frozenset({"task", "test", "outputs", "sources"})
-_DEEPEST = 4  # folders between a run and a test: the suite may be some
+_DEEPEST = 4  # folders between a run and a test: a suite may be several
 _VERDICTS: dict[str, TrialStatus] = {
     "ok": "passed",
     "quality_failure": "failed",
@@ -61,19 +61,19 @@ def metrics_files(folder: Folder, depth: int = _DEEPEST) -> Iterator[str]:
         inside = names if not executions and depth else []
         below = [(name, each) for name in inside if _may_hold_tests(name, depth) and (each := folder.find(name))]
     except Unreadable:
-        return  # a folder that may not be opened costs what is in it
+        return  # an unreadable folder is left out
     yield from found
     for name, each in below:
         yield from (f"{name}/{path}" for path in metrics_files(each, depth - 1))
 
 
 def _may_hold_tests(name: str, depth: int) -> bool:
-    """Whether a folder may be a suite or a test: beside those of tests there are none of these names."""
+    """Whether a folder may be a suite or a test; below the top, names in _NO_TESTS are a test's own folders."""
     return not name.startswith(".") and (depth == _DEEPEST or name not in _NO_TESTS)
 
 
 class Executions:
-    """Makes the trials of one run. Files that cannot be read are noted in `broken`."""
+    """Builds the trials of one run. Unreadable files are noted in `broken`."""
 
     def __init__(self, folder: Folder, aggregate: Aggregate, rows: Sequence[Row], options: Options):
         self._folder, self._aggregate, self._rows, self._options = folder, aggregate, rows, options
@@ -88,7 +88,7 @@ class Executions:
         self.broken: dict[str, str] = {}
 
     def trials(self) -> list[Trial]:
-        """One trial an execution, named suite/test/target/sample, with `#2`, `#3`… where rows differ only elsewhere."""
+        """One trial per execution, named suite/test/target/sample, with `#2`, `#3`… if rows differ only elsewhere."""
         trials: list[Trial] = []
         names = Counter[str]()
         for row in self._rows:
@@ -115,7 +115,7 @@ class Executions:
         case = self._case(row)
         for at, each in enumerate(listed):
             if each is None:
-                continue  # no object: nothing is told of it
+                continue  # not an object: nothing is known of it
             attempt = _attempt(each, at)
             metrics = self._metrics(row, each, attempt)
             figures = _merged(_figures(each), _told(case, attempt), _measured(metrics) if metrics else {})
@@ -152,7 +152,7 @@ class Executions:
         )
 
     def _forget_unknown(self, figures: dict[str, Any], metrics: Metrics | None) -> None:
-        """A 0 of what could not be measured is unknown, and what another run spent is not spent twice."""
+        """Clear zeros that mean "not measured", and what copied executions spent: another run already counts it."""
         if self._copied:
             figures |= dict.fromkeys(_SPENT)
             return
@@ -162,7 +162,7 @@ class Executions:
             figures["cost_usd"] = None
 
     def _unavailable(self, metrics: Metrics | None) -> tuple[bool, bool]:
-        """Whether zeros of tokens and of costs mean unknown: the execution's own metrics say so, else the run's."""
+        """Whether zeros of tokens and of costs mean unknown, by the execution's own metrics, else the run's."""
         if metrics is not None:
             return _sources(metrics, metrics.timing)
         if self._run_sources is None:
@@ -173,7 +173,7 @@ class Executions:
         return self._run_sources
 
     def _case(self, row: Row) -> Case | None:
-        """What the aggregate tells of a row's test; None where that is not certain."""
+        """The aggregate's entry for a row's test; None if it is ambiguous."""
         if not self._cases:
             return None
         source = _eval_path(row)
@@ -192,9 +192,9 @@ class Executions:
         if self._listed is None:
             self._listed = frozenset(metrics_files(self._folder))
         if path not in self._listed:
-            return None  # nobody would notice that it changes
+            return None  # changes to it would go unnoticed
         metrics = read_or_note(self._folder, path, Metrics, LIMIT, self.broken)
-        # until 5.0 several targets wrote into one folder, the last of them over the others
+        # until 5.0 several targets wrote into one folder, the last one overwriting the others
         return None if metrics and metrics.target not in (None, row.target) else metrics
 
 
@@ -210,7 +210,7 @@ _SPENT = (*_TOKENS, "cost_usd")
 
 
 def _figures(execution: Execution) -> dict[str, Any]:
-    """What a row or one of its executions says of itself, by the names of trials; durations in milliseconds."""
+    """A row's or execution's own values, by the names of `Trial`; durations in milliseconds."""
     usage, summary = execution.token_usage or Usage(), execution.transcript_summary
     calls = [count for count in ((summary and summary.tool_calls) or {}).values() if count is not None]
     return {
@@ -223,7 +223,7 @@ def _figures(execution: Execution) -> dict[str, Any]:
 
 
 def _told(case: Case | None, attempt: int) -> dict[str, Any]:
-    """What the aggregate says of an execution."""
+    """The aggregate's values for an execution."""
     if case is None:
         return {}
     samples = case.samples or []
@@ -232,7 +232,7 @@ def _told(case: Case | None, attempt: int) -> dict[str, Any]:
 
 
 def _measured(metrics: Metrics) -> dict[str, Any]:
-    """What an execution's `metrics.json` says, in the shape of today or in that of 5.0."""
+    """The values in an execution's `metrics.json`, in today's shape or that of 5.0."""
     timing = metrics.timing or Timing()
     trajectory = metrics.trajectory or metrics.metrics or Trajectory()
     duration = metrics.duration or Duration(
@@ -248,7 +248,7 @@ def _measured(metrics: Metrics) -> dict[str, Any]:
 
 
 def _merged(*figures: dict[str, Any]) -> dict[str, Any]:
-    """Of several that tell the same things, the first that knows one."""
+    """For each name, the first known value."""
     first, *others = figures
     for other in others:
         for name, value in other.items():
@@ -292,7 +292,7 @@ def _verdict(execution: Execution, threshold: float) -> TrialStatus:
 
 
 def _folder(row: Row, execution: Execution, attempt: int) -> str | None:
-    """Where the files of an execution lie in the run's folder, as far as its row tells."""
+    """The folder of an execution's files inside the run's, if its row names it."""
     test = row.result_dir or row.artifact_dir
     if not test or not isinstance(execution, Sample):
         return test
@@ -315,7 +315,7 @@ def _reason(grader: Grader, options: Options) -> str | None:
 
 
 def _scores(grader: Grader, options: Options) -> Iterator[Score]:
-    """A grader's score, then those of the graders that it is made of."""
+    """A grader's score, then those of its parts."""
     passed = grader.passed if grader.passed is not None else {"pass": True, "fail": False}.get(grader.verdict or "")
     name = grader.name or grader.type or ""
     yield Score(

@@ -1,9 +1,9 @@
 """Runs of copilot-experiments in its own `results/` tree, in all its generations.
 
-`results/<experiment>/<run>/run.json` is written at the end of a run and tells everything: trials under variants
+`results/<experiment>/<run>/run.json` is written at the end of a run and holds everything: trials under variants
 (G1, G2) or under the tasks of variants (G3), with or without a status and token counts. While a run goes on, or
 after it was killed, there are only the trials' own files under `variants/`; their `workspace/` is never entered.
-A variant stands in `run.json` with its secrets in clear; they are only ever used to mask error texts.
+`run.json` holds the variants' secrets in plain text; they are only used to mask error texts.
 """
 
 import re
@@ -110,13 +110,13 @@ overlay = run_of_overlay = nowhere
 
 
 def recognises(folder: Folder) -> bool:
-    """A folder called like a run, with its `run.json` or its variants; one renamed by hand needs both."""
+    """A folder named like a run, with its `run.json` or its variants; one renamed by hand needs both."""
     marks = ("run.json" in folder.files()) + ("variants" in folder.folders())
     return marks == 2 or (marks == 1 and _RUN_NAME.fullmatch(folder.path.rpartition("/")[2]) is not None)
 
 
 def inputs(folder: Folder) -> list[str]:
-    """`run.json` tells everything once it is there; before, the files of the trials."""
+    """`run.json` once it exists; before that, the files of the trials."""
     if "run.json" in folder.files():
         return ["run.json"]
     names = []
@@ -192,7 +192,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
 
 
 def _secrets(data: bytes) -> list[str]:
-    """What has to be masked in errors. Raises Unreadable where nobody can know."""
+    """The values to mask in errors. Raises Unreadable if they cannot be determined."""
     try:
         return secrets_in(data)
     except ValueError as error:
@@ -220,7 +220,7 @@ def _finished_trials(run: RunDocument, options: Options, secrets: list[str]) -> 
 def _live_trials(folder: Folder, options: Options, broken: dict[str, str], optional: dict[str, str]) -> Iterator[Trial]:
     """The trials of a run without `run.json`, from the files that each writes as it ends.
 
-    What cannot be read is noted: in `broken` what tells of a trial at all, in `optional` what tells more of it.
+    Unreadable files are noted: in `broken` those that a trial needs, in `optional` those that only add details.
     """
     for variant_name, task, place in _trial_places(folder):
         described = f"variants/{variant_name}/variant.json"
@@ -241,7 +241,7 @@ def _live_trials(folder: Folder, options: Options, broken: dict[str, str], optio
 
 
 def _place(variant: Variant, task: str | None, number: int | None) -> str | None:
-    """Where the files of a finished trial lie: folders are called by slugs of the names, numbers have three digits."""
+    """The folder of a finished trial: folders are named by slugs, numbers have three digits."""
     if variant.name is None or number is None:
         return None
     slug = "-".join(_SLUG_WORD.findall(variant.name.lower())) or "unnamed"
@@ -249,7 +249,7 @@ def _place(variant: Variant, task: str | None, number: int | None) -> str | None
 
 
 def _trial_places(folder: Folder) -> Iterator[tuple[str, str | None, str]]:
-    """Variant folder, task folder if there are tasks, and the trial's path, of every numbered trial."""
+    """For every numbered trial: variant folder, task folder if there are tasks, and the trial's path."""
     variants = folder.find("variants")
     for variant in sorted(variants.folders()) if variants else []:
         tasks = folder.find(f"variants/{variant}/tasks")

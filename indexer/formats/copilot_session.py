@@ -1,6 +1,6 @@
 """Metrics of an agent's session beside a trial: Copilot's own `events.jsonl`, else an ATIF `trajectory.json`.
 
-They fill what the trial's own result does not tell. Copilot writes one event a line; its `session.shutdown`
+They fill in what the trial's own result lacks. Copilot writes one event a line; its `session.shutdown`
 is authoritative (token counts by kind, nano AI units, code changes). Of several sessions of a trial, the one
 with the latest event counts. A trajectory (Agent Trajectory Interchange Format) has steps and, mostly, sums.
 """
@@ -37,7 +37,7 @@ class Trajectory(Document):
 
 
 def inputs(folder: Folder, agent: str) -> list[str]:
-    """The session files below an agent's folder, as paths inside `folder`; none of one that may not be opened."""
+    """The session files below an agent's folder, as paths inside `folder`; empty if it cannot be opened."""
     try:
         if folder.find(agent) is None:
             return []
@@ -49,7 +49,7 @@ def inputs(folder: Folder, agent: str) -> list[str]:
 
 
 def add_metrics(trial: Trial, folder: Folder, agent: str, broken: dict[str, str]) -> None:
-    """Fill what the trial does not know yet. A file or folder that cannot be read is noted in `broken`."""
+    """Fill in the trial's unknown values. Unreadable files and folders are noted in `broken`."""
     try:
         if folder.find(agent) is None:
             return
@@ -128,7 +128,7 @@ def _events(data: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _shutdown_metrics(shutdowns: list[dict[str, Any]]) -> dict[str, Any]:
-    """Sums over the shutdowns of a session that was resumed; what describes a state, from the last one."""
+    """Sums over the shutdowns of a resumed session; values that describe a state come from the last one."""
 
     def tokens(kind: str) -> int | None:
         return _sum(_number(_at(shutdown, "tokenDetails", kind, "tokenCount")) for shutdown in shutdowns)

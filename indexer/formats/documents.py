@@ -1,10 +1,9 @@
 """Tolerant reading of JSON documents: bytes in, typed fields out.
 
-A field of the wrong type is an unknown field, never a lost document: it is dropped and the rest is read. So is a
-number that is none: Python writes NaN and Infinity. Only bytes that are no JSON, or a document that lacks what it is
-about, are unreadable. The documents are declared as structs, which are read in one step without building the parts
-that nobody asked for, and texts are cleaned on the way; only where something does not fit, the document is built and
-taken part by part.
+A field of the wrong type never costs the document: it is dropped and the rest is read. So are the NaN and Infinity that
+Python writes. Only invalid JSON, or a document without its required fields, is unreadable. The documents are declared
+as structs and decoded in one step, without building undeclared parts, and texts are cleaned on the way; only if
+something does not fit is the document decoded whole and fitted part by part.
 """
 
 import math
@@ -25,9 +24,9 @@ from indexer.records import utc
 
 
 class _Kind(type):
-    """The type of a field whose texts are cleaned: what it says is an instance, which msgspec asks.
+    """The type of a text field that is cleaned. Claims every value as its instance, because msgspec checks that.
 
-    `longest` is in characters; `numbers` says that a number is a text too.
+    `longest` is in characters; `numbers` accepts numbers as texts.
     """
 
     clean: Callable[[str], str | None]
@@ -43,7 +42,7 @@ def _kind(clean: Callable[[str], str | None], *, longest: int = 10_000, numbers:
 
 
 def _make(kind: Any, value: object) -> str | None:
-    """The value of a field of this type, as msgspec asks for it. Raises ValueError for what is none."""
+    """The `dec_hook` for msgspec: the cleaned value of a text field. Raises ValueError if it does not fit."""
     made: Callable[[str], str | None] = kind.clean
     if type(value) is str and len(value) <= kind.longest:
         return made(value if "\0" not in value else value.replace("\0", "\ufffd"))
@@ -58,9 +57,9 @@ Number = float
 Amount = Annotated[float, Meta(ge=0)]
 if TYPE_CHECKING:
     Text = str
-    """A name, by which things are told apart; numbers are names too."""
+    """A name that identifies something; numbers are names too."""
     Words = str
-    """What people or tools wrote of something; it may hold a token."""
+    """Free text by people or tools; it may hold a token."""
     Tag = str
     """A tag, as people gave it."""
     Time = str | None
@@ -82,7 +81,7 @@ def read_document(model: type[D], path: str, data: bytes) -> D:
     try:
         document: D = _decoder(model).decode(data)
         return document
-    except (ValueError, RecursionError):  # it does not fit, holds what is no JSON but written by Python, or is none
+    except (ValueError, RecursionError):  # it does not fit, holds NaN or Infinity, or is no JSON
         pass
     try:
         found = msgspec.json.decode(data)
@@ -100,7 +99,7 @@ def read_document(model: type[D], path: str, data: bytes) -> D:
 
 
 def fitted(model: type[D], found: Mapping[str, Any]) -> D:
-    """A document of what fits of a decoded object. Raises _Unfit where a required field does not."""
+    """A document of the fitting fields of a decoded object. Raises _Unfit if a required one does not fit."""
     kept = {}
     for field in msgspec.structs.fields(model):
         if field.encode_name in found:
@@ -113,11 +112,11 @@ def fitted(model: type[D], found: Mapping[str, Any]) -> D:
 
 
 class _Unfit(Exception):
-    """A value is none of its field's type."""
+    """A value does not fit its field's type."""
 
 
 class _Shape(NamedTuple):
-    """What a type has for lists and objects."""
+    """The parts of a type, for lists and objects."""
 
     items: Any = None
     most: int | None = None
@@ -127,12 +126,12 @@ class _Shape(NamedTuple):
 
 
 def _fit(value: Any, kind: Any) -> Any:
-    """What fits of a value; an element of a list that does not becomes None, so that its neighbours keep their places.
+    """The fitting parts of a value; a list element that does not fit becomes None, so that others keep their places.
 
     Raises _Unfit.
     """
     if isinstance(value, float) and not math.isfinite(value):
-        value = None  # which a required field does not take
+        value = None  # a required field rejects it
     shape = _shape(kind)
     if isinstance(value, dict) and shape.document is not None:
         return fitted(shape.document, value)

@@ -1,6 +1,6 @@
-"""What a run was given that is secret: the values that have to be masked wherever an error repeats them.
+"""The secrets a run was given: values that have to be masked wherever an error repeats them.
 
-A document of a tool holds the arguments and the environment of what it ran, often in clear. A value is secret if its
+A tool's document holds the arguments and the environment of what it ran, often in plain text. A value is secret if its
 name says so (`api_key`, `OPENAI_API_KEY=…`, `--auth-token …`, `Authorization: …`), or if it is the password of a URL.
 All other values are names that errors need: models, jobs, tasks, paths.
 """
@@ -29,7 +29,7 @@ _ENDS = (
     "secret",
     "pass",
 )
-"""How a name ends that says secret without a separator: PGPASSWORD, authtoken; no compass, no bypass."""
+"""Suffixes of secret names without a separator: PGPASSWORD, authtoken; but not compass or bypass."""
 _NO_SECRETS = frozenset({"compass", "bypass", "trespass", "encompass", "overpass", "underpass"})
 _SECRET_WORDS = frozenset(
     {"key", "keys", "apikey", "token", "tokens", "secret", "secrets", "password", "passwords", "passwd", "passphrase",
@@ -39,7 +39,7 @@ _FACTS = frozenset(
     {"name", "type", "kind", "count", "limit", "max", "min", "path", "file", "dir", "usage", "budget", "length",
      "size", "window", "expiry", "expires", "ttl", "format", "mode", "method", "provider"}
 )  # fmt: skip
-"""Last words of names that tell something of a secret, not the secret."""
+"""Last words of names that describe a secret, but do not hold it."""
 _PASSWORD = re.compile(r"//(?:[^\s:/@]{0,200}:)?([^\s:@]{1,500})@")
 _LOGIN = re.compile(r"(?:^|\s)(?:-u|--user)[\s=]{1,20}[^\s:]{1,100}:(\S{1,500})|\bsshpass\s{1,20}-p\s{0,20}(\S{1,500})")
 _PLAIN = re.compile(r"[+-]?\d*\.?\d+(?:[eE][+-]?\d+)?|true|false|null|none|\*+|\[?redacted\]?|\$\{?\w+\}?", re.I)
@@ -51,14 +51,14 @@ _SCHEME = re.compile(r"(?:bearer|basic|token|apikey|digest)\s+", re.I)
 def secrets_in(data: bytes | None) -> list[str]:
     """The secret texts that a JSON document holds; empty without a document.
 
-    Raises ValueError for what is no JSON: nobody knows then what has to be masked.
+    Raises ValueError for invalid JSON: it is then unknown what has to be masked.
     """
     return [text for text in _values(from_json(data or b"null"), secret=False) if is_secret(text)]
 
 
 @lru_cache(4096)
 def says_secret(name: str) -> bool:
-    """Whether what is called so is a secret: `api_key`, `authToken`, `X-Auth`; no `token_limit`, no `tokenizer`."""
+    """Whether a name means a secret: `api_key`, `authToken`, `X-Auth`; but not `token_limit` or `tokenizer`."""
     words = [word.lower() for word in _WORD.findall(name)]
     if not words or words[-1] in _FACTS:
         return False
@@ -68,7 +68,7 @@ def says_secret(name: str) -> bool:
 
 
 def is_secret(text: str) -> bool:
-    """Whether a value that is called a secret is one: no number, no boolean, nothing short, no placeholder."""
+    """Whether a value with a secret's name is one: not a number, boolean or placeholder, and not short."""
     return len(text) >= SHORTEST_SECRET and _PLAIN.fullmatch(text) is None
 
 
@@ -116,7 +116,7 @@ def _in_text(text: str, *, secret: bool) -> Iterator[str]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """A secret as it is given, without what may stand around it, and the parts of several."""
+    """A secret as given, without quotes or a scheme around it, and its parts if it holds several."""
     bare = text.strip().strip("\"'`;,").strip()
     yield from {text, bare, _SCHEME.sub("", bare, count=1)}
     parts = _PART.split(bare)
@@ -124,7 +124,7 @@ def _forms(text: str) -> Iterator[str]:
 
 
 def _in_line(line: str) -> Iterator[str]:
-    """Of `NAME=secret`, `--option secret` and `Header: secret`, alone or as words of a command, the secret."""
+    """The secret in `NAME=secret`, `--option secret` or `Header: secret`, alone or inside a command."""
     yield from _logins(line)
     follows = False
     for word in (line, *line.split()) if " " in line else (line,):

@@ -1,12 +1,12 @@
 """Logs of Inspect: one run is one file, a zip (`.eval`) or a JSON document.
 
-Of a zip only `header.json` and the summaries of its samples are read, by their place; one that has not ended, or was
-killed, has no header, and its summaries lie in a journal. A retry is a new file with the same `task_id`, in which the
-samples that had ended are repeated: it is the same run gone on with, and the latest log with any sample tells of it.
+Of a zip only `header.json` and the summaries of its samples are read, by random access; a log that has not ended, or
+was killed, has no header, and its summaries are in a journal. A retry is a new file with the same `task_id` that
+repeats the finished samples: it continues the same run, and the latest log with any sample counts.
 Copies, conversions, recovered and re-scored logs are further places of one run.
 
-User data and secrets stand in these files in clear (arguments, inputs, metadata), so only named fields are read; what
-the run was given only ever serves to mask its errors, and to tell whether two runs had the same conditions.
+These files hold user data and secrets in plain text (arguments, inputs, metadata), so only named fields are read; the
+run's inputs are only used to mask its errors, and to tell whether two runs had the same conditions.
 """
 
 import re
@@ -43,7 +43,7 @@ _JOURNAL = re.compile(r"_journal/summaries/(\d{1,9})\.json")
 _JSON_NAME = re.compile(r"\d{4}-\d\d-\d\dT\d\d[:-]\d\d[:-]\d\d.*\.json", re.DOTALL)
 _HEADER_LIMIT, _SUMMARIES_LIMIT, _JSON_LIMIT = 32 * 2**20, 256 * 2**20, 256 * 2**20
 _LARGE = 16 * 2**20
-_BEGINNING = 4096  # bytes by which a log is told from other JSON
+_BEGINNING = 4096  # bytes that tell a log from other JSON
 _NOT_FINITE = re.compile(rb"(?<=[:,\[\s])(?:NaN|-?Infinity)(?=[,\]}\s])")
 _POINTER = b"version https://git-lfs"
 
@@ -54,17 +54,17 @@ is_unique, key_from_names = common, untold
 
 
 def recognises(folder: Folder) -> bool:
-    """No folder: a log is a file."""
+    """Never: a log is a file, not a folder."""
     return False
 
 
 def is_file(name: str) -> bool:
-    """`*.eval`, or JSON that is called by an ISO time first, as Inspect itself tells."""
+    """`*.eval`, or JSON whose name starts with an ISO time, as for Inspect itself."""
     return name.endswith(".eval") or _JSON_NAME.fullmatch(name) is not None
 
 
 def opened(folder: Folder, name: str) -> Folder:
-    """A log as a folder: of the members of a zip, or of the JSON document alone."""
+    """A log as a folder: the members of a zip, or just the JSON document."""
     return ZipFolder(folder, name) if name.endswith(".eval") else OneFile(folder, name)
 
 
@@ -79,7 +79,7 @@ def inputs(folder: Folder) -> list[str]:
 
 
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
-    """The run in a log; None if a JSON file is none. Raises Unreadable."""
+    """The run in a log; None if a JSON file is not a log. Raises Unreadable."""
     if isinstance(folder, ZipFolder):
         with folder.kept_open():
             return _of_zip(folder, options)
@@ -97,13 +97,13 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
 
 
 def _without_nan(data: bytes) -> bytes:
-    """A large document whose numbers are numbers: one with NaN would be decoded with all that is in it."""
+    """Replace NaN and Infinity in a large document: they would force decoding all of it."""
     is_large = len(data) > _LARGE and (b"NaN" in data or b"Infinity" in data)
     return _NOT_FINITE.sub(b"null", data) if is_large else data
 
 
 def _looks_like_a_log(beginning: bytes, size: int) -> bool:
-    """Whether JSON begins as a log does. Raises Unreadable for one that is cut off before it can tell."""
+    """Whether JSON begins like a log. Raises Unreadable if it is cut off too early to tell."""
     _require_no_pointer(beginning)
     if not beginning.strip() or (len(beginning) == size and not beginning.rstrip().endswith(b"}")):
         raise Unreadable("", MALFORMED, "it ends early")
@@ -137,7 +137,7 @@ def _of_zip(folder: ZipFolder, options: Options) -> Run:
 
 
 def _summaries(folder: ZipFolder) -> Iterator[Summary | None]:
-    """Those of the end, else those of the journal in their order. Raises Unreadable."""
+    """The final summaries, else those of the journal in order. Raises Unreadable."""
     if SUMMARIES in folder.names:
         yield from _listed(folder, SUMMARIES, _SUMMARIES_LIMIT)
         return

@@ -1,4 +1,4 @@
-"""The JSON documents of Inspect's logs, as far as they are read; see `inspect`."""
+"""The parts of Inspect's JSON documents that are read; see `inspect`."""
 
 from typing import Any
 
@@ -120,7 +120,7 @@ class Value(Document):
 
 
 class Summary(Document):
-    """A sample: of a `.eval` its summary, of a `.json` the whole, whose error and limit are objects."""
+    """A sample: its summary in a `.eval`; all of it in a `.json`, where error and limit are objects."""
 
     id: Any = None
     epoch: Int | None = None
@@ -137,7 +137,7 @@ class Summary(Document):
 
 
 class Header(Document):
-    """What a log says of the whole: `header.json`, `_journal/start.json`, or a `.json` log but for its samples."""
+    """A log without its samples: `header.json`, `_journal/start.json`, or the rest of a `.json` log."""
 
     status: Text | None = None
     invalidated: bool | None = None
@@ -154,7 +154,7 @@ _NONE = msgspec.Raw(b"{}")
 
 
 class GivenTask(msgspec.Struct):
-    """What a task was given, as it stands in the document."""
+    """The inputs of a task, as raw JSON."""
 
     task_args: msgspec.Raw = _NONE
     task_args_passed: msgspec.Raw = _NONE
@@ -167,13 +167,13 @@ class GivenTask(msgspec.Struct):
 
 
 class Given(msgspec.Struct):
-    """Of the document that holds a header, what the run was given."""
+    """The run's inputs, from the document that holds its header."""
 
     eval: GivenTask
     plan: msgspec.Raw = _NONE
 
     def parts(self) -> bytes:
-        """All of it as one JSON list, without what is empty."""
+        """All non-empty parts as one JSON list."""
         parts = {bytes(part) for part in (*msgspec.structs.astuple(self.eval), self.plan)}
         return b"[" + b",".join(sorted(parts - {b"{}", b"null"})) + b"]"
 
@@ -185,6 +185,6 @@ class Log(Header):
 
 
 class Summaries(Document):
-    """A list of summaries, which JSON has no name for: see `inspect`."""
+    """A bare JSON list of summaries, wrapped in an object by `inspect`."""
 
     samples: list[Summary | None]

@@ -1,4 +1,4 @@
-"""The run that a log of Inspect tells of: from its header and the summaries of its samples to records."""
+"""Builds the run of an Inspect log from its header and the summaries of its samples."""
 
 import hashlib
 import json
@@ -24,8 +24,8 @@ _INVALIDATED = "invalidated"
 class Told:
     """What was read of one log.
 
-    `document` is the JSON that holds the header, of which what the run was given masks its errors; `size` is that of
-    the file in bytes.
+    `document` is the JSON that holds the header; the run's inputs in it serve to mask its errors. `size` is that of the
+    file in bytes.
     """
 
     path: str
@@ -37,7 +37,7 @@ class Told:
 
 
 def run_of(told: Told, options: Options) -> Run:
-    """The run. Raises Unreadable for a log that does not tell which run it is of, or when it began."""
+    """The run. Raises Unreadable for a log without a run id or start time."""
     header = told.header
     spec = header.eval or Eval()
     identity = spec.task_id or spec.eval_id
@@ -97,7 +97,7 @@ def _latest(samples: Iterable[Summary | None]) -> dict[tuple[str, int], Summary]
 
 
 def _names(spec: Eval) -> list[str]:
-    """What looks random and is a name of the run's own."""
+    """The run's own names, which may look like random tokens."""
     return [name for name in (spec.task_id, spec.eval_id, spec.task, spec.model) if name]
 
 
@@ -112,12 +112,12 @@ def _template(header: Header, options: Options) -> Trial:
 
 
 def _edition(updates: Collection[Update], trials: Collection[Trial]) -> str:
-    """Of copies that tie the one that was edited last tells, then the one with more scores."""
+    """Breaks ties between copies: the last edited one wins, then the one with more scores."""
     return f"{max(filter(None, map(_time, updates)), default='')} {sum(len(trial.scores) for trial in trials):09}"
 
 
 class _Errors:
-    """Makes errors that may be kept of messages."""
+    """Turns messages into errors that are safe to store."""
 
     def __init__(self, secrets: list[str] | None, names: list[str], options: Options):
         self._secrets, self._names, self._options = secrets, names, options
@@ -129,7 +129,7 @@ class _Errors:
 
 
 def _secrets(given: bytes, header: Header, samples: Iterable[Summary]) -> list[str] | None:
-    """What the run was given under names that say secret, if anything has to be masked; None if nobody knows."""
+    """The run's inputs with secret names, if anything has to be masked; None if unknown."""
     if header.error is None and not any(sample.error or sample.limit for sample in samples):
         return []
     try:
@@ -173,7 +173,7 @@ def _state(header: Header) -> RunState:
 
 
 def _planned(spec: Eval) -> int | None:
-    """The samples, after those that were chosen, times the epochs."""
+    """The number of samples, selected ones if any, times the epochs."""
     dataset = spec.dataset
     samples = None if dataset is None else dataset.samples if dataset.sample_ids is None else len(dataset.sample_ids)
     epochs = (spec.config.epochs if spec.config else None) or 1
@@ -181,7 +181,7 @@ def _planned(spec: Eval) -> int | None:
 
 
 def _tags(header: Header, updates: list[Update]) -> Tags | None:
-    """What the header decides, at the time of its last edit of tags; whether samples were invalidated is one, too."""
+    """The header's tags, with the time of their last edit; invalidation counts as a tag, too."""
     edits = [update for update in updates if any(edit and edit.type == "tags" for edit in update.edits or [])]
     told = header.tags if header.tags is not None else (header.eval.tags if header.eval else None)
     tags = [tag for tag in told or [] if tag] + ([_INVALIDATED] if header.invalidated else [])

@@ -1,7 +1,7 @@
-"""The samples of an Inspect log: from summaries to trials, and which score is the one that counts.
+"""Turns the sample summaries of an Inspect log into trials, and picks the score that counts.
 
-Of several scores the headline is the verdict. Values are letters, booleans, numbers or texts, as Inspect's own
-`value_to_float` takes them; NaN is unscored, and what Inspect takes for 0 with a warning is unknown here.
+Of several scores the headline is the verdict. Values are letters, booleans, numbers or texts, as for Inspect's own
+`value_to_float`; NaN is unscored, and values that Inspect turns into 0 with a warning are unknown here.
 """
 
 import math
@@ -20,7 +20,7 @@ _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*")
 _RAISED = re.compile(r"([A-Za-z_]\w*)\(")
 _CANCELLED = ("CancelledError(", "Cancelled(")
 ErrorLine = Callable[[str | None], str | None]
-"""Makes of a message what may be kept of it."""
+"""Turns a message into the line that may be stored."""
 LARGEST = 2**63 - 1
 """The greatest integer that an index holds."""
 _OF_RUN = ("suite", "target", "agent", "model", "provider", "reasoning_effort", "task_checksum")
@@ -66,7 +66,7 @@ def number(value: Any) -> float | None:
 
 
 def headline_of(header: Header, samples: Collection[Summary]) -> Headline | None:
-    """The headline that the results name, else the first score that they, the task or a sample has."""
+    """The declared headline, else the first score of the results, the task or a sample."""
     results, spec = header.results, header.eval
     for named in (results.headline if results else None, spec.headline_metric if spec else None):
         if named is not None and named.scorer is not None:
@@ -116,10 +116,10 @@ def trials_of(
     judged: bool,
     in_members: bool,
 ) -> list[Trial]:
-    """One trial a sample and epoch, by their last summaries.
+    """One trial per sample and epoch, from the last summary of each.
 
-    Scores beyond 0 to 1 are of another scale, and no verdict, unless the settings say what passes (`judged`). With
-    `in_members` each sample has a file of its own in the log.
+    Scores outside 0 to 1 are on another scale and no verdict, unless the settings say what passes (`judged`). With
+    `in_members` each sample has its own file in the log.
     """
     values = {key: headline.value(sample) if headline else None for key, sample in samples.items()}
     other_scale = not judged and any(value is not None and not 0 <= value <= 1 for value in values.values())
@@ -154,7 +154,7 @@ def _add_end(trial: Trial, sample: Summary, verdict: bool | None, error_line: Er
 
 
 def _named_apart(identities: list[str]) -> dict[str, str]:
-    """Ids as they may be kept; a second one that is masked to the same gets `#2`."""
+    """The masked ids; a second one with the same masked form gets `#2`."""
     names: dict[str, str] = {}
     seen: dict[str, int] = {}
     given: set[str] = set()
@@ -171,7 +171,7 @@ def _named_apart(identities: list[str]) -> dict[str, str]:
 
 @lru_cache(4096)
 def _name(text: str) -> str:
-    """An id, or the name of a scorer, as it may be kept."""
+    """An id or scorer name, masked."""
     return masked_name(text.encode("utf-8", "replace").decode()[:10_000])
 
 
@@ -205,7 +205,7 @@ def _error_type(message: str) -> str:
 
 
 def _scores(sample: Summary, headline: Headline | None, threshold: float | None) -> Iterator[Score]:
-    """One of each scorer; of a value that is an object one of each key."""
+    """One score per scorer; one per key if its value is an object."""
     scores = sample.scores
     if scores is None and sample.score is not None:
         scores = {headline.scorer if headline else "score": sample.score}
@@ -220,7 +220,7 @@ def _scores(sample: Summary, headline: Headline | None, threshold: float | None)
 
 
 def _add_usage(trial: Trial, sample: Summary) -> None:
-    """Tokens and cost over all models, graders included; None of what no model tells."""
+    """Tokens and cost over all models, graders included; None for what no model reports."""
     used = [usage for usage in (sample.model_usage or {}).values() if usage is not None]
     trial.input_tokens = _sum([_input(usage) for usage in used])
     trial.cached_tokens = _sum([usage.input_tokens_cache_read for usage in used])
@@ -231,7 +231,7 @@ def _add_usage(trial: Trial, sample: Summary) -> None:
 
 
 def _input(usage: Usage) -> int | None:
-    """Input with what was cached; some old providers count that in already, which their total tells."""
+    """Input including cached tokens; some old providers already include them, as their total shows."""
     if usage.input_tokens is None:
         return None
     together = usage.input_tokens + (usage.input_tokens_cache_read or 0) + (usage.input_tokens_cache_write or 0)

@@ -1,8 +1,8 @@
 """Texts that are safe to keep: no secrets, and of an error one line of at most 200 characters.
 
 Secrets turn up in error messages of every tool: credentials in URLs, tokens in command lines. They are
-masked before the text is cut, so that no half of one is left at the edge. Names, which tell things apart, lose
-only what can be nothing else.
+masked before the text is cut, so that no half of one is left at the edge. Names identify things, so they lose
+only what is certainly a secret.
 """
 
 import json
@@ -54,13 +54,13 @@ _NAMED = re.compile(
 )
 _NAMED_TAG = re.compile(r"((?:api|access|private)[-_]?key|passw(?:or)?d|secret|token)=(?=.{0,100}\D).{6,1000}", re.I)
 _WORD = re.compile(r"[A-Za-z]{1,15}[.,:;!)]?|<[\w -]{1,30}>")
-"""What a message says of a secret without telling it: `password: required`."""
+"""Words that a message puts after a secret's name without revealing it: `password: required`."""
 _TYPE = re.compile(r"[A-Za-z_][\w.:-]{0,99}")
 
 
 @lru_cache(8192)
 def masked_name(text: str) -> str:
-    """A name without the user and password of a URL, and without what can be nothing but a token."""
+    """A name without the user and password of a URL, and without unmistakable tokens."""
     if "@" in text:
         text = _URL_OF_NAME.sub(MASK, text)
     return text if len(text) < _SHORTEST_TOKEN else without_unmistakable_tokens(text, MASK)
@@ -68,13 +68,13 @@ def masked_name(text: str) -> str:
 
 @lru_cache(8192)
 def masked(text: str) -> str:
-    """Words of people or tools, without credentials of URLs and what looks like a token."""
+    """Free text without credentials of URLs or anything that looks like a token."""
     text = masked_name(_URL_CREDENTIALS.sub(MASK, text) if "@" in text else text)
     return text if len(text) < _SHORTEST_TOKEN else without_tokens(text, MASK)
 
 
 def masked_tag(tag: str) -> str:
-    """A tag, without a token, and without the value that it is given as a secret's."""
+    """A tag without tokens, and without its value if its name means a secret."""
     return _NAMED_TAG.sub(rf"\1={MASK}", masked(tag))
 
 
@@ -83,8 +83,8 @@ def error_line(
 ) -> str | None:
     """The first line of an error message, masked, then cut; None if there is none. All of it if `whole`.
 
-    `secrets` are values that the run was given (see `given`); None stands for values that nobody knows: then nothing of
-    the text may be kept. `names` are the run's own, which stay though they look random.
+    `secrets` are values that the run was given (see `given`); None means that they are unknown, and then nothing of the
+    text may be kept. `names` are the run's own and stay even if they look random.
     """
     if not text or secrets is None:
         return None
@@ -101,7 +101,7 @@ def error_line(
 
 @lru_cache(8192)
 def reason_line(text: str, *, whole: bool = False) -> str | None:
-    """What a grader says, as an error: many say the same."""
+    """A grader's reason, treated like an error; cached, since many are the same."""
     return error_line(text, whole=whole)
 
 
@@ -124,7 +124,7 @@ def _masked_line(line: str, names: Collection[str]) -> str:
 
 
 def _masked_value(match: re.Match[str]) -> str:
-    """What a name that says secret is followed by, unless that is a number, a placeholder or a word of the message."""
+    """Mask what follows a secret's name, unless it is a number, a placeholder or a word of the message."""
     quoted = match[1][-1:] in "\"'"
     assigned = "=" in match[1] or match[1].lstrip().startswith("-")
     is_word = not quoted and not assigned and _WORD.fullmatch(match[2]) is not None
@@ -132,7 +132,7 @@ def _masked_value(match: re.Match[str]) -> str:
 
 
 def _written(secret: str) -> set[str]:
-    """How programs write a text: as it is, escaped, in a URL, and of a URL what follows the host."""
+    """The ways programs write a text: as is, escaped, URL-encoded, and for a URL what follows the host."""
     host, _, path = secret.partition("://")[2].partition("/")
     forms = {
         secret,

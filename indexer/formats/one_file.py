@@ -1,4 +1,4 @@
-"""A file that is a run by itself, as a read-only folder that holds nothing but it."""
+"""A single-file run as a read-only folder that holds only this file."""
 
 from collections.abc import Collection
 from typing import IO

@@ -2,13 +2,13 @@
 
 A job keeps `config.json`, `lock.json` and a `result.json` that is rewritten in place at every step; a trial's
 `result.json` is written once, at its end. Jobs lie flat (`jobs/<job>/`) or, written by copilot-experiments,
-nested (`jobs/<job>/<run>/`, with a manifest once they ended). They come without some of their files: artifacts of
-pipelines have only the results, restored trials no job around them; one trial's folder is enough to know a job.
+nested (`jobs/<job>/<run>/`, with a manifest once they ended). Some of their files may be missing: artifacts of
+pipelines have only the results, restored trials no job around them; one trial's folder is enough to recognise a job.
 
-What a job says of its totals is not used: it is rewritten while it runs, stays as it was for ever after a kill,
-and counts a trial with both a reward and an exception twice. Job times are naive local times, trial times are
-UTC; the job's zone follows from `lock.json`, which is UTC. Secrets stand in these files in clear (arguments and
-environment of the agent), so only named fields are read; those values are only ever used to mask error texts.
+A job's own totals are not used: they are rewritten while it runs, go stale after a kill,
+and count a trial with both a reward and an exception twice. Job times are naive local times, trial times are
+UTC; the job's zone follows from `lock.json`, which is UTC. These files hold secrets in plain text (arguments and
+environment of the agent), so only named fields are read; the secrets are only used to mask error texts.
 """
 
 from indexer.earlier import Earlier
@@ -80,7 +80,7 @@ def recognises(folder: Folder) -> bool:
 
 
 def _holds_trials(folder: Folder, names: list[str]) -> bool:
-    """Whether folders that are called like trials are some, and not jobs beside others that would be hidden."""
+    """Whether folders named like trials really are trials, not jobs; a wrong guess would hide other jobs."""
     found = False
     for name in names:
         try:
@@ -107,13 +107,13 @@ def inputs(folder: Folder) -> list[str]:
 
 
 def run_folder(anchor: str) -> str | None:
-    """The job folder that an anchor file at this path stands for; None if it looks like a trial's."""
+    """The job folder that an anchor file at this path belongs to; None if it looks like a trial's."""
     folder = anchor.rpartition("/")[0]
     return None if is_trial_name(folder.rpartition("/")[2]) else folder
 
 
 def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
-    """The job in a folder; None if it is none after all, or too young to tell its identity. Raises Unreadable."""
+    """The job in a folder; None if it is not one after all, or too young to have an identity. Raises Unreadable."""
     broken: dict[str, str] = {}
     documents = documents_of(folder, broken)
     job, lock, _, config = documents
@@ -122,7 +122,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     if not files and not tells_of_trials(job) and "config.json" not in folder.files():
         return None  # a result of something else
     state = state_of(folder, job, [file for _, file in files])
-    # what only trials tell of the job is told by none that is not read
+    # skipped trials cannot tell what only trials know of their job
     may_skip = job.id is not None and lock.names_tool and "config.json" in folder.files() and not earlier.copies()
     reader = TrialReader(folder, options, earlier, broken, state, may_skip=may_skip)
     trials = [trial for name, file in files if (trial := reader.read(name, file)) is not None]

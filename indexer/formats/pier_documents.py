@@ -1,4 +1,4 @@
-"""The JSON documents of Pier's and Harbor's jobs, as far as they are read; see `pier`.
+"""The parts of Pier's and Harbor's JSON documents that are read; see `pier`.
 
 Only named fields: the same files hold secrets.
 """
@@ -25,11 +25,11 @@ class JobResult(Document):
     finished_at: Text | None = None
     n_total_trials: Count | None = None
     stats: Stats | None = None
-    status: Stats | None = None  # where the numbers were for a while
+    status: Stats | None = None  # held the numbers for a while
 
 
 class Anything(Document):
-    """An object of which it only matters that it is there."""
+    """An object that only has to be there."""
 
 
 class Lock(Document):
@@ -40,7 +40,7 @@ class Lock(Document):
 
     @property
     def names_tool(self) -> bool:
-        """Whether it tells which tool wrote it."""
+        """Whether it names the tool that wrote it."""
         return self.pier is not None or self.harbor is not None
 
 
@@ -67,7 +67,7 @@ class Manifest(Document):
 
 
 class Effort(Document):
-    """The effort of reasoning, by the names that agents have for it."""
+    """The reasoning effort, under the names that agents use for it."""
 
     reasoning_effort: Text | None = None
     effort: Text | None = None

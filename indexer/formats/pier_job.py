@@ -1,4 +1,4 @@
-"""What the documents of a job of Pier or Harbor tell, and its trials together; see `pier`."""
+"""Builds the run of a Pier or Harbor job from its documents and trials; see `pier`."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -70,7 +70,7 @@ def times_of(trials: list[Trial]) -> tuple[str | None, str | None]:
 
 
 def documents_of(folder: Folder, broken: dict[str, str]) -> Documents:
-    """The job's own files; what cannot be read is noted. Raises Unreadable for the result of a trial."""
+    """The job's own documents; unreadable ones are noted. Raises Unreadable for the result of a trial."""
     job: JobResult = read_or_note(folder, "result.json", JobResult, _JOB_LIMIT, broken) or JobResult()
     if job.trial_name is not None:
         raise Unreadable("", "no-job", "a trial without its job: it lies beside jobs, and belongs to none of them")
@@ -95,7 +95,7 @@ def inputs_with(folder: Folder, trial_files: Iterable[tuple[str, str | None]]) -
 
 
 def size_of(folder: Folder, path: str) -> int | None:
-    """A file's size; None if there is none, or if nobody knows."""
+    """A file's size; None if there is none, or if it is unknown."""
     try:
         return folder.size(path)
     except Unreadable:
@@ -103,9 +103,9 @@ def size_of(folder: Folder, path: str) -> int | None:
 
 
 def trial_files(folder: Folder) -> Iterator[tuple[str, str | None]]:
-    """Each trial's folder and the file that tells of it: its result, or its configuration while there is none.
+    """Each trial's folder and main file: its result, or its configuration while there is none.
 
-    Of a folder that may not be opened nobody knows: it has None.
+    The file is None for a folder that cannot be opened.
     """
     inner = inner_runs(folder)
     for name in sorted(folder.folders()):
@@ -129,12 +129,12 @@ def trial_file(folder: Folder, name: str) -> str | None:
 
 
 def _planned(lock: Lock) -> int | None:
-    """The trials that were planned, where the job's result does not tell."""
+    """The number of planned trials, for a job whose result lacks it."""
     return None if lock.trials is None else len(lock.trials)
 
 
 def derived_from(config: JobConfig) -> list[str]:
-    """The jobs whose executions a regrade copies: their keys, or their names where their ids are not told."""
+    """The jobs whose executions a regrade copies: their keys, or their names if their ids are missing."""
     sources = [source for source in config.source_jobs or [] if source is not None]
     keys = (
         f"pier:{each.job_id}" if each.job_id else (each.path or "").rstrip("/").rpartition("/")[2] for each in sources
@@ -143,7 +143,7 @@ def derived_from(config: JobConfig) -> list[str]:
 
 
 def _doubts(trials: Iterable[Trial]) -> dict[str, str]:
-    """By file: rewards that are no number, which are no verdict."""
+    """By file: rewards that are no numbers and so give no verdict."""
     doubts = {}
     for trial in trials:
         if names := sorted(score.name for score in trial.scores if score.score is None):
@@ -152,11 +152,11 @@ def _doubts(trials: Iterable[Trial]) -> dict[str, str]:
 
 
 def state_of(folder: Folder, job: JobResult, files: list[str | None]) -> RunState:
-    """What the job's own result tells, and for what older ones do not say, the files of its trials."""
+    """The job's state, from its own result and, where older ones lack it, from the files of its trials."""
     if job.finished_at is not None:
         return "ended"
     if "config.json" not in files and all(size_of(folder, name) is None for name in TRIAL_FILES):
-        return "ended"  # trials that were brought back from elsewhere
+        return "ended"  # restored trials
     stats = job.stats or Stats()
     moved = job.status or Stats()
     running = _first(stats.n_running_trials, moved.n_running_trials, files.count("config.json"))

@@ -1,7 +1,7 @@
-"""Some trials of a job of Pier or Harbor, read without the others; see `pier`.
+"""Reads some trials of a Pier or Harbor job without the others; see `pier`.
 
-What one trial tells of the job, or of another trial, is told by the job's own documents or was told before. Where it
-may differ, all of them have to be read.
+What the other trials would tell of the job comes from the job's own documents or from the last read. If it may have
+changed, all trials have to be read.
 """
 
 from collections.abc import Collection, Iterable
@@ -34,7 +34,7 @@ _MOST = 50  # other trials whose numbers change
 def inputs_of(folder: Folder, trials: Collection[str]) -> list[str] | None:
     """The files that the rows of these trials and of the job itself depend on; None where all have to be looked at.
 
-    That is so where one may be a run inside, or another tool's, or a link or file in the place of a trial. Raises
+    That is so if a name may be an inner run, another tool's, or a link or file in the place of a trial. Raises
     Unreadable.
     """
     for name in trials:
@@ -52,7 +52,7 @@ def read_trials(folder: Folder, options: Options, earlier: EarlierTrials, trials
     documents = documents_of(folder, broken)
     job, lock, _, config = documents
     rest = earlier.rest
-    fixed = ("config.json", "lock.json", MANIFEST)  # what they hold is masked in all trials, or names the job
+    fixed = ("config.json", "lock.json", MANIFEST)  # their values are masked in all trials, or name the job
     if broken or not _tells_state(job) or rest.key != f"pier:{job.id}" or not all(map(earlier.unchanged, fixed)):
         return None
     state = state_of(folder, job, ["result.json"])
@@ -83,7 +83,7 @@ def read_trials(folder: Folder, options: Options, earlier: EarlierTrials, trials
 
 
 def _files_of(folder: Folder, trials: Iterable[str]) -> list[tuple[str, str]]:
-    """Each of these trials that is there, and the file that tells of it. Raises Unreadable."""
+    """Each of these trials that exists, with its main file. Raises Unreadable."""
     return [(name, file) for name in sorted(trials) if (file := trial_file(folder, name)) is not None]
 
 
@@ -98,7 +98,7 @@ def _tells_state(job: JobResult) -> bool:
 def _ranked_anew(
     found: list[Trial], before: list[Trial], earlier: EarlierTrials, names: Collection[str]
 ) -> list[Trial]:
-    """What was found of trials, numbered, and others whose number changes with that: one more than matter at most."""
+    """The trials found, numbered, and others whose numbers change with them: at most one more than _MOST."""
     renumbered: list[Trial] = []
     for test, trial in {test_of(trial): trial for trial in (*before, *found)}.items():
         executions: list[Trial | Execution] = [each for each in found if test_of(each) == test]

@@ -1,8 +1,8 @@
 """The trials of a job of Pier or Harbor.
 
-A reward is a verdict, beside an exception too, unless the tool says that it is not valid. A trial whose step failed
-has failed with it, though the exception stands only at the step. What an agent left beside (a trajectory, a session)
-tells figures and nothing else: whatever is wrong with it never holds back the result.
+A reward is a verdict even beside an exception, unless the tool marks it invalid. A trial with a failed step has failed
+too, though only the step has the exception. Files that the agent left (a trajectory, a session) only add figures: a
+problem with them never holds back the result.
 """
 
 import math
@@ -36,10 +36,10 @@ _EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
 
 
 class TrialReader:
-    """Reads the trials of a job, those that did not change from the rows they gave before.
+    """Reads the trials of a job; unchanged ones come from their earlier rows.
 
-    What cannot be read is noted: in `broken` what tells of a trial at all, in `optional` what tells more of it. Trials
-    that did not change are only passed over if it `may_skip` them.
+    Unreadable files are noted: in `broken` those that a trial needs, in `optional` those that only add details.
+    Unchanged trials are only skipped if `may_skip`.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TrialReader:
         self._folder, self._options, self._earlier, self._broken = folder, options, earlier, broken
         self._unfinished: TrialStatus = "running" if state in ("running", "queued") else "cancelled"
         self._argv: list[str] | None = None
-        # what these files hold is masked in the errors of all trials
+        # values in these files are masked in the errors of all trials
         self._may_skip = may_skip and earlier.unchanged("config.json") and earlier.unchanged("lock.json")
         self.optional: dict[str, str] = {}
         self.job_id: str | None = None
@@ -65,7 +65,7 @@ class TrialReader:
         self.lacks_trials = False
 
     def read(self, name: str, file: str | None) -> Trial | None:
-        """The trial in a folder, told by its result or, while there is none, its configuration; None if unknown."""
+        """The trial in a folder, from its result or, while there is none, its configuration; None if unknown."""
         if file == "config.json":
             return self._unfinished_trial(name)
         known = self._earlier.trial(name)
@@ -79,13 +79,13 @@ class TrialReader:
             return None
         if known is not None and self._earlier.exists():
             return known
-        self.lacks_trials = True  # what is known may only have stood in
+        self.lacks_trials = True  # the known trial may be a placeholder
         if known is None and self._unfinished == "running":
-            return Trial(trial=name, status="running", folder=name)  # it may be in the middle of being written
+            return Trial(trial=name, status="running", folder=name)  # its result may be half-written
         return known
 
     def _note_closed(self, name: str) -> bool:
-        """Note why a folder, or a link in its place, cannot be opened; whether that is so."""
+        """Note why a folder, or a link in its place, cannot be opened; returns whether that is so."""
         try:
             self._folder.size(f"{name}/result.json")
             self._folder.read(name, CONFIG_LIMIT)
@@ -98,7 +98,7 @@ class TrialReader:
         config: TrialConfig = read_or_note(self._folder, path, TrialConfig, CONFIG_LIMIT, self._broken) or TrialConfig()
         self.job_id = self.job_id or config.job_id
         task, agent = config.task or Task(), config.agent or AgentConfig()
-        # the name of an agent that is loaded from a path is told by its result
+        # an agent loaded from a path has its name only in the result
         agent_name = None if agent.import_path or ":" in (agent.name or "") else agent.name
         _, model = self._model(ModelInfo(name=agent.model_name))
         effort = _effort(agent)
@@ -153,7 +153,7 @@ class TrialReader:
         return trial
 
     def _note_job(self, config: TrialConfig, result: TrialResult) -> None:
-        """What a trial tells of its job."""
+        """Note what a trial reveals about its job."""
         self.job_id = self.job_id or config.job_id
         self.saw_harbor = self.saw_harbor or result.verifier_environment_mode is not None
         if result.id is not None:
@@ -163,7 +163,7 @@ class TrialReader:
             self.derived_from.update({job} - {""})
 
     def _model(self, info: ModelInfo) -> tuple[str | None, str | None]:
-        """Provider and model; where no provider is told, it stands before the first `/` of the name."""
+        """Provider and model; a missing provider is taken from the name, before its first `/`."""
         provider, name = info.provider, info.name
         if provider is None and name is not None and "/" in name:
             provider, _, name = name.partition("/")
@@ -206,7 +206,7 @@ def _exception(result: TrialResult) -> ExceptionInfo:
 
 
 def _rewards(result: TrialResult) -> dict[str, float | None]:
-    """Rewards by name, None for what is no number; without the trial's own, the mean over steps that were verified."""
+    """Rewards by name, None if not a number; without the trial's own, the mean over its verified steps."""
     if result.verifier_result is not None:
         rewards = result.verifier_result.rewards or {}
         return {name: _number(value) for name, value in rewards.items()}
@@ -222,7 +222,7 @@ def _rewards(result: TrialResult) -> dict[str, float | None]:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    """None without values, and where one is no number."""
+    """The mean; None without values, or if one is no number."""
     known = [value for value in values if value is not None]
     return _finite(sum(known) / len(known)) if known and len(known) == len(values) else None
 
@@ -238,7 +238,7 @@ def _number(value: Any) -> float | None:
 def _judge(
     rewards: dict[str, float | None], is_valid: bool, exception: ExceptionInfo, threshold: float
 ) -> tuple[TrialStatus, float | None]:
-    """Status and score. A valid reward counts as a verdict, beside an exception too."""
+    """Status and score. A valid reward counts as a verdict, even beside an exception."""
     score = rewards["reward"] if "reward" in rewards else _mean(list(rewards.values()))
     if score is not None and is_valid:
         return ("passed" if score >= threshold else "failed"), score

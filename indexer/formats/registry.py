@@ -1,8 +1,8 @@
-"""The formats that are there: those of this program and those of other packages, by the entry points `indexer.formats`.
+"""Loads the formats of this program and of other packages, by the entry points `indexer.formats`.
 
-An entry point's name is the prefix of its runs' keys. What comes with this program is asked first, others by name. One
-that cannot be loaded, or has another one's name, is left out and said in one line; what one raises later costs the run
-that it was reading. So no package of somebody else's ends a pass.
+An entry point's name is the prefix of its runs' keys. Built-in formats are asked first, others by name. A format that
+cannot be loaded, or whose name is taken, is left out and reported in one line; a later exception costs only the run
+being read. So no third-party package can end a pass.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ _WANTED = (
 
 
 def load() -> tuple[tuple[Format, ...], list[str]]:
-    """The formats in the order in which they are asked, and a line for each that cannot be used."""
+    """The formats in the order in which they are asked, and a line for each unusable one."""
     formats: list[Format] = []
     wrong: list[str] = []
     for entry in sorted(entry_points(group=_GROUP), key=lambda entry: (not _is_own(entry), entry.name, entry.value)):
@@ -71,7 +71,7 @@ def _loaded(entry: EntryPoint, keys: set[str]) -> Format:
 
 
 def _wrong_types(form: Any) -> Iterator[str]:
-    """What of a format's constants is not what it should be."""
+    """What is wrong with a format's constants."""
     for name, kind in (("KEY", str), ("NAME", str), ("VERSION", int), ("CONVENTIONS", Conventions)):
         if not isinstance(getattr(form, name), kind):
             yield f"its {name} is no {kind.__name__}"
@@ -89,7 +89,7 @@ def _wrong_types(form: Any) -> Iterator[str]:
 
 
 class Guarded:
-    """A format of another package: what it raises costs its own run."""
+    """A format of another package: an exception costs only the run being read."""
 
     def __init__(self, form: Format):
         self._form = form
@@ -138,14 +138,14 @@ class Guarded:
         return cast("Run | None", run)
 
     def _wrong(self, run: Any) -> str | None:
-        """What no index can hold of a run."""
+        """Why no index can hold a run; None if it can."""
         try:
             return next(_faults(run, self.KEY), None)
-        except Exception as error:  # what it is made of is something else
-            return f"what read gives is no whole Run: {type(error).__name__}"
+        except Exception as error:  # not the structure of a Run
+            return f"what read returns is no whole Run: {type(error).__name__}"
 
     def _required(self, name: str, *arguments: Any) -> Any:
-        """What the format answers. Raises Unreadable for whatever it raises."""
+        """The format's answer. Any exception becomes Unreadable."""
         try:
             return getattr(self._form, name)(*arguments)
         except Unreadable as error:
@@ -170,7 +170,7 @@ class Guarded:
         return found
 
     def _asked(self, name: str, *arguments: Any) -> Any:
-        """What the format answers about a name; None where it raises: it is no run of its then."""
+        """The format's answer about a name; None if it raises: then it is not one of its runs."""
         try:
             return getattr(self._form, name)(*arguments)
         except (Exception, SystemExit):
@@ -190,12 +190,12 @@ def _said(error: BaseException) -> str:
 
 
 def _is_text(text: str) -> bool:
-    """Whether a database takes a text."""
+    """Whether a database accepts a text."""
     return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
 def _faults(run: Any, key: str) -> Iterator[str]:
-    """What no index can hold of a run."""
+    """Why no index can hold a run."""
     if not isinstance(run, Run):
         yield f"read gives a {type(run).__name__}, not a Run"
         return

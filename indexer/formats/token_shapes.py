@@ -1,4 +1,4 @@
-"""What tokens of known services look like, and words that only a random generator writes.
+"""What tokens of known services look like, and how to spot random words.
 
 The prefixes follow the default rules of gitleaks 8 (config/gitleaks.toml of github.com/gitleaks/gitleaks) and the keys
 of model providers that it lacks. Lengths are looser than there: a token in an error may be cut.
@@ -65,12 +65,12 @@ def without_tokens(text: str, mask: str) -> str:
 
 
 def without_unmistakable_tokens(name: str, mask: str) -> str:
-    """A name without what can be nothing but a token: a test may well be called `sk-learn-regression`."""
+    """A name without unmistakable tokens only: a test may well be called `sk-learn-regression`."""
     return _UNMISTAKABLE.sub(mask, name)
 
 
 def _is_token(rest: str) -> bool:
-    """Whether what follows the prefix of a token is no word of a language: words are short and hold no digits."""
+    """Whether the text after a token's prefix is not a natural word: words are short and hold no digits."""
     runs = _RUN.findall(rest)
     for run in runs:
         stretches = len(_STRETCH.findall(run))
@@ -92,7 +92,7 @@ def _without_random(word: str, mask: str) -> str:
 
 
 def is_random(word: str) -> bool:
-    """Whether a word looks like drawn at random from letters and digits, and is no hexadecimal number.
+    """Whether a word looks randomly drawn from letters and digits, and is not a hexadecimal number.
 
     Random text changes between capitals, small letters and digits every two characters; names do so every three or
     more, or have separators between short parts.

@@ -1,8 +1,8 @@
-"""A zip file as a read-only folder of its members, of which only those that are asked for are read, by their place.
+"""A zip file as a read-only folder of its members; only requested members are read, by random access.
 
-Members may be stored, deflated or, as Inspect writes them, compressed with zstandard (method 93), which zipfile of
-Python reads from 3.14 on. A name that occurs twice is normal: the last one counts. What the directory says of a member
-is not believed: no more is unpacked than may be read, and lengths and checksums have to be right.
+Members may be stored, deflated or, as Inspect writes them, compressed with zstandard (method 93), which Python's
+zipfile reads from 3.14 on. Duplicate names are normal: the last one counts. The central directory is not trusted: no
+more is unpacked than may be read, and lengths and checksums have to match.
 """
 
 import io
@@ -19,21 +19,21 @@ import zstandard
 from indexer.protocols import MALFORMED, Folder, Unreadable
 
 DIRECTORY_LIMIT = 64 * 2**20
-"""Bytes of a directory of members."""
+"""The most bytes of a central directory."""
 MEMBER_LIMIT = 256 * 2**20
-"""Bytes of a member that is opened to read parts of it."""
+"""The most bytes of a member opened for random access."""
 _ROOM, _MOST_TIMES = 16 * 2**20, 500
-"""Bytes that any member may have, and how many times its size one may be unpacked to beyond them."""
+"""Zip bomb guard: bytes that any member may have, and the highest compression ratio beyond them."""
 _ZSTANDARD = 93
 _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
 _BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, zlib.error, zstandard.ZstdError, EOFError,
            NotImplementedError, ValueError, OverflowError, RuntimeError, UnicodeError, OSError)  # fmt: skip
-"""What zipfile raises for files that are none, or torn."""
+"""What zipfile raises for files that are no zip, or damaged."""
 
 
 class ZipFolder:
-    """The members of the zip file `name` in a folder. Every question raises Unreadable for what is none."""
+    """The members of the zip file `name` in a folder. All methods raise Unreadable if it is not a zip file."""
 
     def __init__(self, parent: Folder, name: str, inside: str = ""):
         self._parent, self._name, self._inside = parent, name, inside
@@ -43,7 +43,7 @@ class ZipFolder:
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Let several questions see one state of the file, which is opened once."""
+        """Open the file once, so that several calls see the same state of it."""
         with self._opened() as self._kept:
             try:
                 yield
@@ -145,7 +145,7 @@ class ZipFolder:
 
 
 def _require_small_directory(file: IO[bytes]) -> None:
-    """Raises Unreadable for a directory that is larger than what is read of one; zipfile would read it whole."""
+    """Raises Unreadable for an oversized central directory; zipfile would read it whole."""
     end = zipfile._EndRecData(file)  # type: ignore[attr-defined]
     if end is None:
         raise zipfile.BadZipFile("it has no end record")
@@ -154,7 +154,7 @@ def _require_small_directory(file: IO[bytes]) -> None:
 
 
 def _unpacked(file: IO[bytes], member: zipfile.ZipInfo) -> bytes:
-    """The bytes of a member, one more at most than the directory says."""
+    """The bytes of a member, at most one more than the directory says."""
     limit = member.file_size
     file.seek(member.header_offset)
     header = file.read(_LOCAL_HEADER)

@@ -1,4 +1,4 @@
-"""Proving the promise: the index equals a fresh read of its sources, row by row."""
+"""Checks that the index equals a fresh read of its sources, row by row."""
 
 import tempfile
 from collections.abc import Sequence

@@ -1,11 +1,11 @@
 """One pass over the sources, as one transaction: what changed is read by its format and written to the index.
 
-How far each ref was read is written with the rows it gave, so a pass that is killed leaves the index as it was, and the
-next one starts from there.
+The read position of each ref is committed with its rows, so a killed pass leaves the index as it was, and the next one
+starts from there.
 
-A rebuild is the same pass over empty tables inside one transaction in place: readers see the old index until they see
-the new one whole. A file on disk that changed less than 20 ms before it was read may have changed again without a new
-stamp, so it is read once more after that time.
+A rebuild is the same pass over empty tables inside one transaction in place: readers see the old index until
+the new one is complete. A file on disk that changed less than 20 ms before it was read may have changed again without
+a new stamp, so it is read once more after that time.
 """
 
 import gc
@@ -51,7 +51,7 @@ def bring_up_to_date(db: Path, sources: Sequence[Source], options: Options, prog
 
 
 def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
-    """A fresh index in the place of the old one, which stays if any source cannot be opened.
+    """Replace the index with a fresh one; the old one stays if any source cannot be opened.
 
     Raises LockedError, IndexFileError, SourceError.
     """
@@ -64,9 +64,9 @@ def rebuild(db: Path, sources: Sequence[Source], options: Options, progress: Pro
 
 
 def look(database: sqlite3.Connection, sources: Sequence[Source], options: Options, work: Work) -> Report:
-    """One pass over a part of the sources, on an index that is kept open under the lock.
+    """One pass over part of the sources; the caller holds the lock and the open index.
 
-    It does not wait for files that had just changed: the report has them, to be looked at again.
+    Does not wait for just-changed files: the report lists them for another look.
     """
     prepare(database)
     database.execute("BEGIN IMMEDIATE")
@@ -81,22 +81,22 @@ def look(database: sqlite3.Connection, sources: Sequence[Source], options: Optio
 
 
 def fetch(sources: Iterable[Source]) -> None:
-    """Bring in what sources lack to be read; one that fails says so when it is opened."""
+    """Fetch what sources need before they are read; one that fails says so when it is opened."""
     for source in sources:
         interrupts.check()
         source.prepare()
 
 
 def note_looked(db: Path, sources: Sequence[Source], when: str, kept: Collection[str] = ()) -> None:
-    """Note for `status` up to when the index is known to equal these sources; of a remote, what was fetched.
+    """Note for `status` when the index last equalled these sources; for a remote, the time of its fetch.
 
-    What is noted of others is forgotten, but for those `kept`.
+    Notes on other sources are dropped, except on those `kept`.
     """
     lock.note_looked(db, {source.name: source.fetched or when for source in sources}, kept)
 
 
 def reader(options: Options) -> str:
-    """What decides which rows the same bytes give: the reader version and the options."""
+    """The reader version and the options: with others the same bytes may give other rows."""
     return f"{READER} {options.model_dump_json(exclude={'whole_errors'})}"
 
 
@@ -114,7 +114,7 @@ def _continue(db: Path, plan: Plan) -> Report:
         return _build(db, plan, fault.why)
     try:
         return _build(db, replace(plan, strict=True), fault.why)
-    except SourceError as error:  # rows that can still be read are not given up for a source that is away
+    except SourceError as error:  # do not lose existing rows because a source is unavailable
         report = _incremental(db, plan)
         report.waiting = f"{fault.why}; it is built anew once every source can be read: {error}"
         return report
@@ -161,7 +161,7 @@ def _build_in_place(db: Path, plan: Plan, why: str) -> Report:
         if broken := database.execute("PRAGMA foreign_key_check").fetchone():
             raise AssertionError(f"row without its parent: {broken}")
         database.execute("COMMIT")
-        with suppress(sqlite3.OperationalError):  # a reader may hold the log; SQLite does it later
+        with suppress(sqlite3.OperationalError):  # a reader may hold the WAL; SQLite checkpoints later
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return report
     finally:
@@ -170,7 +170,7 @@ def _build_in_place(db: Path, plan: Plan, why: str) -> Report:
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Let Python look for cycles seldom: it would walk over rows that wait, a seventh of a rebuild, and find none."""
+    """Make garbage collections rare: they would scan pending rows, a seventh of a rebuild, and find no cycles."""
     before = gc.get_threshold()
     gc.set_threshold(100_000, *before[1:])
     try:
@@ -189,12 +189,12 @@ def _require_space(db: Path) -> None:
 
 @contextmanager
 def _clear_errors(db: Path) -> Iterator[None]:
-    """What SQLite says of a full disk or a read-only file, as one line."""
+    """Turn SQLite's errors about a full disk or a read-only file into one line."""
     try:
         yield
     except sqlite3.OperationalError as error:
         if not file.is_outside(error):
             raise
         code = error.sqlite_errorcode & 0xFF
-        sorted_there = "; what is sorted lies in SQLITE_TMPDIR, /var/tmp or /tmp" if code in _NO_ROOM else ""
+        sorted_there = "; SQLite sorts in SQLITE_TMPDIR, /var/tmp or /tmp" if code in _NO_ROOM else ""
         raise IndexFileError(f"{db} cannot be written: {error}{sorted_there}") from error

@@ -1,7 +1,7 @@
-"""The heart of a pass: walk the sources that have work, read what differs by its format, and hand it to the store.
+"""The core of a pass: walk the sources that have work, read what differs, and hand it to the store.
 
 Sources are walked one after the other, git first; each change is read and written before the next is looked for, so
-memory does not grow with the number of runs. Nothing that cannot be read stops a pass: it becomes a row of `problems`.
+memory does not grow with the number of runs. Unreadable things never stop a pass; they become rows of `problems`.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ from indexer.store.source_state import SourceState
 from indexer.store.writer import Pass
 
 RACY_NS = 20_000_000
-"""A file that changed this short before it was read may change again unseen, in nanoseconds."""
+"""In nanoseconds: a file that changed this shortly before it was read may change again without a new stamp."""
 
 Progress = Callable[[Source, Indexed], Iterator[Change]]
 """Yields the changes of a source and shows how far the pass is."""
@@ -33,10 +33,10 @@ Work = Mapping[str, Collection[str] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a pass is to do: everything, or only `work`.
+    """What a pass has to do: everything, or only `work`.
 
-    With `fresh` the tables are empty. With `strict` a source that cannot be opened ends the pass, else it keeps its
-    rows.
+    With `fresh` the tables are empty. With `strict` a source that cannot be opened ends the pass; otherwise it keeps
+    its rows.
     """
 
     sources: Sequence[Source]
@@ -71,7 +71,7 @@ class Report:
     """What a pass did. `built` says why the index was built anew, if it was."""
 
     built: str | None
-    waiting: str | None = None  # why it has to be built anew and was not
+    waiting: str | None = None  # why it has to be rebuilt but was not
     changed: bool = False  # whether there is anything to commit
     sources: list[SourceReport] = field(default_factory=list)
     unsettled: list[tuple[str, str]] = field(default_factory=list)  # source and run folder to be looked at again
@@ -150,9 +150,9 @@ class _Walk:
 def _take_in(
     changes: Iterator[Change], source: Source, state: SourceState, options: Options
 ) -> list[tuple[str, list[str]]]:
-    """Index what differs in one source. Returns run folders with files that had just changed when they were read."""
+    """Index what differs in one source. Returns run folders with files that changed just before they were read."""
     racy: list[tuple[str, list[str]]] = []
-    with closing(cast("Generator[Change]", changes)):  # an error would keep it, and what it has open
+    with closing(cast("Generator[Change]", changes)):  # else an error would keep the generator and its resources open
         for change in changes:
             interrupts.check()
             if isinstance(change, Found):
@@ -184,7 +184,7 @@ def _note(change: Change, state: SourceState) -> None:
 
 
 def _unsettle(racy: list[tuple[str, list[str]]], state: SourceState) -> list[str]:
-    """Note that these files have to be read again. Returns where to look: at the parts of runs that they are in.
+    """Mark these files to be read again. Returns where to look: the parts of runs that contain them.
 
     A run's own folder is `path/`, with nothing after the slash.
     """
@@ -197,7 +197,7 @@ def _unsettle(racy: list[tuple[str, list[str]]], state: SourceState) -> list[str
 
 
 def _index(found: Found, source: Source, state: SourceState, options: Options) -> list[str]:
-    """Read the trials of a run that changed, or all of it where that is not enough, and write its rows.
+    """Read a run's changed trials, or all of it if that is not enough, and write its rows.
 
     Returns the files on disk that had just changed.
     """
@@ -205,11 +205,11 @@ def _index(found: Found, source: Source, state: SourceState, options: Options) -
         return _index_whole(found, state, options)
     began, earlier, run = time.time_ns(), state.found.earlier_of_some(found), None
     if earlier is not None:
-        with suppress(Unreadable):  # reading all tells it
+        with suppress(Unreadable):  # the full read reports it
             run = found.run.read_trials(options, earlier, found.trials)
     if run is None or earlier is None:
         whole = source.find(None, found.path)
-        if whole is None:  # it went, or cannot be read just now: the next look tells
+        if whole is None:  # gone, or unreadable right now: the next look decides
             state.found.keep(found)
             return [""]
         return _index_whole(whole, state, options)
@@ -237,7 +237,7 @@ def _index_whole(found: Found, state: SourceState, options: Options) -> list[str
 
 
 def _doubt_claims(found: Found, run: Run) -> None:
-    """Tell of a run that other formats take for theirs too."""
+    """Report a run that other formats claim too."""
     if isinstance(found.run, RunFolder | RunFile) and (others := also_claimed(found.run)):
         claimed = f"read as {found.run.reader}; it looks like one of {', '.join(others)} too"
         run.doubts = {**run.doubts, "": claimed}

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Asking(Reading):
     """An open index that answers the declared questions.
 
-    Times in filters that name no zone are in `zone`, and so are the days of boards; `stale_after` is after how many
-    seconds of silence no run is live.
+    Times without a zone in filters, and the days of boards, are in `zone`. After `stale_after` seconds of silence, a
+    run is not live.
     """
 
     def __init__(self, path: Path, zone: tzinfo = UTC, stale_after: int = STALE_AFTER):

@@ -23,7 +23,7 @@ class Changes:
 
 
 def changes(database: sqlite3.Connection, since: str | None, limit: int) -> Changes:
-    """What changed after a token; all runs without one. Raises StaleTokenError, and QueryError for no token."""
+    """What changed after a token; all runs without one. Raises StaleTokenError, QueryError if it is malformed."""
     require_limit(limit)
     generation, last = database.execute("SELECT generation, last_rev FROM meta").fetchone()
     after = _revision(database, since, generation)
@@ -37,7 +37,7 @@ def changes(database: sqlite3.Connection, since: str | None, limit: int) -> Chan
 
 
 def token(database: sqlite3.Connection) -> str:
-    """The token of now: `changes` after it tells what comes."""
+    """The current token: `changes` after it has what comes."""
     generation, last = database.execute("SELECT generation, last_rev FROM meta").fetchone()
     return f"{generation}.{last}"
 

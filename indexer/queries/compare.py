@@ -1,8 +1,8 @@
 """Two sides, test by test: what differs by more than chance, what flipped without proof, what only one side has.
 
-A side is a run, or a group of trials of runs that ended. Where the sides share targets, a test is looked at for each
-of those, so that one target's fall is not hidden by another's rise; where they share none (two models), targets are
-left aside. Only tests that both sides judged are compared; errors are compared by themselves, and so are scores.
+A side is a run, or a group of trials of runs that ended. If the sides share targets, tests are compared per target,
+so that one target's rise does not hide another's fall; if they share none (two models), targets are ignored. Only
+tests that both sides judged are compared; errors and scores are compared separately.
 """
 
 import sqlite3
@@ -37,7 +37,7 @@ _Key = tuple[str | None, str | None, str | None]
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """A condition on `runs r` and `trials t` that starts with AND, its values, and the run it is about, if one."""
+    """A condition on `runs r` and `trials t` that starts with AND, its values, and the run or the filters."""
 
     where: str
     values: list[Any]
@@ -45,7 +45,7 @@ class _Side:
 
 
 def compare(database: sqlite3.Connection, common: Filters, reader: Reader, *, a: Name, b: Name) -> Row:
-    """Two sides by the filters that apply to both: facts, measures with verdicts, and each test.
+    """Compare two sides under common filters: facts, measures with verdicts, and each test.
 
     Raises UnknownRunError, and QueryError where a trial is on both sides.
     """
@@ -187,14 +187,14 @@ def _said(filters: Mapping[str, Any]) -> str:
 
 
 def side_of(texts: list[str]) -> Name:
-    """What people write for a side: one RUN, or FILTER=VALUE as often as needed. Raises QueryError."""
+    """Parse a side: one RUN, or any number of FILTER=VALUE. Raises QueryError."""
     name, equals, _ = texts[0].partition("=") if texts else ("", "", "")
     is_run = len(texts) == 1 and not (equals and name.replace("-", "_") in DECLARED)
     return texts[0] if is_run else group_of(texts)
 
 
 def group_of(texts: list[str]) -> Filters:
-    """The filters that FILTER=VALUE stands for, as often as needed. Raises QueryError."""
+    """Parse any number of FILTER=VALUE into filters. Raises QueryError."""
     found: dict[str, Any] = {}
     for text in texts:
         written, equals, value = text.partition("=")

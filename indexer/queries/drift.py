@@ -1,7 +1,7 @@
 """What fell lately by more than chance, and since which run.
 
-Groups are each target, target x dataset and target x test, over all experiments or what filters let through. Of a group
-the last runs that ended are looked at; `falls` says how they are judged.
+Groups are each target, target x dataset and target x test, over all experiments or what the filters select. Only a
+group's last runs that ended are examined; `falls` judges them.
 """
 
 import re
@@ -24,7 +24,7 @@ from indexer.records import span_seconds, utc_text
 from indexer.statistics import SIGNIFICANT
 
 LEVELS = {"target": (), "dataset": ("suite",), "test": ("suite", "test_id")}
-"""By level: what names a group beside its target."""
+"""By level: the columns that identify a group besides its target."""
 WINDOW = "40"
 _COLUMNS = "r.key, r.run_id, r.timestamp, r.sha, r.code_sha, t.suite, t.test_id, t.status, t.score"
 
@@ -41,12 +41,12 @@ def drift(
 ) -> Row:
     """`looked_at` and the `groups` that fell, the smallest q-value first; with `every` all that were looked at.
 
-    `more` says that not all are given; `detectable_fall` is about how far a rate
-    would have to fall to be shown, None where no fall would do.
+    `more`: not all are given; `detectable_fall`: about how far a rate would
+    have to fall to be detected, None if no fall would be.
 
     A group has its `target` (and `suite`, `test_id`), `measure`, `before`, `recent`, `difference`, `interval`,
     `p_value`, `q_value`, `since` and `last_good`, the `first` run that was looked at, and `compare`: both sides as
-    `compare` takes them, None where no target or no time tells the sides apart. Raises QueryError.
+    `compare` takes them, None without a target or if both sides have the same time. Raises QueryError.
     """
     if by is not None and by not in LEVELS:
         raise QueryError(f"by: {by!r} is none of {', '.join(LEVELS)}")
@@ -70,7 +70,7 @@ def _sides(filters: Filters, row: Row) -> Row | None:
         return None
     group = {"target": row["target"]}
     if row.get("test_id") is not None:
-        group["test"] = f"{row['suite'] or ''}/{row['test_id']}"  # also where a suite has a test of this name
+        group["test"] = f"{row['suite'] or ''}/{row['test_id']}"  # unambiguous if a suite has this test too
     elif row.get("suite") is not None:
         group["dataset"] = row["suite"]
     return {"a": {"since": row["first"]["timestamp"], "until": since}, "b": {"since": since}, **filters, **group}
@@ -79,7 +79,7 @@ def _sides(filters: Filters, row: Row) -> Row | None:
 def change_point(
     database: sqlite3.Connection, selection: Selection, target: str | None, suite: str | None, test_id: str
 ) -> Row | None:
-    """Since when a target falls in a test by its verdicts, as drift says of this group alone; None if not shown."""
+    """The fall of a target in the verdicts of a test, as drift finds it for this group alone; None without one."""
     where, values = selection.of_trials()
     group = (target, suite, test_id)
     if where:
@@ -93,7 +93,7 @@ def change_point(
 
 
 def _window(window: str) -> tuple[int, timedelta | None]:
-    """How many runs of a group are looked at, or how far back. Raises QueryError."""
+    """Parse a window: a number of runs per group, or a time span. Raises QueryError."""
     if re.fullmatch(r"[1-9]\d{0,3}", window) and int(window) > 1:
         return int(window), None
     try:
@@ -110,8 +110,8 @@ def _groups(
 ) -> Iterator[tuple[Row, list[RunOfGroup]]]:
     """Each group of some levels with its last runs, newest first.
 
-    Without filters a group's last runs are found by an index; with filters one walk over the runs they let through
-    gives all groups.
+    Without filters, an index finds each group's last runs; with filters, one walk over the selected runs finds
+    all groups.
     """
     where, values = selection.of_trials()
     earliest = _earliest(database, selection, span)
@@ -155,7 +155,7 @@ def _walked(
 
 
 def _earliest(database: sqlite3.Connection, selection: Selection, span: timedelta | None) -> str:
-    """When a span before the newest run begins that filters of runs let through."""
+    """The start of a time span that ends with the newest selected run."""
     if span is None:
         return ""
     where, values = selection.of_runs(None, "r.timestamp")
@@ -168,7 +168,7 @@ def _earliest(database: sqlite3.Connection, selection: Selection, span: timedelt
 
 
 def _tests(database: sqlite3.Connection) -> Iterator[tuple[str | None, str | None, str | None]]:
-    """Every (target, suite, test_id), each by a few steps in an index."""
+    """Every (target, suite, test_id), each found by a few index seeks."""
     for test in distinct(database, "test_id", "FROM trials WHERE true"):
         for suite in distinct(database, "suite", "FROM trials WHERE test_id IS ?", test):
             for target in distinct(database, "target", "FROM trials WHERE test_id IS ? AND suite IS ?", test, suite):

@@ -1,8 +1,8 @@
-"""What the engines that an index may lie in do not share. All queries are written in the SQL that they do, or nearly.
+"""Differences between SQLite and PostgreSQL. Nearly all SQL of the queries is common to both.
 
-Their text is that of SQLite; PostgreSQL takes it after a few replacements. What it lacks beside these are functions,
-which the schema of a shared index brings (see `shared.schema`): `total`, `instr`, sums of conditions. A column that is
-NULL or equals a value is compared with IS, which becomes what an index can answer.
+Queries are written for SQLite; PostgreSQL takes them after a few replacements. Functions that it lacks (`total`,
+`instr`, sums of conditions) come with the schema of a shared index (see `shared.schema`). Queries use IS to compare
+with a value that may be NULL; it is rewritten so that an index can answer it.
 """
 
 import re
@@ -11,21 +11,21 @@ from typing import Any, Protocol
 
 
 class Engine(Protocol):
-    """What runs queries: a connection of SQLite as it is, or one that translates."""
+    """Runs queries: an SQLite connection as it is, or one that translates."""
 
     def execute(self, query: str, parameters: Sequence[Any] = (), /) -> Iterable[Any]: ...
 
 
 ONE_OF_MANY = "IN (SELECT value FROM json_each(?))"
-"""What follows a text column that is one of a JSON array of texts: more values than an engine takes written out."""
+"""Follows a text column: it is in a JSON array, for more values than an engine takes as parameters."""
 
 CONTAINS = "instr(lower({}), lower(?)) > 0"
-"""That a text column has a text inside, in whatever case; SQLite knows that of the letters of ASCII."""
+"""A text column contains a text, ignoring case; SQLite ignores only that of ASCII letters."""
 
 _REPLACED = (
     (ONE_OF_MANY, "IN (SELECT jsonb_array_elements_text(?::jsonb))"),
     ("json_each(?) j", "json_array_elements(?::json) AS j (value)"),
-    ("CROSS JOIN", "JOIN"),  # an order that SQLite keeps
+    ("CROSS JOIN", "JOIN"),  # fixes the join order in SQLite
     (" GLOB ?", " LIKE glob(?)"),
 )
 _NULL_OR_EQUAL = re.compile(r"\bIS (\?|:[a-z_]+|[a-z]+\.[a-z_]+)")
@@ -35,7 +35,7 @@ _PLACEHOLDER = re.compile(r"'[^']*'|(?<!:):([a-z_]+)\b|\?")
 def postgresql(
     query: str, parameters: Sequence[Any] | Mapping[str, Any]
 ) -> tuple[str, Sequence[Any] | Mapping[str, Any]]:
-    """A query and its values as psycopg takes them."""
+    """Translate a query and its values for psycopg."""
     for ours, theirs in _REPLACED:
         query = query.replace(ours, theirs)
     left = list(parameters) if not isinstance(parameters, Mapping) else []

@@ -1,7 +1,7 @@
-"""What executions said of their tests: the counts that comparisons, histories and boards rest on.
+"""Results of executions: the counts behind comparisons, histories and boards.
 
-An execution is a trial that counts: passed, failed or errored, in a run that ended. A test is (suite, test_id). What
-errored is no verdict: it says nothing of the tested thing.
+An execution is a trial that counts: passed, failed or errored, in a run that ended. A test is (suite, test_id). An
+error is no verdict: it says nothing about what is tested.
 """
 
 import math
@@ -15,7 +15,7 @@ from indexer.queries.select import Row
 from indexer.statistics import Effect, Interval, Table, rates, scores, wilson
 
 COUNTED = str(derive.COUNTED)
-"""As SQL, after IN."""
+"""The counted statuses as an SQL list."""
 
 Test = tuple[str | None, str | None]
 """(suite, test_id)."""
@@ -23,7 +23,7 @@ Test = tuple[str | None, str | None]
 
 @dataclass(slots=True)
 class Tally:
-    """Executions of one thing. `scores` are the known ones of what did not error, verdict or not."""
+    """Counts of executions. `scores` are the known scores of those that did not error."""
 
     passed: int = 0
     failed: int = 0
@@ -62,17 +62,17 @@ class Tally:
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """None without values, and when their sum is beyond all numbers."""
+    """The mean; None without values, and if their sum overflows."""
     return derive.mean(list(values))
 
 
 def finite(value: float | None) -> float | None:
-    """A number that JSON can hold."""
+    """The number; None if infinite or NaN, which JSON cannot hold."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def whole(value: float | None) -> int | None:
-    """A sum of counts, which SQLite adds as floats since integers may overflow."""
+    """A sum of counts as an integer; SQLite adds floats, since integers may overflow."""
     return None if value is None else int(value)
 
 
@@ -84,7 +84,7 @@ def quality(tally: Tally) -> Row:
 
 
 MEASURES = ("quality_rate", "errors", "score")
-"""What two sides are compared by, never mixed."""
+"""Measures for comparing two sides, never mixed."""
 
 
 def effect(measure: str, pairs: Iterable[tuple[Tally, Tally]]) -> Effect:
@@ -104,7 +104,7 @@ def varies(scores: Iterable[float]) -> bool:
 def tallied(
     database: sqlite3.Connection, columns: str, where: str, values: Sequence[Any]
 ) -> dict[tuple[Any, ...], Tally]:
-    """Executions by some columns of `trials t` and `runs r`, where a condition that starts with AND holds."""
+    """Executions grouped by columns of `trials t` and `runs r`; `where` starts with AND."""
     statement = (
         f"SELECT {columns}, t.status, t.score, count(*) FROM runs r CROSS JOIN trials t ON t.run_pk = r.id "
         f"WHERE t.status IN {COUNTED}{where} GROUP BY {columns}, t.status, t.score"

@@ -37,10 +37,10 @@ _SOME = "runs r CROSS JOIN trials t ON t.run_pk = r.id"
 
 
 def failures(database: sqlite3.Connection, filters: Filters, reader: Reader, *, limit: int = 50) -> list[Row]:
-    """How often which test failed with which error for which target, the most frequent first. Raises QueryError.
+    """Failures counted by test, error and target, the most frequent first. Raises QueryError.
 
-    `status` is `errored`, or `failed` where there was a verdict; `error_type` is None where nothing is told of it;
-    `test` is its name with its suite; `runs` are the ids of the newest three of `run_count`.
+    `status` is `errored`, or `failed` where there was a verdict; `error_type` is None if unknown; `test` is the name
+    with the suite; `runs` are the ids of the newest three of `run_count` runs.
     """
     require_limit(limit)
     selection = select(database, filters, reader.zone)
@@ -53,7 +53,7 @@ def failures(database: sqlite3.Connection, filters: Filters, reader: Reader, *, 
 
 
 def _of_everything(database: sqlite3.Connection, limit: int) -> list[Row]:
-    """The same over all runs: from counts that are kept, with a look at the runs of those shown."""
+    """The same over all runs, from kept counts: only the runs of the rows shown are read."""
     least = database.execute(
         "SELECT trials FROM _failures ORDER BY trials DESC LIMIT 1 OFFSET ?", (limit - 1,)
     ).fetchone()
@@ -77,7 +77,7 @@ def _with_runs(database: sqlite3.Connection, row: Row, where: str, values: Seque
 
 
 def unique(names: Iterable[str]) -> Iterator[str]:
-    """Each name once, in order, as it comes."""
+    """Yield each name once, in order."""
     seen: set[str] = set()
     for name in names:
         if name not in seen:

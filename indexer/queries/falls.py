@@ -1,11 +1,11 @@
-"""Judging groups of runs: which measures fell by more than chance, since which run. No SQL.
+"""Judges groups of runs: which measures fell by more than chance, since which run. No SQL.
 
-The runs of a group are split where its newest 1, 2, 3, 5, 8, 13 and 21 begin. A split tells something with five
-verdicts (executions, scores) on each side over tests that both sides have; it counts as p = 1 where the newer side is
-not worse. The group's p-value is the smallest p of its splits times their number, its q-value is over everything that
-was looked at together.
+The runs of a group are split before its newest 1, 2, 3, 5, 8, 13 and 21. A split counts if each side has five
+verdicts (executions, scores) over tests that both sides have; its p is 1 if the newer side is not worse. The group's
+p-value is the smallest p of its splits times their number; its q-value covers everything that was examined
+together.
 
-An exact p takes long where there are many tests, so it is computed only where the normal one is below LIKELY; what is
+An exact p is slow with many tests, so it is computed only if the normal approximation is below LIKELY; anything
 above can never be a fall.
 """
 
@@ -43,7 +43,7 @@ class RunOfGroup:
 
 
 _Side = tuple[int, int] | list[float]
-"""What one side of a boundary has of a test: (passed or errored, of how many), or scores."""
+"""One side of a boundary for a test: (passed or errored, out of how many), or scores."""
 _Pair = tuple[_Side, _Side]
 """Before the boundary, and since."""
 
@@ -58,7 +58,7 @@ class _Split:
 
 
 def judged(groups: Iterable[tuple[Row, Sequence[RunOfGroup]]]) -> list[Row]:
-    """A row for each measure of each group that can be looked at, the surest fall first; runs are newest first."""
+    """A row for each measure of each group that can be judged, the surest fall first; runs are newest first."""
     found = [row for group, newest_first in groups for row in fallen(group, newest_first)]
     for row, q in zip(found, q_values([row["p_value"] for row in found]), strict=True):
         row["q_value"] = q
@@ -66,7 +66,7 @@ def judged(groups: Iterable[tuple[Row, Sequence[RunOfGroup]]]) -> list[Row]:
 
 
 def fallen(group: Row, newest_first: Sequence[RunOfGroup]) -> Iterator[Row]:
-    """A row for each measure that can be looked at in a group."""
+    """A row for each measure of a group that can be judged."""
     whole = _together(newest_first)
     looked = _measures(whole.values())
     splits: dict[str, list[_Split]] = {measure: [] for measure in looked}
@@ -104,7 +104,7 @@ def _merge(tallies: dict[Test, Tally], run: RunOfGroup) -> None:
 
 
 def _measures(tallies: Collection[Tally]) -> list[str]:
-    """What varies in a group; what never does is not looked at."""
+    """The measures that vary in a group; constant ones are skipped."""
     passed, failed = sum(tally.passed for tally in tallies), sum(tally.failed for tally in tallies)
     errored = sum(tally.errored for tally in tallies)
     scores = {score for tally in tallies for score in tally.scores}
@@ -117,7 +117,7 @@ def _measures(tallies: Collection[Tally]) -> list[str]:
 
 
 def _sides(measure: str, whole: Mapping[Test, Tally], recent: Mapping[Test, Tally]) -> list[_Pair]:
-    """By test that both sides of a boundary have: what was before and what is recent, as (hits, count) or scores."""
+    """Before and recent for each test that both sides of a boundary have, as (hits, count) or scores."""
     pairs: list[_Pair] = []
     for test, now in recent.items():
         every = whole[test]
@@ -147,7 +147,7 @@ def _tables(pairs: Iterable[_Pair]) -> list[Table]:
 
 
 def _p_value(measure: str, pairs: list[_Pair]) -> float:
-    """1 where the newer side is not worse."""
+    """The p-value of a split; 1 if the newer side is not worse."""
     counts = [(_total(a), _count(a), _total(b), _count(b)) for a, b in pairs]
     if sum((b * m - a * n) / (m + n) for a, m, b, n in counts) * _sign(measure) >= 0:
         return 1.0
@@ -191,10 +191,10 @@ def _sign(measure: str) -> int:
 
 
 def detectable_fall(rows: Sequence[Row]) -> float | None:
-    """How far the rate of a group with a middling interval has to fall to be shown in four of five cases.
+    """The fall in rate that is detected with 80 % power in a group with a median interval.
 
-    Of the normal approximation, as if nothing else fell: the p-value has to pass SIGNIFICANT shared by all that was
-    looked at and by its splits. None where only a fall of more than everything would do.
+    By the normal approximation, as if nothing else fell: the p-value has to pass SIGNIFICANT divided by the number of
+    rows and of splits. None if the rate would have to fall by more than 1.
     """
     from statistics import NormalDist  # which takes as long to load as all else here
 

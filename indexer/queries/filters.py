@@ -17,9 +17,9 @@ from indexer.queries.moments import Moment
 
 STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 CUT = "…"
-"""Ends a name that a table shows in part."""
+"""Ends a name that a table truncates."""
 MOST_TOGETHER = 100
-"""Values that can be asked to be there together."""
+"""Most values that can be required together."""
 
 Values = str | Sequence[str]
 """One value of a filter or several."""
@@ -34,9 +34,9 @@ class Filter:
     table: str = ""
     column: str = ""
     of_trials: str = ""
-    every: bool = False  # of several values all have to be there, not any
+    every: bool = False  # several values must all match, not just any
     choices: tuple[str, ...] = ()
-    leads: int = 0  # from 1 where an index has its runs in timestamp order; of several filters the first one leads
+    leads: int = 0  # 1 or more if an index has its runs in timestamp order; the lowest one given leads
 
     @property
     def several(self) -> bool:
@@ -92,7 +92,7 @@ class FiltersOfTest(TypedDict, total=False):
 
 
 class Filters(FiltersOfTest, total=False):
-    """The filters of runs and trials. Of several values of one any counts, but of tags all."""
+    """The filters of runs and trials. Any of several values may match; of tags, all must."""
 
     test: Annotated[
         Values | None, Filter(help="This test, or dataset/test.", table="trials", column="test_id", of_trials="test_id")
@@ -106,23 +106,23 @@ DECLARED: dict[str, Filter] = {
 
 
 def texts(filters: Filters, name: str) -> list[str]:
-    """The different values given for a filter, sorted; empty without it. Raises QueryError for what is no text."""
+    """The distinct values of a filter, sorted; empty without it. Raises QueryError if one is not text."""
     given: Any = filters.get(name)
     values = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else given
     if values is not None and not (isinstance(values, list) and all(isinstance(value, str) for value in values)):
-        raise QueryError(f"{name}: {given!r} is neither a text nor several")
+        raise QueryError(f"{name}: {given!r} is neither a text nor a list of texts")
     for value in values or ():
         require_text(name, value)
     if DECLARED[name].kind == "search":
         values = [word for value in values or () for word in value.split()]
     different = sorted(set(values or ()))
     if DECLARED[name].every and len(different) > MOST_TOGETHER:
-        raise QueryError(f"{name}: at most {MOST_TOGETHER} values have to be there together, not {len(different)}")
+        raise QueryError(f"{name}: at most {MOST_TOGETHER} values can be required together, not {len(different)}")
     return different
 
 
 def number(name: str, text: str) -> float:
-    """Raises QueryError for a text that is no number."""
+    """Parse a number. Raises QueryError."""
     try:
         return float(text)
     except ValueError:
@@ -130,7 +130,7 @@ def number(name: str, text: str) -> float:
 
 
 def require_text(name: str, value: str) -> None:
-    """Raises QueryError for halves of characters, which no database holds."""
+    """Raises QueryError for lone surrogates, which no database holds."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -138,7 +138,7 @@ def require_text(name: str, value: str) -> None:
 
 
 def given(filters: Filters) -> dict[str, Any]:
-    """What was asked for, the same for the same question: what a cursor is bound to."""
+    """The filters in canonical form, to which a cursor is bound."""
     plain: dict[str, Any] = {}
     for name in (name for name in filters if DECLARED[name].several and texts(filters, name)):
         plain[name] = texts(filters, name)

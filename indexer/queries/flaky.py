@@ -1,4 +1,4 @@
-"""Tests whose verdicts disagree under equal conditions, the worst first: what the view `flaky_tests` says, filtered."""
+"""Tests whose verdicts disagree under equal conditions, the worst first: the view `flaky_tests` with filters."""
 
 import sqlite3
 
@@ -9,13 +9,13 @@ from indexer.queries.select import Row, dicts
 from indexer.queries.selection import select
 
 FEWEST, LEAST = 5, 0.1
-"""A test is flaky from so many verdicts under repeated conditions and this disagreement on."""
+"""Fewest verdicts under repeated conditions, and least disagreement, of a flaky test."""
 
 EQUAL = (
     "t.task_checksum, t.reasoning_effort, t.agent_version, r.code_sha, "
     "CASE WHEN t.agent_version IS NULL OR r.code_sha IS NULL THEN r.id ELSE 0 END"
 )
-"""What is equal of executions under equal conditions; where version or code is unknown, the run."""
+"""Columns that equal conditions share; the run too, if version or code is unknown."""
 
 _FLAKY = f"""
 SELECT suite, test_id, target, sum(n) AS verdicts, sum(k) AS passed,

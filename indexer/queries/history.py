@@ -30,11 +30,11 @@ def history(
     suite: str | None = None,
     limit: int = 50,
 ) -> Row:
-    """`suite`, `test_id`, and `targets`: what each made of the test in runs that ended.
+    """`suite`, `test_id`, and `targets`: the results of each in runs that ended.
 
     A target has its verdicts with rate and interval, errors apart, `disagreement` and `flaky` over all executions;
-    `change`, since when it fell if that is more than chance, as drift says it; the newest `limit` executions as
-    `outcomes`, newest first, with the `scores` of their graders, and `more` where older ones are left out.
+    `change`, its fall by more than chance, if any, as drift has it; the newest `limit` executions as `outcomes`,
+    newest first, with the `scores` of their graders, and `more` if older ones are left out.
     Raises UnknownTestError, QueryError.
     """
     require_limit(limit)

@@ -1,4 +1,4 @@
-"""Reading an index: `open_index(path)`, read-only and safe beside a running pass. Every call sees one whole state."""
+"""Reading an index: `open_index(path)`, read-only and safe beside a running pass. Every call sees one snapshot."""
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 _SOURCE = "name, kind, place, tip, runs, changed_at, failing_since, error, note"
 _PROBLEM = ", ".join(ProblemRow.__annotations__)
-_LOOKED_THROUGH, _NEAREST, _NEAR = 10_000, 3, 10  # names; near ones; values for which near ones are looked for
+_LOOKED_THROUGH, _NEAREST, _NEAR = 10_000, 3, 10  # names searched; nearest shown; values that get suggestions
 
 
 class Index(Asking):
     """An open index. Rows are dicts by column name. Threads may share it: each has a connection of its own.
 
-    Times in filters that name no zone are in `zone`, and so are the days of boards. Filters are those of `Filters`;
-    of several values of one any counts, but of tags all. Wrong values raise QueryError.
+    Times without a zone in filters, and the days of boards, are in `zone`. Filters are those of `Filters`: any of
+    several values may match; of tags, all must. Wrong values raise QueryError.
     """
 
     def in_zone(self, zone: tzinfo) -> Self:
@@ -61,7 +61,7 @@ class Index(Asking):
             return runs.count(database, wanted, self.zone)
 
     def each_run(self, *, sort: str = "-timestamp", **wanted: Unpack[Filters]) -> Iterator[RunRow]:
-        """Every run, page by page: what comes and goes meanwhile is neither missed nor repeated."""
+        """Every run, page by page: runs that come or go meanwhile cause no gaps or repeats."""
         cursor: str | None = None
         while True:
             page = self.runs(limit=1000, cursor=cursor, sort=sort, **wanted)
@@ -87,8 +87,8 @@ class Index(Asking):
     ) -> TrialPage:
         """A page of trials with `scores`: of one run by any RUN name, or over all runs, newest first.
 
-        `error` is a piece of an error or of a grader's reason, in which case does not count. Of one run, `status` is
-        another name of `trial_status`. Raises UnknownRunError.
+        `error` is a piece of an error or of a grader's reason, ignoring case. With `run`, `status` is an alias of
+        `trial_status`. Raises UnknownRunError.
         """
         if run is not None and "status" in wanted:
             trial_status = wanted.pop("status") if trial_status is None else trial_status
@@ -110,7 +110,7 @@ class Index(Asking):
             return trials.one(database, pk, names.resolve_trial(database, pk, name))
 
     def execution(self, side: "Name", of: Row, statuses: Sequence[str], **wanted: Unpack[Filters]) -> TrialRow | None:
-        """The newest execution on one side of a comparison of one of its `tests` that ended in one of these ways."""
+        """The newest execution of one of a comparison's `tests` on one side, with one of these statuses."""
         from indexer.queries import compare
         from indexer.queries.question import Reader
 
@@ -137,27 +137,27 @@ class Index(Asking):
                 return
 
     def changes(self, since: str | None = None, *, limit: int = 1000) -> Changes:
-        """What changed after a token; all runs without one. Raises StaleTokenError, and QueryError for no token."""
+        """What changed after a token; all runs without one. Raises StaleTokenError, QueryError if it is malformed."""
         with self._reading() as database:
             return changes.changes(database, since, limit)
 
     def matching(self, keys: Sequence[str], **wanted: Unpack[Filters]) -> list[RunRow]:
-        """Those of the runs with these keys that the filters let through."""
+        """The runs with these keys that the filters select."""
         with self._reading() as database:
             return runs.let_through(database, keys, wanted, self.zone)
 
     def datasets(self, keys: Sequence[str]) -> Mapping[str, str]:
-        """The datasets of those of these runs that have any, several joined by `, `."""
+        """The datasets of these runs by key, joined by `, `; only of runs that have any."""
         with self._reading() as database:
             return runs.datasets(database, keys)
 
     def trends(self, experiments: Collection[str], count: int = 10) -> Mapping[tuple[str, str | None], Trend]:
-        """Pass rates by experiment and target: of the newest runs that ended among the last 100, oldest first."""
+        """Pass rates by experiment and target, oldest first: the newest ended runs among the last 100."""
         with self._reading() as database:
             return runs.trends(database, experiments, count)
 
     def nearest(self, wanted: Filters) -> list[tuple[str, str, list[str]]]:
-        """The filter values that nothing in the index has: filter, value, and the nearest names that there are."""
+        """Filter values that match nothing in the index: filter, value, and the nearest existing names."""
         from difflib import get_close_matches
 
         found: list[tuple[str, str, list[str]]] = []
@@ -172,12 +172,12 @@ class Index(Asking):
         return found
 
     def values(self, of: str) -> list[Row]:
-        """The values of a filter, that of the newest run first, each with its number of `runs`. Raises QueryError."""
+        """The values of a filter, newest run first, each with its number of `runs`. Raises QueryError."""
         with self._reading() as database:
             return values.counted_values(database, of)
 
     def completions(self, name: str, beginning: str) -> list[str]:
-        """Values of a filter, or ids of runs for `run`, that begin so: what a shell may complete."""
+        """Shell completions: values of a filter with this prefix; for `run`, ids of runs."""
         with self._reading() as database:
             return values.completions(database, name, beginning)
 
@@ -187,17 +187,17 @@ class Index(Asking):
             return values.error_types(database)
 
     def unnamed(self) -> Mapping[str, int]:
-        """By code repository: how many trailers of its commits name what is no run of the index."""
+        """By code repository: how many trailers of its commits name no run of the index."""
         with self._reading() as database:
             return runs.unnamed(database)
 
     def token(self) -> str:
-        """The token of now: `changes(token)` tells what comes after."""
+        """The current token: `changes(token)` has what comes after."""
         with self._reading() as database:
             return changes.token(database)
 
     def sources(self) -> list[SourceRow]:
-        """The sources with their tips, counts and errors; `looked_at` is up to when the index is known to equal one."""
+        """The sources with their tips, counts and errors; as of `looked_at`, the index is known to equal one."""
         with self._reading() as database:
             looked = lock.looked(self.path)
             rows = dicts(database, f"SELECT {_SOURCE} FROM sources ORDER BY id")
@@ -210,14 +210,14 @@ class Index(Asking):
             return cast("list[ProblemRow]", rows)
 
     def writer(self) -> Row | None:
-        """Who writes the index now, and what it noted; None if nobody does."""
+        """The process that writes the index now, with its notes; None without one."""
         return lock.writer(self.path)
 
     @property
     def database(self) -> "Database":
-        """A read-only `sqlite_utils.Database` on the index, for queries of one's own; limited as those of `serve`.
+        """A read-only `sqlite_utils.Database` on the index, for your own queries, with the limits of `serve`.
 
-        It is this thread's own and stays open with its state of the file; ask for it anew to see a replaced one.
+        It belongs to this thread and keeps its file open; get a new one after the file was replaced.
         """
         from sqlite_utils import Database
 
@@ -243,7 +243,7 @@ class Index(Asking):
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let several calls see one state."""
+        """Let several calls see one snapshot."""
         with self._reading():
             yield
 
@@ -253,7 +253,7 @@ def open_index(path: str | Path, *, zone: tzinfo = UTC, stale_after: int = STALE
 
     Raises IndexFileError if there is none, or something else is in its place.
 
-    `zone` is for times that name none; `stale_after` is after how many seconds of silence no run is `live`.
+    `zone` is for times without one; after `stale_after` seconds of silence, a run is not `live`.
     """
     if is_shared(path):
         from indexer.queries.shared_index import SharedIndex

@@ -27,7 +27,7 @@ TIMES = {
     "week": "{year:04}-W{week:02}",
     "month": "{0.year:04}-{0.month:02}",
 }
-"""How a date is written by each dimension of time; weeks are ISO weeks."""
+"""Date formats of the time dimensions; weeks are ISO weeks."""
 _TEST = (
     "CASE WHEN t.suite IS NOT NULL THEN t.suite || '/' WHEN instr(t.test_id, '/') > 0 THEN '/' ELSE '' END || t.test_id"
 )
@@ -36,7 +36,7 @@ _COLUMNS = {
     "test": _TEST, "source": "r.source", "host": "r.host",
 }  # fmt: skip
 DIMENSIONS = (*_COLUMNS, *TIMES)
-"""What a board can be about, and `tag:KEY`."""
+"""Dimensions of boards, besides `tag:KEY`."""
 _OF_CONFIGURATIONS = """
 {runs} AS runs, {whole} AS whole_runs, sum(t.target_tests) AS tests, sum(t.trial_count) AS executions,
 sum(t.passed) AS passed, sum(t.failed) AS failed, sum(t.errored) AS errored,
@@ -45,7 +45,7 @@ sum(t.paid) AS paid,
 sum(1.0 * t.input_tokens) AS input_tokens, sum(1.0 * t.output_tokens) AS output_tokens,
 sum(t.duration_s * t.timed) AS seconds, sum(t.timed) AS timed, max(t.timestamp) AS last_run"""
 _CONFIGURATION = ("t.experiment", "t.target", "t.agent", "t.model", "t.suite")
-"""The order of `run_targets_board`: grouped by these, the index is read once from end to end and nothing is sorted."""
+"""The column order of `run_targets_board`: grouping by these is one scan of this covering index, without a sort."""
 _OF_TRIALS = f"""
 max(t.timestamp) AS last_run, sum(t.status IN {COUNTED}) AS executions,
 sum(t.status = 'passed') AS passed, sum(t.status = 'failed') AS failed, sum(t.status = 'errored') AS errored,
@@ -65,7 +65,7 @@ _OF_PARTS = "sum(runs) AS runs, sum(whole_runs) AS whole_runs, sum(tests) AS tes
 _OF_PARTS += _SUMMED
 _REPEATS = "SELECT sum(t.trial_count) > sum(t.target_tests) FROM run_targets t WHERE t.on_boards"
 _BESIDE_COUNTS = {"id": "t.run_pk", "timestamp": "t.timestamp", "experiment": "t.experiment"}
-"""Columns of a run that stand beside its counts, too."""
+"""Columns of a run that `run_targets` has, too."""
 _BITS = {"target": 1, "agent": 2, "model": 4, "dataset": 8}
 """As in `run_targets.firsts`."""
 
@@ -82,14 +82,14 @@ def leaderboard(
     """A row for each value of `by`, or each pair with `across`, the best first, and a last one with `total`.
 
     Days, weeks (ISO) and months are those of `zone`, the newest first. `interval` is the 95 % interval of
-    `quality_rate`; `pass_at_k` the mean over tests with at least `k` executions in a run; `duration_s` is seconds an
-    execution. What is not known is None. Raises QueryError.
+    `quality_rate`; `pass_at_k` the mean over tests with at least `k` executions in a run; `duration_s` is seconds
+    per execution. Unknown values are None. Raises QueryError.
     """
     if not 1 <= k <= LARGEST_K:
         raise QueryError(f"k: {k} is not between 1 and {LARGEST_K}")
     by, across = (by or "experiment", across) if by or across else ("experiment", "target")
     if across == by:
-        raise QueryError(f"across: it is {across!r}, as by")
+        raise QueryError(f"across: {across!r} is the same as by")
     dimensions = [by] if across is None else [by, across]
     board = _board(database, filters, reader.zone, dimensions)
     groups = board.summed()
@@ -128,7 +128,7 @@ class _Board:
     name: Callable[[tuple[Any, ...]], tuple[Any, ...]]  # the group that a row of the columns belongs to
 
     def summed(self) -> list[tuple[tuple[Any, ...], Row]]:
-        """Each group with its sums; what did not execute anything may have cost something."""
+        """Each group with its sums; a group without executions may still have costs."""
         names = [f"g{at}" for at in range(len(self.columns))]
         numbered = ", ".join(f"{column} AS {name}" for column, name in zip(self.columns, names, strict=True))
         ordinals = ", ".join(str(at + 1) for at in range(len(names)))
@@ -153,7 +153,7 @@ class _Board:
         return list(found.items())
 
     def total(self, groups: Sequence[tuple[tuple[Any, ...], Row]]) -> Row:
-        """The sums over all groups, of which an execution is in one."""
+        """The sums over all groups; each execution is in one."""
         sums = reduce(_added, (sums for _, sums in groups))
         counted = f"SELECT count(DISTINCT t.run_pk) FROM {self.source}"
         exact = self.bit is not None
@@ -162,7 +162,7 @@ class _Board:
         }
 
     def estimates(self, k: int, *, whole: bool = False) -> dict[tuple[Any, ...], float]:
-        """The mean estimate over tests, by group; under () over all of them if `whole`."""
+        """The mean estimate over tests, by group; with `whole`, over all of them under ()."""
         tests: dict[tuple[Any, ...], list[tuple[float, int]]] = {}
         for group, executions, passed, count in self._outcomes([] if whole else self.columns):
             if (estimate := pass_at_k(executions, passed, k)) is not None:
@@ -173,7 +173,7 @@ class _Board:
         }
 
     def _outcomes(self, columns: Sequence[str]) -> Iterator[tuple[tuple[Any, ...], int, int, int]]:
-        """How many tests passed so often: group, executions, passed, tests."""
+        """Tests by how often they passed: group, executions, passed, tests."""
         groups = "".join(f"{column}, " for column in columns)
         if not self.of_trials:
             query = f"SELECT {groups}t.outcomes, count(*) FROM {self.source} GROUP BY {groups}t.outcomes"
@@ -221,7 +221,7 @@ def _board(
 
 
 def _column(name: str, tags: Sequence[str], zone: tzinfo, beside: Mapping[str, str]) -> str:
-    """The SQL of a dimension; of times parts that are in one day, week or month of a zone. Raises QueryError."""
+    """The SQL of a dimension; for times, a part that lies in one day of the zone. Raises QueryError."""
     if name in _COLUMNS:
         return beside.get(name, _COLUMNS[name])
     time = beside.get("timestamp", "r.timestamp")
@@ -236,14 +236,14 @@ def _column(name: str, tags: Sequence[str], zone: tzinfo, beside: Mapping[str, s
 
 
 def _named(zone: tzinfo, form: str) -> Callable[[str], str]:
-    """The day, week or month of a zone that a beginning of a UTC text is in."""
+    """Returns a function from the start of a UTC text to its day, week or month in a zone."""
 
     @lru_cache(1 << 16)
     def text(beginning: str) -> str:
         day, _, time = beginning.partition("T")
         hour, _, minute = time.partition(":")
         began = datetime.fromisoformat(day).replace(hour=int(hour or 0), minute=int(minute or 0), tzinfo=UTC)
-        with suppress(OverflowError):  # at the ends of all times
+        with suppress(OverflowError):  # at the limits of datetime
             began = began.astimezone(zone)
         year, week, _ = began.isocalendar()
         return form.format(began, year=year, week=week)
@@ -284,7 +284,7 @@ def _row(sums: Row) -> Row:
 
 
 def _over(total: float | None, count: int | None) -> float | None:
-    """A mean; None where nothing is known, or the sum is beyond all numbers."""
+    """A mean; None if nothing is known or the sum overflows."""
     return finite(total / count) if count and total is not None else None
 
 
@@ -296,7 +296,7 @@ QUESTION = Question(
     parameters={
         "by": Parameter(help=f"{', '.join(DIMENSIONS)} or tag:KEY; else experiment."),
         "across": Parameter(help="A second dimension; without both, target."),
-        "k": Parameter(help="How often at least one of so many executions passes.", kind="number", default=1),
+        "k": Parameter(help="K of pass@k: how often at least one of K executions passes.", kind="number", default=1),
     },
     filters=tuple(DECLARED),
     rows=True,

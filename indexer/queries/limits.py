@@ -1,7 +1,7 @@
-"""What a query of one's own may cost: no value, row or result that fills the memory, no query without end.
+"""Limits of user-written queries: no value, row or result that fills the memory, no endless query.
 
-A time limit does not stop a function that makes one huge value, so SQLite itself is told the longest
-(https://www.sqlite.org/c3ref/limit.html), and what a query returns is counted row by row.
+A time limit does not stop a function that builds one huge value, so SQLite itself limits their length
+(https://www.sqlite.org/c3ref/limit.html), and results are counted row by row.
 """
 
 import sqlite3
@@ -14,14 +14,14 @@ LONGEST_VALUE = 1 << 20
 """Bytes of one text or blob."""
 MOST_COLUMNS = 200
 LARGEST_RESULT = 64 << 20
-"""Bytes of the rows of one query, as far as they are texts and blobs; each row counts a little."""
-_ROW = 64  # bytes at least, whatever is in it
+"""Bytes of the texts and blobs in one result, plus a little for each row."""
+_ROW = 64  # bytes added for each row
 _STEPS = 10_000
-"""Steps of SQLite between two looks at the clock."""
+"""SQLite instructions between two looks at the clock."""
 
 
 def limit(database: sqlite3.Connection) -> None:
-    """Set the limits of a connection that answers queries of visitors."""
+    """Set the limits of a connection that runs visitors' queries."""
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     database.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, MOST_COLUMNS)
     database.row_factory = _counted()
@@ -34,7 +34,7 @@ def limit_time(database: sqlite3.Connection, seconds: float) -> None:
 
 
 def _counted() -> Callable[[sqlite3.Cursor, tuple[Any, ...]], sqlite3.Row]:
-    """Rows by name, until those of one cursor are too large together."""
+    """A row factory that fails once the rows of one cursor are too large together."""
     current: ref[sqlite3.Cursor] | None = None
     size = 0
 

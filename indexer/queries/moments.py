@@ -36,7 +36,7 @@ def _time(value: Moment, now: datetime) -> datetime:
     if months := _MONTHS.fullmatch(text):
         return _months_before(now, int(months[1]))
     if not _DATE.match(text):
-        return now.astimezone(UTC) - timedelta(seconds=span_seconds(text))  # also over a change of the clocks
+        return now.astimezone(UTC) - timedelta(seconds=span_seconds(text))  # in UTC: clocks may change in between
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=now.tzinfo)
 

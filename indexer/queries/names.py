@@ -1,7 +1,7 @@
-"""What people call a run: an id, a key, a prefix of these, `latest`, `live`, `tag:NAME`, a path, each with `~N`.
+"""Resolves names of runs: an id, a key, a prefix of these, `latest`, `live`, `tag:NAME`, a path, each with `~N`.
 
-`latest` and `tag:` step through runs that ended, newest first; `live` is the newest that runs and shows life. A unique
-prefix is searched by index; ambiguous names list candidates that can be typed, newest first.
+`latest` and `tag:` step through runs that ended, newest first; `live` is the newest running one that is not silent.
+Prefixes are found by an index range; for ambiguous names, candidates that can be typed are listed, newest first.
 """
 
 import os
@@ -17,7 +17,7 @@ from indexer.queries.filters import CUT, require_text
 from indexer.records import utc_text
 
 STALE_AFTER = 3600
-"""Seconds of silence after which a run that says it runs may have stopped, where no settings say it."""
+"""Default seconds of silence after which a running run may have stopped."""
 
 ENDED = "status IN ('completed', 'failed', 'cancelled')"
 _ANCESTOR = re.compile(r"(.*)~(\d{1,9})", re.DOTALL)

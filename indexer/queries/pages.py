@@ -1,13 +1,13 @@
-"""Pages of runs by keyset: constant cost at any depth, right after inserts, deletions and rebuilds.
+"""Keyset pagination of runs: constant cost at any depth, correct across inserts, deletions and rebuilds.
 
-A page goes on after a (sort value, key) pair, never after an offset or a row id. NULLs come last in both
+A page continues after a (sort value, key) pair, never after an offset or a row id. NULLs come last in both
 directions, so a sorted list has two segments, each a range of the index on (column, key): the rows with a
 value, compared as a row value `(column, key) < (?, ?)`, which SQLite searches by index
 (https://www.sqlite.org/rowvalue.html#scrolling_window_queries), then the rows without.
 
-Each one of experiment, status, target, model, tag and source in timestamp order is answered by an index
-that starts with that column; several filters together take one of them and test the rest row by row. For several
-values of that one, each is a range of its own, and the ranges are merged.
+A filter by experiment, status, target, model, tag or source in timestamp order uses an index that starts with that
+column; of several filters, one leads and the rest are tested row by row. If the leading filter has several values,
+each is a range of its own, and the ranges are merged.
 """
 
 import base64
@@ -66,7 +66,7 @@ def page_of_ids(
 
 
 def matching(database: sqlite3.Connection, selection: Selection, keys: Sequence[str]) -> list[int]:
-    """The ids of those of some runs that the filters let through."""
+    """The ids of the runs with these keys that the filters select."""
     where, parameters = selection.of_runs(None, "r.timestamp")
     wanted = " AND ".join([f"r.key {ONE_OF_MANY}", *where])
     found = database.execute(f"SELECT r.id FROM runs r WHERE {wanted}", (json.dumps(keys), *parameters))
@@ -82,9 +82,9 @@ def require_limit(limit: int) -> None:
 def segments(
     selection: Selection, column: str, descending: bool, position: Position | None, limit: int
 ) -> Iterator[list[Query]]:
-    """The queries of one page, (id, sort value, key) a row: those of one segment after the other until it is full.
+    """The queries of one page, segment by segment until it is full; a row is (id, sort value, key).
 
-    Each query of a segment is in the page's order; their rows are to be merged.
+    Each query of a segment is in the page's order; the caller merges their rows.
     """
     leading = leading_filter(selection) if column == "timestamp" else None
     table = "runs" if leading is None else DECLARED[leading].table
@@ -96,9 +96,9 @@ def segments(
     if table != "runs" and any("r." in condition for condition in where):
         aliased += " JOIN runs r ON r.id = s.run_pk"
     direction, past = ("DESC", "<") if descending else ("ASC", ">")
-    # a run may stand in a side table more than once
+    # a run may have several rows in a side table
     columns = f"SELECT {'' if table == 'runs' else 'DISTINCT '}{pk}, {sorted_by}, {key} FROM {aliased} WHERE "
-    # all that is selected, so that DISTINCT needs no order of its own
+    # all selected columns, so that DISTINCT needs no sort of its own
     ordered = [sorted_by, key, *([] if table == "runs" else [pk])]
     order = f" ORDER BY {', '.join(f'{column} {direction}' for column in ordered)} LIMIT ?"
     if position is None or position.value is not None:
@@ -123,15 +123,15 @@ def segments(
 
 
 def leading_filter(selection: Selection) -> str | None:
-    """The filter whose values lead to the runs of a page in order, each by its own range of an index."""
+    """The filter whose index yields a page's runs in order, one range for each value."""
     leading = [name for name in selection.groups if DECLARED[name].leads]
     return min(leading, key=lambda name: DECLARED[name].leads, default=None)
 
 
 def _first(database: Engine, queries: Sequence[Query], limit: int, *, descending: bool) -> Iterable[tuple[Any, ...]]:
-    """The first rows of several queries in one order, each run once.
+    """The first rows of several queries merged in order, each run once.
 
-    One row of each says in which order the queries are worth reading, and when no other one can matter any more.
+    The first row of each query decides in which order they are read, and when to stop.
     """
     if len(queries) == 1:
         return database.execute(*queries[0])
@@ -172,17 +172,17 @@ def encode(bound: dict[str, Any], value: Any, key: str) -> str:
 
 
 def _digest(bound: dict[str, Any]) -> str:
-    """Stands for what a cursor is bound to, however many values that are."""
+    """A short digest of what a cursor is bound to, however many values."""
     told = json.dumps(bound, sort_keys=True).encode()
     return base64.b64encode(hashlib.blake2b(told, digest_size=9).digest()).decode()
 
 
 def decode(cursor: str, bound: dict[str, Any]) -> tuple[Any, str]:
-    """The sort value and key of a cursor. Raises QueryError for what is none, or is bound to something else."""
+    """The sort value and key of a cursor. Raises QueryError if malformed, or bound to something else."""
     try:
         raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         cursor_bound, value, key = json.loads(raw)
-        f"{value}{key}".encode()  # raises for halves of characters
+        f"{value}{key}".encode()  # raises for lone surrogates
     except (ValueError, TypeError, RecursionError, AttributeError):
         raise QueryError("cursor: it is not one of ours") from None
     if not isinstance(key, str):

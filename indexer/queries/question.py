@@ -1,4 +1,4 @@
-"""What a question is: from its declaration come a command, an address of `/api` and its place in the docs."""
+"""Declarations of questions: each one gives a command, an address of `/api` and its place in the docs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from indexer.queries.filters import require_text
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Who asks: their time zone, and after how many seconds of silence they take no run to be live."""
+    """Who asks: their time zone, and the seconds of silence after which a run is not live."""
 
     zone: tzinfo
     stale_after: int

@@ -1,6 +1,6 @@
-"""Connections that read an index: each thread's own, on the file and the log that are there now.
+"""Read connections to an index: one per thread, on the current file and write-ahead log.
 
-A rebuild in place needs no reopening; when the file itself was replaced, which only happens after damage, the next
+A rebuild in place needs no reopening; if the file itself was replaced, which only happens after damage, the next
 call opens the new one.
 """
 
@@ -76,7 +76,7 @@ class Reading:
         except sqlite3.DatabaseError as error:
             self._disconnect()
             if not file.is_outside(error):
-                raise  # ours
+                raise  # our own mistake
             raise file.unreadable(self.path, error) from None
 
     def _current(self) -> sqlite3.Connection:
@@ -102,5 +102,5 @@ class Reading:
             database.close()  # it was replaced while it was opened
 
     def _files(self, with_log: bool) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-        """Which file and which log are there now."""
+        """Identities of the current file and log."""
         return file.identity(self.path), file.identity(Path(f"{self.path}-wal")) if with_log else None

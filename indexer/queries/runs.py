@@ -91,7 +91,7 @@ def count(database: sqlite3.Connection, wanted: Filters, zone: tzinfo) -> int:
 
 
 def let_through(database: sqlite3.Connection, keys: Sequence[str], wanted: Filters, zone: tzinfo) -> list[RunRow]:
-    """Those of the runs with these keys that the filters let through. Raises QueryError."""
+    """The runs with these keys that the filters select. Raises QueryError."""
     return by_ids(database, matching(database, select(database, wanted, zone), keys))
 
 
@@ -109,7 +109,7 @@ def details(database: sqlite3.Connection, pk: int) -> RunDetails:
 
 
 def datasets(database: sqlite3.Connection, keys: Sequence[str]) -> Mapping[str, str]:
-    """The datasets of those of these runs that have any, several joined by `, `."""
+    """The datasets of these runs by key, joined by `, `; only of runs that have any."""
     query = (
         "SELECT DISTINCT s.run_key, s.suite FROM runs r JOIN run_targets s ON s.run_pk = r.id "
         f"WHERE r.key {ONE_OF_MANY} AND s.suite IS NOT NULL ORDER BY s.suite"
@@ -123,7 +123,7 @@ def datasets(database: sqlite3.Connection, keys: Sequence[str]) -> Mapping[str, 
 def trends(
     database: sqlite3.Connection, experiments: Collection[str], runs: int
 ) -> Mapping[tuple[str, str | None], Trend]:
-    """Pass rates by experiment and target: of the newest runs that ended among the last 100, oldest first."""
+    """Pass rates by experiment and target, oldest first: the newest ended runs among the last 100."""
     found: dict[tuple[str, str | None], Trend] = {}
     for experiment in experiments:
         for target, rate in database.execute(_TREND, (experiment,)):
@@ -138,7 +138,7 @@ def key_of(database: sqlite3.Connection, pk: int) -> str:
 
 
 def unnamed(database: sqlite3.Connection) -> Mapping[str, int]:
-    """By code repository: how many trailers of its commits name what is no run of the index."""
+    """By code repository: how many trailers of its commits name no run of the index."""
     named = (
         "r.key = c.run_key",
         "r.run_id = c.run_key",
@@ -153,7 +153,7 @@ def unnamed(database: sqlite3.Connection) -> Mapping[str, int]:
 
 
 def by_ids(database: sqlite3.Connection, ids: Sequence[int]) -> list[RunRow]:
-    """Runs in the order of their ids given."""
+    """Runs in the order of the given ids."""
     rows: dict[int, Any] = {}
     for at in range(0, len(ids), 500):
         some = ids[at : at + 500]

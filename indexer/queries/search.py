@@ -1,8 +1,8 @@
-"""Runs found by a piece of one of their names, in whatever case.
+"""Finds runs by a piece of one of their names, ignoring case.
 
-Names other than a run's own are few and counted (`_values`), so the names that have the piece, and how many runs they
-have, are known before any run is looked at. Few runs are found first and then put in order; where there are many, a
-page is soon filled by looking at runs in its order.
+Names other than a run's own are few and counted (`_values`), so the names that contain the piece, and their number of
+runs, are known before any run is read. Few runs are found first and then sorted; with many, testing runs in the
+page's order soon fills it.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 from indexer.queries.engines import CONTAINS, ONE_OF_MANY
 
 FEW = 5_000
-"""Runs that are found before they are put in order."""
+"""Most runs that are found first and then sorted."""
 _OF_TARGETS = {"target": "target", "model": "model", "dataset": "suite"}
 _NAMED = ("experiment", *_OF_TARGETS, "tag")
 
@@ -29,7 +29,7 @@ class Piece:
 
 
 def having(database: sqlite3.Connection, text: str) -> Piece:
-    """What the index knows of a piece of a name."""
+    """Look up a piece of a name in the index."""
     folded, runs = text.casefold(), 0
     names: dict[str, list[str]] = {name: [] for name in _NAMED}
     for name, value, counted in database.execute("SELECT name, value, runs FROM _values"):
@@ -39,7 +39,7 @@ def having(database: sqlite3.Connection, text: str) -> Piece:
     piece = Piece(text, names, None)
     if runs > FEW:
         return piece
-    by_name = f"SELECT id FROM runs WHERE {CONTAINS.format('run_id')} LIMIT ?"  # reads an index alone
+    by_name = f"SELECT id FROM runs WHERE {CONTAINS.format('run_id')} LIMIT ?"  # a covering index
     found = database.execute(f"SELECT key FROM runs WHERE id IN ({by_name})", (text, FEW + 1))
     keys = {key for (key,) in found}
     if len(keys) > FEW:
@@ -50,7 +50,7 @@ def having(database: sqlite3.Connection, text: str) -> Piece:
 
 
 def _lookups(names: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
-    """Queries of the keys of runs that have some names, each with these; only for names there are."""
+    """Queries for the keys of runs with some names, each with its names; only where there are any."""
     found = [(f"SELECT key FROM runs WHERE experiment {ONE_OF_MANY}", names["experiment"])]
     found += [
         (f"SELECT run_key FROM run_targets WHERE {column} {ONE_OF_MANY}", names[name])
@@ -61,7 +61,7 @@ def _lookups(names: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str
 
 
 def condition(piece: Piece) -> tuple[str, list[Any]]:
-    """A condition that a run `r` has a piece in one of its names, and its values."""
+    """A condition that one of the names of a run `r` contains a piece, and its values."""
     if piece.keys is not None:
         return (f"r.key {ONE_OF_MANY}", [json.dumps(piece.keys)]) if piece.keys else ("false", [])
     conditions, values = [CONTAINS.format("r.run_id")], list[Any]([piece.text])

@@ -1,4 +1,4 @@
-"""Filters as conditions in SQL, their values checked and resolved against one state of an index."""
+"""Filters as conditions in SQL, their values checked and resolved against a snapshot of an index."""
 
 import json
 import sqlite3
@@ -18,15 +18,15 @@ from indexer.queries.values import Test, meant
 
 OPERATORS = {"since": ">=", "until": "<"}
 _MOST_WRITTEN = 100
-"""Values of a filter that are written out in SQL; more are handed over as JSON."""
+"""Most values of a filter that become parameters; more are passed as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Filters whose values are checked and resolved against one state of an index.
+    """Filters whose values are checked and resolved against a snapshot of an index.
 
-    `groups` has for each text filter that was given one group of values or several: of each group one has to be there,
-    and an empty group is one that nothing matches. A test is a pair (suite, test_id). Times are UTC text.
+    `groups` maps each given text filter to groups of values: one value of every group must match, and an empty group
+    matches nothing. A test is a pair (suite, test_id). Times are UTC text.
     """
 
     groups: Mapping[str, Sequence[Sequence[Any]]]
@@ -52,8 +52,8 @@ class Selection:
     ) -> tuple[str, list[Any]]:
         """SQL that starts with AND over `runs r` and its `trials t`, and its values.
 
-        `beside` are columns of the run that stand beside its trials too: how they are called there. `within_run` says
-        that it is about one run, so that no condition has to lead to runs.
+        `beside` maps columns of the run to equal ones beside its trials. `within_run`: it is about one run, so that no
+        condition has to lead to runs.
         """
         where, parameters = self._times(beside.get("timestamp", "r.timestamp"))
         for name, groups in self.groups.items():
@@ -156,7 +156,7 @@ def _is_any_test(row: str, tests: Sequence[Test]) -> tuple[str, list[Any]]:
 
 
 def is_one_of(values: Sequence[Any]) -> tuple[str, list[Any]]:
-    """What follows a column that equals one of these; SQLite takes only so many written out."""
+    """The SQL after a column that equals one of these; SQLite takes only so many parameters."""
     if len(values) == 1:
         return "= ?", list(values)
     if len(values) <= _MOST_WRITTEN:

@@ -53,7 +53,7 @@ def _without_nul(value: Any) -> Any:
 
 
 def _adapt(connection: "psycopg.Connection[Any]") -> None:
-    """Whole numbers beyond 64 bits stay such, other exact numbers are floats, conditions are 0 and 1."""
+    """Load integers beyond 64 bits as such, other exact numbers as floats, conditions as 0 and 1."""
     from psycopg import ClientCursor
     from psycopg.adapt import Buffer, Loader
 
@@ -74,7 +74,7 @@ def _adapt(connection: "psycopg.Connection[Any]") -> None:
 class SharedIndex(Index):
     """The index of all machines that publish to one database, opened for reading. Threads may share it.
 
-    `machine` is how this machine is called there: files of runs on others cannot be read here.
+    `machine_of` names the machine that has a run's files: those on other machines cannot be read here.
     """
 
     def __init__(self, url: str, zone: tzinfo = UTC, stale_after: int = STALE_AFTER):
@@ -103,7 +103,7 @@ class SharedIndex(Index):
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """One read transaction. What it gives runs queries as a connection of SQLite does."""
+        """One read transaction, on a connection that takes queries as one of SQLite does."""
         opened: Translating | None = getattr(self._mine, "reading", None)
         if opened is not None:
             yield cast("sqlite3.Connection", opened)
@@ -129,7 +129,7 @@ class SharedIndex(Index):
             raise IndexFileError(f"{self.place} cannot be read: {self._address.told(error)}") from None
 
     def _begun(self) -> Translating:
-        """A connection in a new transaction; one that was cut since is made anew."""
+        """A connection in a new transaction; reconnects if it was cut since."""
         psycopg = driver()
         if self._closed.is_set():
             raise IndexFileError(f"{self.place} was closed by this program; open it again")

@@ -1,9 +1,9 @@
 """Pages of trials, of one run or over all runs: newest run first, then by the run's key and the trial's name.
 
-Two steps keep the cost constant at any depth. The runs that may have what is asked for come in order from an index, one
-after the other; of each its trials are tested, in the order of their names. What leads to the runs is the first that is
-given of a test, a piece of an error, the status or error type of a trial, and the filters that lead lists of runs. A
-piece of an error is looked for in one text a run, which holds all its errors and reasons (decision 11).
+Two steps keep the cost constant at any depth. An index yields the runs that may match, in order and one by one; the
+trials of each are then tested in the order of their names. The index is that of the first one given: a test, a piece
+of an error, the status or error type of a trial, or a filter that leads lists of runs. A piece of an error is searched
+in one text per run, which holds all its errors and reasons (decision 11).
 """
 
 import sqlite3
@@ -111,7 +111,7 @@ def page(
 
 
 def one(database: sqlite3.Connection, pk: int, trial: str) -> TrialRow:
-    """The trial of a run with exactly this name, which is there."""
+    """The trial of a run with exactly this name; it must exist."""
     rows = dicts(database, f"{_select()} WHERE t.run_pk = ? AND t.trial = ?", pk, trial)
     add_scores(database, rows)
     return cast("TrialRow", rows[0])
@@ -124,7 +124,7 @@ def _select() -> str:
 def _of_run(
     database: sqlite3.Connection, selection: Selection, asked: Wanted, pk: int, after: str, limit: int
 ) -> list[Row]:
-    """The first trials of a run, after one of that name, that are asked for."""
+    """The first matching trials of a run after the name `after`."""
     conditions, values = selection.of_trials(within_run=True)
     own, more = asked.conditions()
     where = "".join(f" AND {condition}" for condition in own)
@@ -133,7 +133,7 @@ def _of_run(
 
 
 def add_scores(database: sqlite3.Connection, trials: list[Row]) -> None:
-    """Put the scores of its graders in the place of each trial's id."""
+    """Replace each trial's id by the scores of its graders."""
     query = f"SELECT {', '.join(ScoreRow.__annotations__)} FROM scores WHERE trial_pk = ? ORDER BY id"
     for trial in trials:
         trial["scores"] = dicts(database, query, trial.pop("id"))
@@ -146,7 +146,7 @@ def _runs(
     pk: int | None,
     position: tuple[str, str, str] | None,
 ) -> Iterator[tuple[int, str, str]]:
-    """Id, timestamp and key of the runs in which to look, newest first, from that of the position on."""
+    """Id, timestamp and key of the runs to search, newest first, starting at that of the position."""
     if pk is not None:
         yield from database.execute("SELECT id, timestamp, key FROM runs WHERE id = ?", (pk,))
         return
@@ -167,13 +167,13 @@ class _Lead:
     timestamp: str
     key: str
     ranges: Sequence[Query]  # conditions and their values
-    filter: str | None = None  # whose first group the ranges are
+    filter: str | None = None  # the ranges are its first group
 
 
 def leading(
     database: sqlite3.Connection, selection: Selection, asked: Wanted, position: tuple[str, str, str] | None
 ) -> list[Query]:
-    """Queries that each give runs (id, timestamp, key) newest first, by an index; their rows are to be merged."""
+    """Queries that each yield runs (id, timestamp, key) newest first, by an index; the caller merges them."""
     lead = _lead(database, selection, asked)
     where, values = selection.of_runs(lead.filter, lead.timestamp)
     if position is not None:

@@ -1,4 +1,4 @@
-"""What rows hold, by column name: the comments in schema.sql say what each column means."""
+"""Types of rows, by column name: the comments in schema.sql explain the columns."""
 
 from typing import Any, NotRequired, TypedDict
 
@@ -175,7 +175,7 @@ class Change(_Change, total=False):
 
 
 class SourceRow(TypedDict):
-    """A row of `sources`; `looked_at` is up to when the index is known to equal it."""
+    """A row of `sources`; as of `looked_at`, the index is known to equal it."""
 
     name: str
     kind: str

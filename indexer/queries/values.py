@@ -1,4 +1,4 @@
-"""What the values of text filters stand for in an index: exact ones, patterns with `*` and `?`, names of tests."""
+"""Resolves values of text filters in an index: exact ones, patterns with `*` and `?`, names of tests."""
 
 import re
 import shlex
@@ -42,7 +42,7 @@ def known_values(database: sqlite3.Connection, name: str) -> Iterator[str]:
 
 
 def completions(database: sqlite3.Connection, name: str, beginning: str) -> list[str]:
-    """The first values of a filter that begin so; of `run` the newest runs by their ids."""
+    """The first values of a filter with this prefix; for `run`, ids of the newest runs."""
     bounds = [beginning, f"{beginning}\U0010ffff"]
     if name == "run":
         query = "SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY timestamp DESC LIMIT 50"
@@ -58,7 +58,7 @@ def error_types(database: sqlite3.Connection) -> list[str]:
 
 
 def counted_values(database: sqlite3.Connection, name: str) -> list[Row]:
-    """The values of a filter, each with the number of its runs, that of the newest run first. Raises QueryError."""
+    """The values of a filter, newest run first, each with its number of `runs`. Raises QueryError."""
     if name not in COUNTED:
         raise QueryError(f"of: {name!r} is none of {', '.join(COUNTED)}")
     declared = DECLARED[name]
@@ -73,7 +73,7 @@ def counted_values(database: sqlite3.Connection, name: str) -> list[Row]:
 
 
 def meant(database: sqlite3.Connection, name: str, value: str) -> list[Any]:
-    """What a value of a filter stands for. Raises QueryError for one that is none of the choices."""
+    """What a value of a filter stands for. Raises QueryError if it is none of the choices."""
     declared = DECLARED[name]
     if declared.kind == "commit":
         return [_commit(value)]
@@ -89,7 +89,7 @@ def meant(database: sqlite3.Connection, name: str, value: str) -> list[Any]:
 
 
 def _commit(value: str) -> str:
-    """Raises QueryError for what is no commit id, or too short a prefix of one."""
+    """A commit id or prefix in lower case. Raises QueryError if malformed or too short."""
     if len(value) < 4 or not set(value.lower()) <= set("0123456789abcdef"):
         raise QueryError(f"commit: {value!r} is no commit id of at least 4 digits")
     return value.lower()
@@ -105,7 +105,7 @@ def exists(database: sqlite3.Connection, name: str, values: Sequence[Any]) -> bo
 
 
 def _matching(database: sqlite3.Connection, name: str, pattern: str) -> list[Any]:
-    """The values that a pattern with `*` and `?` matches, letter by letter otherwise."""
+    """The values that a pattern matches; only `*` and `?` are special."""
     whole = f"{pattern.removesuffix(CUT)}*" if pattern.endswith(CUT) else pattern
     plain = re.compile(translate(whole.replace("[", "[[]")))
     if name == "test":
@@ -138,21 +138,21 @@ def _tests_called(database: sqlite3.Connection, name: str) -> list[Test]:
 
 
 def _tests_of_trials(database: sqlite3.Connection, name: str) -> list[Test]:
-    """The tests that trials of this name executed: lists of trials print those."""
+    """The tests of trials with this name, as lists of trials print it."""
     query = "SELECT DISTINCT suite, test_id FROM trials WHERE trial = ? AND test_id IS NOT NULL"
     return database.execute(query, (name,)).fetchall()
 
 
 def test_name(suite: str | None, test_id: str) -> str:
-    """What a test is called: `suite/test`, or `test` without a suite; `/te/st` where that looks like one with a suite.
+    """The name of a test: `suite/test`, or `test` without a suite; `/te/st` if that looks like one with a suite.
 
-    Where a suite has a test of the same name, only `/test` stands for the one without a suite alone.
+    If a suite has a test of the same name, only `/test` is unambiguous for the one without a suite.
     """
     return f"{suite or ''}/{test_id}" if suite or "/" in test_id else test_id
 
 
 def named_test(database: sqlite3.Connection, name: str, suite: str | None = None) -> Test:
-    """The one (suite, test_id) that a name stands for; with `suite` the test in it, in none if that is empty.
+    """The one (suite, test_id) that a name stands for; `suite` is where to find it, empty for no suite.
 
     Raises UnknownTestError, with candidates that can be typed if there are several.
     """

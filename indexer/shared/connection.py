@@ -23,7 +23,7 @@ SET search_path TO {NAME}; SET lock_timeout TO '60s'; SET idle_in_transaction_se
 
 @contextmanager
 def connected(url: str) -> "Iterator[psycopg.Connection[Any]]":
-    """A connection. Raises IndexFileError, in which nothing of the URL is told but host, port and database."""
+    """A connection. Raises IndexFileError, which reveals only host, port and database of the URL."""
     place = address(url)
     if place.dsn is None:
         raise IndexFileError(place.missing)

@@ -1,4 +1,4 @@
-"""Writing rows of runs to the tables of a shared index, and removing them."""
+"""Writes rows of runs to the tables of a shared index, and deletes them."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +17,7 @@ _ON_BOARDS = rows.TARGET.index("on_boards")
 
 
 def copy_runs(connection: "psycopg.Connection[Any]", machine: str, runs: Sequence[RunOfMachine]) -> None:
-    """Write the rows of runs that a machine has not there yet; they are shown where no other machine has them."""
+    """Write runs that a machine has not sent yet; they are shown if no other machine has them."""
     if not runs:
         return
     ids = _ids(connection)
@@ -79,7 +79,7 @@ def copy_runs(connection: "psycopg.Connection[Any]", machine: str, runs: Sequenc
 
 
 def delete_runs(connection: "psycopg.Connection[Any]", machine: str, keys: Sequence[str]) -> None:
-    """Remove the rows that a machine sent of some runs."""
+    """Delete a machine's rows of some runs."""
     if not keys:
         return
     query = "DELETE FROM _sent_runs WHERE machine = %s AND key = ANY(%s) RETURNING id"
@@ -91,14 +91,14 @@ def delete_runs(connection: "psycopg.Connection[Any]", machine: str, keys: Seque
 def copy_rows(
     connection: "psycopg.Connection[Any]", table: str, names: Sequence[str], found: Iterable[Sequence[Any]]
 ) -> None:
-    """Write rows as a stream."""
+    """Write rows with COPY."""
     with connection.cursor().copy(f"COPY {table} ({', '.join(names)}) FROM STDIN".encode()) as copy:
         for row in found:
             copy.write_row(row)
 
 
 def _ids(connection: "psycopg.Connection[Any]") -> Iterator[int]:
-    """Numbers that no row has."""
+    """Unused ids of rows."""
     while True:
         (first,) = connection.execute("SELECT nextval('_ids')").fetchone() or (0,)
         yield from range(first, first + 100_000)

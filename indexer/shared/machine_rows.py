@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import psycopg
 
 LONGEST_NAME = 500
-"""Bytes of a name at most: an index of PostgreSQL takes 2,704, and some hold five."""
+"""Longest name in bytes: an index entry of PostgreSQL takes 2,704, and some hold five names."""
 PLACE_COLUMNS = tuple(name for name in schema.columns("places") if name not in ("id", "run_pk", "fingerprint"))
 LISTS = (
     ("run_targets", rows.TARGET, "targets"),
     ("_repeats", rows.REPEAT, "repeats"),
     ("_errors", rows.ERRORS, "errors"),
 )
-"""Tables with any number of rows of a run: their columns, and what they are called here."""
+"""Tables with any number of rows per run: their columns, and their field in RunOfMachine."""
 _NAMES = [rows.RUN.index(name) for name in ("key", "run_id", "source", "experiment", "target", "agent", "model")]
 _TRIAL_NAMES = [rows.TRIAL_ROW.index(name) for name in ("trial", "suite", "test_id", "target", "error_type")]
 _TARGET_NAMES = [rows.TARGET.index(name) for name in ("target", "agent", "model", "suite")]
@@ -39,7 +39,7 @@ Order = Mapping[str, tuple[int, int]]
 
 @dataclass(slots=True)
 class RunOfMachine:
-    """All rows of a run, without ids; the rows of scores stand beside that of their trial."""
+    """All rows of a run, without ids; scores are grouped with their trial."""
 
     run: Row
     trials: list[tuple[Row, list[Row]]] = field(default_factory=list)
@@ -48,14 +48,14 @@ class RunOfMachine:
     errors: list[Row] = field(default_factory=list)
     places: list[Row] = field(default_factory=list)
     digest: str = field(default="", compare=False)
-    """What tells whether any of its rows differs."""
+    """A hash of all its rows."""
 
     @property
     def key(self) -> str:
         return str(self.run[0])
 
     def settled(self) -> "RunOfMachine":
-        """The same with rows in an order that depends on nothing but them, and in texts that PostgreSQL takes."""
+        """Sort the rows, replace NULs, which PostgreSQL rejects, and set the digest. Returns the run."""
         for listed in (self.targets, self.repeats, self.errors, self.places):
             listed.sort(key=repr)
         told = self._told()
@@ -72,7 +72,7 @@ class RunOfMachine:
         return repr((self.run, self.trials, self.targets, self.repeats, self.errors, self.places))
 
     def too_long(self) -> str | None:
-        """A name that is longer than an index of PostgreSQL takes."""
+        """A name that is too long for an index of PostgreSQL, if any."""
         named = [self.run[at] for at in _NAMES]
         named += [row[at] for row, _ in self.trials for at in _TRIAL_NAMES]
         named += [row[at] for row in self.targets for at in _TARGET_NAMES]
@@ -83,7 +83,7 @@ class RunOfMachine:
 
 
 def digest(told: str) -> str:
-    """What tells whether two texts differ."""
+    """A short hash of a text."""
     return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
@@ -114,7 +114,7 @@ def of_index(database: sqlite3.Connection, ids: Sequence[int], order: Order) -> 
 
 
 def of_machine(connection: "psycopg.Connection[Any]", machine: str, keys: Sequence[str]) -> dict[str, RunOfMachine]:
-    """The same of a shared index, by key: what a machine has there of some runs."""
+    """A machine's runs in a shared index, by key."""
     found: dict[int, RunOfMachine] = {}
     query = f"SELECT id, {', '.join(rows.RUN)} FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
     for row in connection.execute(query.encode(), (machine, list(keys))):
@@ -137,5 +137,5 @@ def of_machine(connection: "psycopg.Connection[Any]", machine: str, keys: Sequen
 
 
 def clean(row: Iterable[Any]) -> Row:
-    """A row in which no text has a NUL."""
+    """A row with the NULs in its texts replaced."""
     return tuple(value.replace("\0", "\ufffd") if type(value) is str and "\0" in value else value for value in row)

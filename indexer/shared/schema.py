@@ -1,8 +1,8 @@
-"""The tables of a shared index, made from those of a file, so that there is one declaration of both.
+"""The tables of a shared index, derived from those of a file, so that both have one declaration.
 
-Rows lie in tables `_sent_*`, each machine's apart; of a run that several machines have, the rows of one are `shown`.
-Views named as the tables of a file have the shown rows alone, with internal ids, for the queries of readers. The schema
-`indexer` has views for people.
+Tables `_sent_*` hold the rows of each machine; of a run that several machines have, one machine's rows are `shown`.
+Views with the names of a file's tables have only the shown rows, with internal ids, for the queries of readers. The
+schema `indexer` has views for people.
 """
 
 import re
@@ -22,11 +22,11 @@ NAME = f"indexer_v{VERSION}"
 SETTLED = ("tags", "sha", "added_at", "author")
 """Columns of runs that are told over all places on all machines."""
 OF_RUN = ("trials", "scores", "run_targets", "_repeats", "_errors", "run_tags")
-"""Tables whose rows belong to a run; tags are those settled, of shown runs alone."""
+"""Tables whose rows belong to a run; `run_tags` has only the settled tags of shown runs."""
 WHOLE = ("sources", "problems", "run_commits")
-"""Tables of which a machine sends all rows together."""
+"""Tables that a machine always sends whole."""
 PLACE = ("seconds", "added_author", "wip", "source_rank", "source_position")
-"""What a place has beside the columns of a file: what the choice among places needs."""
+"""Columns of a place besides those of a file, needed to rank places."""
 LOCK = 0x69647872
 _MARK = "views of eval-indexer, version"
 _VERSIONED = "nspname ~ '^indexer_v[0-9]{1,6}$'"
@@ -73,7 +73,7 @@ _LEFT_OUT = (
 
 @cache
 def columns(table: str) -> dict[str, str]:
-    """The columns of a table of a file with their types in PostgreSQL, without what is computed."""
+    """The columns of a file's table with their PostgreSQL types, without generated ones."""
     with closing(sqlite3.connect(":memory:")) as database:
         file.run_script(database, "schema.sql")
         found = database.execute(f"PRAGMA table_xinfo({table})").fetchall()
@@ -145,7 +145,7 @@ def _views() -> list[str]:
 
 
 def _peoples() -> list[str]:
-    """The views for people: the tables of section 2 with the machine, without internal ids."""
+    """The views for people: the tables with the machine, without internal ids."""
     joined = f"JOIN {NAME}.shown_runs r ON r.id = x.run_pk"
     views = {"runs": f"SELECT r.machine, {_listed('runs', 'r', 'id')} FROM {NAME}.shown_runs r"}
     for table in ("trials", "run_targets", "run_tags"):
@@ -170,7 +170,7 @@ def _listed(table: str, alias: str, *left_out: str) -> str:
 
 
 def _indexes() -> list[str]:
-    """The indexes of a file, over the shown rows: cheaper once the first rows are there."""
+    """The indexes of a file, over the shown rows: cheaper to create after the first rows."""
     listed = {
         "trials": "(run_pk, trial)", "scores": "(run_pk)", "run_targets": "(run_pk)", "run_tags": "(run_pk)",
         "_repeats": "(run_pk)", "_errors": "(run_pk)", "places": "(run_pk)",
@@ -199,7 +199,7 @@ def _indexes() -> list[str]:
 
 
 def ensure(connection: "psycopg.Connection[Any]") -> None:
-    """Make the tables and views, unless they are there. One sender makes them, others wait.
+    """Create the tables and views if missing. One sender creates them, others wait.
 
     Raises IndexFileError where the database cannot hold them, or something else is in their place.
     """

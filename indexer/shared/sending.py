@@ -1,8 +1,8 @@
-"""Sending an index to a shared one: what changed since the last time, in batches that are each one transaction.
+"""Sends an index to a shared one: what changed since the last time, in batches of one transaction each.
 
-What is to be sent follows the change feed. Each batch is written together with how far the machine's index was read
-(generation and revision), so a sender that was killed goes on where it was. After a rebuild the feed begins anew; a
-digest of each run's rows tells which of them differ, and only those are sent.
+A sender follows the change feed. Each batch is written together with its position in the feed (generation and
+revision), so a sender that was killed resumes where it was. After a rebuild the feed begins anew; a digest of each
+run's rows tells which of them differ, and only those are sent.
 """
 
 import json
@@ -38,7 +38,7 @@ ORDER BY 1 LIMIT ?
 
 @dataclass(slots=True)
 class Sent:
-    """What a sender did: runs sent and removed, and the keys of those that cannot be sent, each with why."""
+    """What a sender did: runs sent and removed, and the reasons why others cannot be sent, by key."""
 
     sent: int = 0
     removed: int = 0
@@ -64,7 +64,7 @@ class Sender:
         self._sources = sorted(sources)
 
     def send(self, connection: "psycopg.Connection[Any]", told: Callable[[int, int], None] | None = None) -> Sent:
-        """Bring the machine's part up to date. `told` hears of how many runs of how many were looked at.
+        """Bring the machine's part up to date. `told` is called with (done, total) runs.
 
         Raises IndexFileError where another index is sent under this machine's name.
         """
@@ -119,7 +119,7 @@ class Sender:
             return differ, len(known.keys() - keys)
 
     def differences(self, connection: "psycopg.Connection[Any]") -> list[str]:
-        """The keys of runs whose rows there are not those of this machine's index; empty if it is up to date."""
+        """The keys of runs whose shared rows differ from this machine's index; empty if it is up to date."""
         with closing(file.connect_ours(self._path)) as database:
             database.execute("BEGIN")
             known = self._known(connection)
@@ -162,7 +162,7 @@ class Sender:
         return whole
 
     def _read(self, database: sqlite3.Connection, listed: Sequence[tuple[str, int]]) -> list[RunOfMachine]:
-        """All rows of some runs, those that are to be sent."""
+        """All rows of those of the listed runs that are to be sent."""
         ids = [pk for _, pk in listed]
         where, values = self._of_sources()
         if self._sources:
@@ -171,7 +171,7 @@ class Sender:
         return of_index(database, ids, self._order)
 
     def _begun(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, report: Sent) -> _State:
-        """How far this index was sent; of a new one, what it has no more, or does not send, is removed first."""
+        """How far this index was sent; after a rebuild, runs that it lost or does not send are removed first."""
         generation, last, forgotten = _meta(database)
         sources = json.dumps([self._sources, sorted(self._order.items())])
         mine = _State(generation, sources, self._origin, 0)
@@ -216,7 +216,7 @@ class Sender:
         rest: Mapping[str, list[Row]],
         report: Sent,
     ) -> None:
-        """One batch and how far it goes, in one transaction."""
+        """Write a batch and its position in the feed, in one transaction."""
         digests = {run.key: run.digest for run in batch}
         for run in batch:
             if (name := run.too_long()) is not None:
@@ -260,7 +260,7 @@ def sender(path: Path, settings: "Settings", sources: "Sequence[Source]") -> Sen
 
 
 def forget(connection: "psycopg.Connection[Any]", machine: str) -> int:
-    """Remove all that a machine sent. Returns how many runs that were."""
+    """Remove all that a machine sent. Returns the number of runs."""
     schema.ensure(connection)
     with connection.transaction():
         _lock(connection)
@@ -281,7 +281,7 @@ def _meta(database: sqlite3.Connection) -> tuple[str, int, int]:
 
 
 def _lock(connection: "psycopg.Connection[Any]") -> None:
-    """One sender writes at a time, so that who is shown and which revision is next is never decided by two."""
+    """Let one sender write at a time: two must not both decide what is shown, or the next revision."""
     connection.execute("SELECT last_rev FROM _meta FOR UPDATE")
 
 

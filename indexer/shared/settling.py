@@ -1,4 +1,4 @@
-"""Which machine's rows of a run are shown, and what is told of it over all machines: by the rule of places."""
+"""Decides which machine's rows of a run are shown, and its tags and commit, by the ranking of places."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -31,7 +31,7 @@ class PlaceOfMachine(NamedTuple):
 
 
 def best_first(places: Sequence[PlaceOfMachine]) -> list[PlaceOfMachine]:
-    """As `places.ranked`, over machines: of places that are alike that of the first machine by name."""
+    """`places.ranked` over all machines; ties go to the first machine by name."""
     by_name = sorted(places, key=lambda p: (p.position, p.place.path, p.place.ref or "", p.machine))
     return sorted(
         by_name,
@@ -43,7 +43,7 @@ def best_first(places: Sequence[PlaceOfMachine]) -> list[PlaceOfMachine]:
 
 
 def settle(connection: "psycopg.Connection[Any]", keys: Sequence[str], machine: str) -> None:
-    """Bring runs in line with the places that machines have of them, after one machine's rows changed."""
+    """Settle runs over the places of all machines, after one machine's rows changed."""
     if not keys:
         return
     there = dict[str, list[tuple[str, int]]]()
@@ -88,7 +88,7 @@ def _show(connection: "psycopg.Connection[Any]", key: str, best: Sequence[PlaceO
 
 
 def _note_deletions(connection: "psycopg.Connection[Any]", gone: Sequence[str], there: Sequence[str]) -> None:
-    """Note which runs no machine has any more, for those who follow changes."""
+    """Record runs that no machine has any more, for readers of the change feed."""
     connection.execute("DELETE FROM _deletions WHERE key = ANY(%s)", (list(there),))
     for key in gone:
         (last,) = connection.execute("UPDATE _meta SET last_rev = last_rev + 1 RETURNING last_rev").fetchone() or (0,)

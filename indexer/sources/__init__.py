@@ -1,7 +1,7 @@
-"""Where run folders lie and which of them changed, one module a kind of place.
+"""Where run folders lie and which of them changed, one module per kind of place.
 
 A source never knows what its folders mean: it recognises a run folder by asking the formats about names,
-and tells by fingerprints which ones differ from what is already indexed. It only reads.
+and finds by fingerprint which ones differ from the index. It only reads.
 """
 
 from collections.abc import Collection, Iterator
@@ -18,40 +18,40 @@ _DOT_FOLDERS = frozenset(name for path in FOLDERS for name in path.split("/") if
 
 
 class Source(Protocol):
-    """A place with run folders. What is given here holds for a place that is read as it is, without a server."""
+    """A place with run folders. The defaults here fit a place that is read directly, without a server."""
 
     name: str
     kind: str
     place: str
     web_url: str | None = None
-    """The page of a commit, where commits are what it tells."""
+    """The page of a commit, for sources of commits."""
     holds_runs: bool = True
-    """Whether runs lie in it; commits only name some."""
+    """Whether it holds runs; commits only name some."""
     holds_files: bool = True
-    """Whether runs are folders of files; rows of a database are none."""
+    """Whether its runs are files, not rows of a database."""
     rank: int = 0
-    """Of two copies of a run that are alike otherwise, that of the source with the greater rank is shown."""
+    """Of two otherwise equal copies of a run, the one in the source with the greater rank is shown."""
     wakes: Literal["files", "refs", "rows"] = "files"
-    """What a watcher has to look at to hear of changes: files and folders, the refs of a repository, or rows."""
+    """What a watcher follows to notice changes: files and folders, the refs of a repository, or rows."""
     pause: float | None = None
-    """Seconds between two fetches while it is watched; None where nothing has to be fetched."""
+    """Seconds between two fetches while it is watched; None if there is nothing to fetch."""
     longest_pause: float = 600.0
-    """Seconds at most, while fetching fails."""
+    """The longest pause while fetches fail, in seconds."""
     error: str | None = None
     """Why the last fetch failed."""
     fetched: str | None = None
-    """When it was last seen that nothing is lacking here, UTC text; None where nothing has to be fetched."""
+    """When everything was last known to be fetched, UTC text; None if there is nothing to fetch."""
 
     def prepare(self) -> None:
-        """Bring in what a pass needs; what fails is told by `open`."""
+        """Fetch what a pass needs; `open` reports failures."""
         return None  # noqa: RET501
 
     def fetch(self) -> bool:
-        """Bring in what is new elsewhere; whether anything is. Raises SourceError, which `open` raises again."""
+        """Fetch what is new; returns whether anything was. Raises SourceError, which `open` raises again."""
         return False
 
     def begin_watching(self) -> None:
-        """From now on a thread fetches, and nobody else waits for it."""
+        """From now on a thread fetches; nothing else waits for a fetch."""
         return None  # noqa: RET501
 
     def keeps(self, path: Path) -> bool:
@@ -62,16 +62,16 @@ class Source(Protocol):
         """Make ready to read. Raises SourceError when the place cannot be opened."""
 
     def nothing_found(self) -> str | None:
-        """For people, of a source without runs: what was looked for, and what is there instead."""
+        """A message about a source without runs: what was looked for, and what is there instead."""
 
     def signs(self) -> Collection[str]:
-        """Files and folders on this machine that change when it does; with `/` at its end a folder with all below."""
+        """Local files and folders that change when it does; a trailing `/` stands for a folder and everything below."""
         return ()
 
     def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
         """What differs from the index; lazy, so that each change is indexed before the next is looked for.
 
-        `paths` are those to look at, where a source can tell them apart.
+        `paths` limits the look, if the source can look at some paths alone.
         """
 
     def folder_at(self, ref: str | None, path: str) -> Folder | None:
@@ -82,29 +82,29 @@ class Source(Protocol):
 
 
 class FileSource(Source, Protocol):
-    """A source that wakes by files: what a watcher asks of it."""
+    """A source followed by its files: what a watcher asks of it."""
 
     searched: dict[str, Stamp]
-    """The folders, no runs themselves, in which the last passes looked for runs, as they were then."""
+    """Stamps of the folders (not runs) that the last passes searched for runs."""
 
     def parts(self) -> Collection[str]:
-        """The folders that runs lie in; the source's own is empty."""
+        """The folders that runs lie in; the empty path is the source's own."""
 
     def about(self, path: str) -> str | None:
         """Where to look when something happened at a path; None for nowhere. Raises SourceError."""
 
     def paths_at(self, real: str) -> Collection[str]:
-        """What a path on this machine is called inside the source, once for each way that leads there."""
+        """The paths inside the source for a path on this machine, one for each way through links."""
 
     def real_path(self, path: str) -> str:
         """Where a folder of the source lies on this machine."""
 
 
 class RefSource(Source, Protocol):
-    """A source that wakes by refs: what a watcher asks of it."""
+    """A source followed by its refs: what a watcher asks of it."""
 
     def refs_folders(self) -> list[str]:
-        """The folders in which something happens when a ref moves, the repository's own first."""
+        """The folders that change when a ref moves, the repository's own first."""
 
 
 def walkable(name: str) -> bool:

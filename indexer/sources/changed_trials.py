@@ -1,9 +1,8 @@
 """Which trials of a run on disk changed, so that only these are read again.
 
-A run may have thousands of trials, each in a folder of its own, and while it goes on one of them changes at a time. A
-walk compares the stamps of all; an event says where to look. Either way what tells of the run itself is looked at too,
-and where names came or went in its folder, each trial that is new or gone is found by its name. Where that is not
-certain, or many changed, the whole run is read.
+A run may have thousands of trials, each in its own folder, and a live run changes one at a time. A walk compares all
+stamps; an event says where to look. Either way the run's own files are checked too, and if names came or went in its
+folder, new and removed trials are found by name. If that is not certain, or many trials changed, the whole run is read.
 """
 
 import os
@@ -15,11 +14,11 @@ from indexer.protocols import RunFolder, Unreadable
 from indexer.sources.disk import DiskFolder
 
 MOST = 50
-"""Trials that are read by themselves; for more of them the whole run is read."""
+"""The most trials read on their own; with more, the whole run is read."""
 
 
 def differing(folder: DiskFolder, stamps: Mapping[str, Stamp]) -> list[str]:
-    """The names whose stamps are not as they were; not all of them once more than MOST trials changed."""
+    """The names whose stamps changed; stops early once more than MOST trials changed."""
     found: list[str] = []
     trials: set[str] = set()
     (root, _), (real, _) = folder.snapshot.found[""] or ("", None), folder.snapshot.found[folder.path] or ("", None)
@@ -40,7 +39,7 @@ def differing(folder: DiskFolder, stamps: Mapping[str, Stamp]) -> list[str]:
 
 
 def changed_trials(folder: DiskFolder, changed: Collection[str], indexed: Indexed) -> Found | None:
-    """The run in a folder with the trials of these names that differ; None where the whole run has to be read."""
+    """The run in a folder with its changed trials; None if the whole run has to be read."""
     key = indexed.format_of(folder.path)
     run = next((RunFolder(form, folder) for form in FORMATS if key == form.KEY), None)
     names = {name.partition("/")[0] for name in changed if "/" in name}
@@ -58,6 +57,6 @@ def changed_trials(folder: DiskFolder, changed: Collection[str], indexed: Indexe
         if len(names) > MOST or (inputs := run.inputs_of({*names, *others})) is None:
             return None
         stamps = {name: stamp for name in inputs if (stamp := folder.stamp(name))}
-    except Unreadable:  # reading all tells which, and costs the others nothing
+    except Unreadable:  # a full read reports which, without harm to the others
         return None
     return Found(None, folder.path, "stamps", run, stamps | folder.searched(), frozenset(names))

@@ -1,8 +1,8 @@
-"""Runs in a repository that is elsewhere: its own bare clone in the user's cache folder.
+"""Runs in a remote repository, through our own bare clone in the user's cache folder.
 
-The clone holds commits and trees, and of the files only those that rows are read from: they are asked for all
-together, before the refs move, so that whoever reads the clone finds every file. A server that cannot leave out
-files sends all of them, which works as well. Only this clone is ever fetched into.
+The clone holds commits and trees, and only those blobs that rows are read from: they are fetched together, before the
+refs move, so that readers of the clone find every file. A server that cannot filter sends all blobs, which works as
+well. Only this clone is ever fetched into.
 """
 
 import fcntl
@@ -33,7 +33,7 @@ _INCOMING = "refs/incoming/"
 
 
 class CloneSource(GitSource):
-    """The runs in some refs of a repository at a URL. `fetch` brings the clone up to date, nothing else does."""
+    """The runs in some refs of a repository at a URL. Only `fetch` updates the clone."""
 
     is_yours = False
 
@@ -45,7 +45,7 @@ class CloneSource(GitSource):
         wip: bool = True,
         pause: float | None = None,
     ):
-        # sources that follow other refs of one repository leave each other's alone
+        # sources that follow different refs of one repository have separate clones
         identity = "\0".join((url, *([] if tuple(refs) == REFS and wip else [*refs, str(wip)])))
         folder = cache_folder() / f"{hashlib.sha256(identity.encode()).hexdigest()[:20]}.git"
         super().__init__(name, folder, refs, wip)
@@ -59,13 +59,13 @@ class CloneSource(GitSource):
         super().open()
 
     def _lacking_objects(self, git: pygit2.Repository) -> LackingObjects | None:
-        return None  # what rows are read from is in the clone itself
+        return None  # the clone itself has the blobs that rows are read from
 
     def signs(self) -> list[str]:
         return []  # nobody but `fetch` moves its refs
 
     def fetch(self) -> bool:
-        """Bring the clone up to date; whether a ref moved. A failure is kept for `open`, which raises it."""
+        """Update the clone; returns whether a ref moved. A failure is kept for `open`, which raises it."""
         began = utc_now()
         try:
             with self._alone():
@@ -81,7 +81,7 @@ class CloneSource(GitSource):
         repository = open_repository(self.folder)
         held = (ref for ref in repository.references if ref.startswith("refs/") and not ref.startswith(_INCOMING))
         mine = {ref: str(repository.references[ref].target) for ref in held}
-        marker = self.folder / "indexer-reader"  # which files are needed depends on who reads them
+        marker = self.folder / "indexer-reader"  # the reader version decides which files are needed
         known = mine if marker.exists() and marker.read_text() == str(READER) else {}
         if wanted == known:
             return False
@@ -105,7 +105,7 @@ class CloneSource(GitSource):
         self._git(["update-ref", "--stdin"], [f"delete {ref}" for ref in refs])
 
     def _remote_refs(self) -> tuple[dict[str, str], str | None]:
-        """The refs to follow with what they point to, and the branch that HEAD is on if that is asked for."""
+        """The refs to follow with their targets, and HEAD's branch if HEAD is followed."""
         listed = [line.partition("\t") for line in self._git(["ls-remote", "--symref", "origin"]).splitlines()]
         on = [oid.removeprefix("ref: ") for oid, _, ref in listed if ref == HEAD and oid.startswith("ref: ")]
         head = next(iter(on), None) if HEAD in self._refs else None
@@ -131,7 +131,7 @@ class CloneSource(GitSource):
             yield
 
     def _make(self) -> None:
-        """An empty clone, beside its place until it is complete; its configuration may hold a password."""
+        """Make an empty clone, under a temporary name until complete; its configuration may hold a password."""
         new = self.folder.with_suffix(".new")
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(mode=0o700)
@@ -147,7 +147,7 @@ class CloneSource(GitSource):
 
 
 class GitSettings(Strict):
-    """Refs of an existing clone, bare or not, or of a repository elsewhere, of which a clone is kept."""
+    """Refs of an existing clone, bare or not, or of a remote repository that we clone."""
 
     name: Name
     kind: Literal["git"]

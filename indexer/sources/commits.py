@@ -1,11 +1,11 @@
 """Commits of a code repository that name a run in a trailer of their message (git-interpret-trailers(1)).
 
-The formats say with which trailers their tools do so, Entire marks a commit with `Entire-Checkpoint: <id>`, and a run
-of any tool is named by `Eval-Run: <key or run id>`. A squash merge keeps the trailers of its commits amid its text, so
-such lines count there too, when what they name has no spaces behind its experiment, as talk about trailers has.
+Formats declare the trailers of their tools, Entire marks a commit with `Entire-Checkpoint: <id>`, and
+`Eval-Run: <key or run id>` names a run of any tool. A squash merge keeps its commits' trailers in the middle of its
+text, so such lines count there too, unless the name has spaces after its experiment, as prose about trailers does.
 
-All local and remote-tracking branches count. Only commits that came since the tips of the last pass are read; when one
-of those is no ancestor of any branch any more, everything is read again.
+All local and remote-tracking branches count. Only commits since the tips of the last pass are read; if one of those
+tips is no longer reachable from any branch, everything is read again.
 """
 
 import re
@@ -31,7 +31,7 @@ BRANCHES = ("refs/heads/*", "refs/remotes/*")
 LONGEST_NAME = 500
 """Characters of a trailer's value: longer ones name no run."""
 
-# what `run_commits` calls the run; git does not tell Agentv from AgentV
+# how `run_commits` names the run; git ignores the case of trailers
 _TRAILERS: dict[str, Callable[[str], str]] = {
     **TRAILERS,
     "Entire-Checkpoint": lambda name: f"entire:{name}",
@@ -62,7 +62,7 @@ class CommitSource(GitSource):
         return None  # it holds no runs
 
     def fetch(self) -> bool:
-        """Nothing: messages of commits are in every clone."""
+        """Nothing to fetch: every clone has the commit messages."""
         return False
 
     def _lacking_objects(self, git: pygit2.Repository) -> LackingObjects | None:
@@ -79,7 +79,7 @@ class CommitSource(GitSource):
                 continue
             yield Trouble(None, ref, "missing-object", "the commit it names cannot be read")
             if ref in known:
-                broken[ref] = known[ref]  # what was read of it stays until it can be read again
+                broken[ref] = known[ref]  # its rows stay until it can be read again
         if known == tips | broken:
             return
         new = {tip.commit for tip in tips.values()}
@@ -95,7 +95,7 @@ class CommitSource(GitSource):
         yield from (Advance(ref, tip) for ref, tip in tips.items())
 
     def _reachable(self, old: Collection[str], new: Collection[str]) -> bool:
-        """Whether all old commits are there and lie on a branch."""
+        """Whether all old commits still exist and are reachable from a branch."""
         try:
             with closing(self._listing(["rev-list", "--max-count=1", "--stdin"], old, new)) as listing:
                 return not any(listing.chunks())
@@ -103,7 +103,7 @@ class CommitSource(GitSource):
             return False
 
     def _listing(self, command: Sequence[str], wanted: Collection[str], known: Collection[str]) -> Listing:
-        """What git tells of the commits that can be reached from `wanted`, at least one, and not from `known`."""
+        """Git's listing of the commits reachable from `wanted` (at least one) but not from `known`."""
         revisions = [*sorted(wanted), *(f"^{commit}" for commit in sorted(known))]
         try:
             return Listing(self._repository.git, command, task=f"list the commits of {self.place}", lines=revisions)
@@ -124,7 +124,7 @@ def _is_name(name: str) -> bool:
 
 
 def _names(key: str, values: str, message: str) -> list[str]:
-    """What a message names with one trailer: at its end, else amid its text."""
+    """The names a message gives with one trailer: those at its end, then those in its text."""
     names = [name.strip() for name in values.split("\n")]
     at_the_end = {line for name in names for line in name.split()}
     names += [

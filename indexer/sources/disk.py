@@ -1,8 +1,8 @@
-"""Directories on disk as folders, and what lies behind links in them.
+"""Directories on disk as folders, and the targets of symlinks in them.
 
-A link is followed when it leads to a folder or a regular file of the user who made it, which is read with the caps
-and allow-lists of any other. Any other link (into a loop, to a device, to another user's files, behind other links,
-nowhere) counts as a file that cannot be read, so that it is named.
+A link is followed if it leads to a folder or regular file of the user who made it; the target has the same caps and
+allow-lists as any other. Any other link (into a loop, to a device, to another user's files, behind other links,
+nowhere) counts as an unreadable file, so that it is reported.
 """
 
 import os
@@ -21,11 +21,11 @@ _LINKS_IN_A_PATH = 2
 
 
 class Snapshot:
-    """The tree of a source as it was found: each path is asked for once, so that its parts fit together.
+    """A consistent view of a source's tree: each path is looked up only once.
 
-    `tops` are the paths at which walks begin; of two that lead to one place, it is the first. `found` has the real path
-    and status by the path inside the source, None where nothing is. `links` has the real paths of folders that links
-    lead to, `refused` says why other links are not followed.
+    `tops` are the paths at which walks begin; if two lead to one place, the first one counts. `found` has the real path
+    and status by path inside the source, None if nothing is there. `links` has the real paths of linked folders,
+    `refused` says why other links are not followed.
     """
 
     def __init__(self, root: str, tops: Collection[str] = ("",)):
@@ -36,14 +36,14 @@ class Snapshot:
         self._within: str | None = None
 
     def closed(self, path: str) -> "Snapshot":
-        """Another one that begins anew below `path`, in which no link leads out of what is there."""
+        """A new snapshot below `path`, in which no link may lead outside."""
         snapshot = self.again(path)
         found = snapshot.found[path]
         snapshot._within = found[0] if found else None
         return snapshot
 
     def again(self, path: str) -> "Snapshot":
-        """Another one that begins anew below `path`, which this one has found."""
+        """A new snapshot below `path`, which this one has found."""
         snapshot = object.__new__(Snapshot)
         above = [path[:at] for at, character in enumerate(path) if character == "/"]
         snapshot.found = {each: self.found[each] for each in ("", *above, path)}
@@ -52,7 +52,7 @@ class Snapshot:
         return snapshot
 
     def status(self, path: str) -> tuple[str, os.stat_result] | None:
-        """What lies at a path; of a link that is followed, what it leads to. Raises Unreadable."""
+        """Real path and status at a path; for a followed link, those of its target. Raises Unreadable."""
         if path not in self.found:
             parent, _, name = path.rpartition("/")
             above = self.status(parent)
@@ -80,7 +80,7 @@ class Snapshot:
             refused = "" if stat.S_ISREG(there.st_mode) else "what is neither a folder nor a regular file"
         if self._within is not None and not is_within(target, self._within):
             refused = "what lies outside of the run"
-        if there.st_uid not in {status.st_uid, os.geteuid() or status.st_uid}:  # root's files are not everybody's
+        if there.st_uid not in {status.st_uid, os.geteuid() or status.st_uid}:  # being root must not open others' files
             refused = "what belongs to another user"
         if refused:
             self.refused[path] = f"a link to {refused} is not followed"
@@ -90,7 +90,7 @@ class Snapshot:
         return target, there
 
     def _above(self, path: str) -> list[str]:
-        """The real paths of the folders that a path lies in, from the source's own on."""
+        """The real paths of a path's parent folders, starting with the source's own."""
         ends = [at for at, character in enumerate(path) if character == "/"]
         return [found[0] for each in ("", *(path[:at] for at in ends)) if (found := self.found[each])]
 
@@ -106,7 +106,7 @@ class Snapshot:
 
 
 class DiskFolder:
-    """A directory as a Folder, as a snapshot has it. `path` is the one inside its source."""
+    """A directory as a Folder, seen through a snapshot. `path` is inside its source."""
 
     def __init__(self, snapshot: Snapshot, path: str):
         self.snapshot, self.path = snapshot, path
@@ -121,7 +121,7 @@ class DiskFolder:
 
     @property
     def status(self) -> os.stat_result:
-        """What was found of the folder itself."""
+        """The folder's own stat result."""
         found = self.snapshot.found[self.path]
         assert found is not None
         return found[1]
@@ -151,7 +151,7 @@ class DiskFolder:
         return None if found is None or not _is_file(found[1]) else stamp_of(found[1])
 
     def searched(self) -> dict[str, Stamp]:
-        """The stamps of the folders that were searched, by their names: its own, which is empty, and those below it."""
+        """The stamps of the searched folders, by name: its own (the empty name) and those below it."""
         return {
             f"{path}/"[len(self.path) + 1 :]: stamp_of(found[1])
             for path, found in self.snapshot.found.items()
@@ -239,7 +239,7 @@ def root_folder(place: str, tops: Collection[str] = ("",)) -> DiskFolder:
 
 
 def _is_file(status: os.stat_result) -> bool:
-    """Whether it is no folder; pipes, devices and links that are not followed are told as files that cannot be read."""
+    """Whether it is not a folder; pipes, devices and unfollowed links count as unreadable files."""
     return not stat.S_ISDIR(status.st_mode)
 
 

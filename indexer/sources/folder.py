@@ -1,8 +1,8 @@
 """Runs in folders on disk.
 
-Every pass walks the tree down to the run folders. A run is known by the stamps (size, mtime, ctime, inode) of
-the files that its rows were read from and of the folders that were searched for them: if all are the same, no
-name can have come or gone and nothing is listed or opened. Only regular files are opened, so nothing blocks.
+Every pass walks the tree down to the run folders. A run's fingerprint is the stamps (size, mtime, ctime,
+inode) of the files its rows were read from and the folders searched for them: if all are the same, no
+name was added or removed and nothing is listed or opened. Only regular files are opened, so nothing blocks.
 """
 
 import os
@@ -22,7 +22,7 @@ from indexer.sources.run_files import file_at, found_file, told_file, walk_files
 from indexer.sources.settings import Name, Place, Strict, placed
 
 _LINKS = 100
-"""Links in one folder that are named one by one when they are not followed."""
+"""The most unfollowed links in one folder that are reported one by one."""
 
 
 class FolderSource(FileSource):
@@ -34,9 +34,9 @@ class FolderSource(FileSource):
         self.name = name
         self.place = str(path)
         self.searched: dict[str, Stamp] = {}
-        """The folders, no runs themselves, in which the last passes looked for runs, as they were then."""
+        """Stamps of the folders (not runs) that the last passes searched for runs."""
         self._links = Links(self.place)
-        self._gone: set[str] = set()  # paths at which the walk under way found nothing
+        self._gone: set[str] = set()  # paths where the current walk found nothing
         self._identity: tuple[int, int] | None = None
         self._walked: tuple[str, ...] = ()
 
@@ -97,9 +97,9 @@ class FolderSource(FileSource):
         self._forget_gone()
 
     def _changed_trials(self, path: str, names: Collection[str], indexed: Indexed) -> Found | Same | None:
-        """The run at a path with what changed of itself and of these names inside; None if it has to be read whole.
+        """The run at a path with changes in its own files and these names; None if it has to be read whole.
 
-        `Same` says this of no other part of it, so it is told to nobody.
+        `Same` covers only these parts, so it is never yielded.
         """
         try:
             folder = self._root().find(path)
@@ -115,7 +115,7 @@ class FolderSource(FileSource):
         return changed_trials(DiskFolder(folder.snapshot.again(path), path), changed, indexed)
 
     def _look_at(self, path: str, indexed: Indexed) -> Iterator[Change]:
-        """What a walk at a path finds, and what was indexed below and is not met."""
+        """What a walk at a path finds, and Gone for indexed runs below that it did not meet."""
         met: set[str] = set()
         unread: set[str] = set()
         for change in self._walk_at(path, indexed):
@@ -130,9 +130,9 @@ class FolderSource(FileSource):
                 yield Gone(None, stored)
 
     def about(self, path: str) -> str | None:
-        """Where to look when something happened at a path: the run that it belongs to, or the folder; None for nowhere.
+        """Where to look after an event at a path: the run that it belongs to, or the folder; None for nowhere.
 
-        For a file among runs that is nowhere, for what lies above the runs it is where they begin.
+        A file beside runs leads nowhere; a path above all runs leads to the folder where runs begin.
         """
         parts = self.parts()
         part = next((part for part in parts if not part or is_within(path, part)), None)
@@ -155,11 +155,11 @@ class FolderSource(FileSource):
                 if recognise(folder) is not None:
                     return here
         except Unreadable:
-            pass  # looking there tells why
+            pass  # the look there reports why
         return here
 
     def _require_place(self) -> None:
-        """What is not found is only gone if the place is still the one that was opened. Raises SourceError."""
+        """A missing run is only gone if the place is still the one that was opened. Raises SourceError."""
         try:
             same = self._now() == self._identity
         except OSError:
@@ -214,14 +214,14 @@ class FolderSource(FileSource):
         yield Gone(None, path)
 
     def _forget_gone(self) -> None:
-        """Forget the folders that were searched and went, all together: many may go at once."""
+        """Forget searched folders that are gone, all at once: there may be many."""
         for path in list(self.searched) if self._gone else ():
             if any(path[:at] in self._gone for at, character in enumerate(f"{path}/") if character == "/"):
                 del self.searched[path]
         self._gone.clear()
 
     def parts(self) -> tuple[str, ...]:
-        """The parts of a project; the place itself where it is one of them, or a checkout of a results repository."""
+        """The parts of a project; or the place itself if it is such a part or a checkout of a results repository."""
         return projects.parts(Path(self.place))
 
     def real_path(self, path: str) -> str:

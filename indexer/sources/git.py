@@ -1,7 +1,7 @@
 """Runs in a git repository: the object database only, no checkout, no index, no write.
 
-What changed in a ref is found in `refwalk`. Killed at any point, nothing is lost: how far a ref was read is stored
-with what was read. A partial clone is read up to where the files that it lacks were fetched (see `partial`).
+`refwalk` finds what changed in a ref. A kill at any point loses nothing: how far a ref was read is stored with its
+rows. A partial clone is read up to the commits whose missing files were fetched (see `partial`).
 """
 
 import os
@@ -51,7 +51,7 @@ class GitSource(RefSource):
     wakes = "refs"
     is_yours = True
     """Whether the user keeps the clone, and may fetch into it."""
-    pause: float | None = 1.0  # of a partial clone on this machine, whose refs others move
+    pause: float | None = 1.0  # for a local partial clone, whose refs others move
 
     def __init__(self, name: str, path: Path, refs: Sequence[str] = REFS, wip: bool = True):
         self.name = name
@@ -81,12 +81,12 @@ class GitSource(RefSource):
         return any(path.is_relative_to(os.path.realpath(each)) for each in places if os.path.isdir(each / "objects"))
 
     def fetch(self) -> bool:
-        """Bring in what is lacking here; whether anything was. A failure is kept for `open`, which raises it."""
+        """Fetch missing files; returns whether there were any. A failure is kept for `open`, which raises it."""
         began = utc_now()
         try:
             git = open_repository(self.folder)
         except SourceError:
-            return False  # `open` tells
+            return False  # `open` reports it
         try:
             lacking = self._lacking_objects(git)
             moved = self._fetch_lacking(git, lacking) if lacking else False
@@ -128,7 +128,7 @@ class GitSource(RefSource):
         return [f"{place}/packed-refs", f"{place}/refs/"]
 
     def has_runs(self) -> bool:
-        """Whether any ref matches, which is how a repository is recognised as a place of results.
+        """Whether any ref matches: such a repository is a place of results.
 
         Needs no `open`: the files that a partial clone lacks may be fetched later. Raises SourceError.
         """
@@ -136,7 +136,7 @@ class GitSource(RefSource):
             return any(followed(open_repository(self.folder), self._refs))
 
     def nothing_found(self) -> str | None:
-        """What was looked for in vain, and what is there instead."""
+        """What was looked for, and what is there instead."""
         looked_for = ", ".join(self._refs)
         git = self._repository.git
         with self._one_error():
@@ -153,7 +153,7 @@ class GitSource(RefSource):
         return f"no runs in {looked_for}, nor in any other ref"
 
     def _holds_run(self, ref: str) -> bool:
-        """Whether a run is found at once in a ref that is not followed."""
+        """Whether a quick search finds a run in an unfollowed ref."""
         root = None if is_draft(ref) else self._repository.root_of(ref)
         return root is not None and holds_run(root)
 
@@ -163,7 +163,7 @@ class GitSource(RefSource):
 
     @contextmanager
     def _one_error(self) -> Iterator[None]:
-        """What libgit2 says of a repository that it cannot read, as a SourceError."""
+        """Turn libgit2's errors about an unreadable repository into a SourceError."""
         try:
             yield
         except (pygit2.GitError, KeyError, ValueError, OSError) as error:
@@ -174,7 +174,7 @@ class GitSource(RefSource):
         published = dict(repository.readable_tips(self._refs))
         drafts = dict(repository.readable_tips(DRAFTS)) if self._wip else {}
         drafts = {ref: commit for ref, commit in drafts.items() if ref not in published}
-        # of a partial clone a ref may be there that nobody fetched for yet
+        # a partial clone may have refs whose files have not been fetched yet
         there = set(followed(repository.git, self._followed)) if repository.fetched is not None else set()
         yield from (Missing(ref) for ref in known if ref not in published and ref not in drafts and ref not in there)
         yield from self._unmatched(published)
@@ -220,7 +220,7 @@ class GitSource(RefSource):
             return None
 
     def refs_folders(self) -> list[str]:
-        """The folders in which something happens when a ref moves; empty if the repository cannot be opened."""
+        """The folders that change when a ref moves; empty if the repository cannot be opened."""
         try:
             place = common_folder(open_repository(self.folder))
         except SourceError:
@@ -229,7 +229,7 @@ class GitSource(RefSource):
 
 
 def lacking_blobs(repository: Repository, old: str | None, new: str) -> Iterator[bytes]:
-    """The object ids of the files that are read of a commit, where it differs from another, and are not here.
+    """The ids of missing blobs that reading a commit needs, where it differs from another.
 
     Raises SourceError, Unreadable.
     """

@@ -1,10 +1,10 @@
-"""Running git: to talk to a remote (`run_git`), and to read what is here (`Listing`).
+"""Runs git: to talk to a remote (`run_git`), and to read a local repository (`Listing`).
 
-A remote may hang for as long as it likes, and git has helpers (ssh, git-remote-https) that nobody tells when this
-program is killed. So git runs in a process group of its own, with a companion that reads from a pipe whose other end
-only this program holds: when the pipe ends, for whatever reason, the companion kills the group.
+A remote may hang forever, and git's helpers (ssh, git-remote-https) outlive this program when it is killed. So git runs
+in its own process group, with a companion that reads from a pipe whose other end only this program holds: when the pipe
+closes, for whatever reason, the companion kills the group.
 
-What is here is read with plumbing and without anybody's configuration, so that every user finds the same.
+Local repositories are read with plumbing and without user configuration, so that every user finds the same.
 """
 
 import os
@@ -24,9 +24,9 @@ from indexer.formats.masking import error_line
 TIMEOUT = 300.0
 """Seconds that a git command may take to talk to a remote."""
 SILENCE = 300.0
-"""Seconds without output after which a git command that reads what is here counts as hanging."""
+"""Seconds without output after which a local git command counts as hanging."""
 
-_GLANCE = 0.5  # seconds between two looks whether a signal asked to stop
+_GLANCE = 0.5  # seconds between two checks for a stop signal
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02  # seconds
 _CHUNK = 1 << 20
 
@@ -51,10 +51,10 @@ _LOCAL = {
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_GRAFT_FILE", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_CONFIG",
     "GIT_IMPLICIT_WORK_TREE", "GIT_REPLACE_REF_BASE", "GIT_NO_REPLACE_OBJECTS", "GIT_INTERNAL_SUPER_PREFIX",
 }  # fmt: skip
-"""Variables that would lead git into another repository (`git rev-parse --local-env-vars`)."""
+"""Variables that would point git to another repository (`git rev-parse --local-env-vars`)."""
 
 
-# libgit2 has looked whose repository it is
+# libgit2 has already checked the repository's owner
 _PLAIN = [
     "-c", "safe.directory=*", "-c", "trailer.separators=:", "-c", "core.commentChar=#",
     "-c", "core.deltaBaseCacheLimit=48m",  # half of git's own; less makes listings slower
@@ -67,7 +67,7 @@ def run_git(
     lines: Collection[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> str:
-    """The output of a git command in a folder, which reads `lines`. Raises SourceError."""
+    """The output of a git command in a folder, with `lines` as its input. Raises SourceError."""
     command = next(each for each in arguments if not each.startswith("-") and "=" not in each)
     reading, writing = os.pipe()
     try:
@@ -102,7 +102,7 @@ def run_git(
 
 
 def _ended(process: "subprocess.Popen[str]", command: str) -> tuple[str, str]:
-    """What a process wrote until its end. Raises SourceError when it takes too long, and Interrupted."""
+    """The output of a process, once it ends. Raises SourceError if it takes too long, and Interrupted."""
     end = time.monotonic() + TIMEOUT
     while time.monotonic() < end:
         try:
@@ -113,10 +113,10 @@ def _ended(process: "subprocess.Popen[str]", command: str) -> tuple[str, str]:
 
 
 class Listing:
-    """Git commands that read a repository here, each the output of the one before; the first may read `lines`.
+    """A pipeline of git commands on a local repository; the first may read `lines`.
 
-    They start at once, on a processor of their own, and write to a file that nobody has to empty. `task` says in
-    messages what git is to do. To be closed. Raises OSError when git cannot be started.
+    It starts at once, runs in parallel, and writes to a file, so it never blocks on a full pipe. `task` says in
+    messages what git should do. To be closed. Raises OSError when git cannot be started.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Listing:
                     env=_environment(remote=False),
                 )
                 stack.callback(_end, process)
-                if self._processes:  # else the one before would not hear of the end of this one
+                if self._processes:  # else the one before would get no SIGPIPE when this one ends
                     _close(self._processes[-1])
                 self._processes.append(process)
             self._running = stack.pop_all()
@@ -169,7 +169,7 @@ class Listing:
         if any(process.returncode for process in self._processes):
             self._complaints.seek(0)
             said = self._complaints.read(10_000).decode("utf-8", "replace").strip()
-            why = error_line(said.splitlines()[-1]) if said else "it was ended"
+            why = error_line(said.splitlines()[-1]) if said else "it was killed"
             raise SourceError(f"git cannot {self._task}: {why}")
 
 
@@ -185,10 +185,10 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _environment(*, remote: bool) -> dict[str, str]:
-    """The user's own without what leads into another repository; nobody is asked for a password.
+    """The user's environment without what points to another repository; git never prompts for a password.
 
-    To talk to a `remote` the user's configuration and credential helpers count. Else nothing but the repository does:
-    no configuration, no replaced objects, and nothing is fetched.
+    For a `remote` the user's configuration and credential helpers count. Otherwise only the repository does: no
+    configuration, no replaced objects, and nothing is fetched.
     """
     kept = {name: value for name, value in os.environ.items() if name not in _LOCAL}
     quiet = {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

@@ -1,15 +1,15 @@
-"""Which commit first brought a run's folder to a ref.
+"""Which commit first added a run's folder to a ref.
 
 Of all commits reachable from the ref whose tree has the folder while no parent's tree has it, the
 earliest by commit time, then id. One `git rev-list | git diff-tree` pass lists, for every commit, the
 files and folders that none of its parents has (for a merge: all of its parents, `-c`). A commit counts for
-a folder when it adds the folder itself and one of the formats' anchor files in it. An anchor that came
-later than its folder is looked up on its own afterwards, which real tools never cause.
+a folder when it adds the folder itself and one of the formats' anchor files in it. An anchor added
+later than its folder is looked up separately afterwards; real tools never do this.
 
 `--diff-filter=A` would be shorter, but drops entries of merges (git 2.39).
 
 The git command is used because it diffs a tree of 20,000 runs a hundred times faster than libgit2 does.
-Rename detection would fetch blobs. Git works on a processor of its own while the runs are read.
+Rename detection would fetch blobs. Git runs in parallel while the runs are read.
 """
 
 import re
@@ -33,7 +33,7 @@ _PATHS = 500
 
 
 class AddedFolders:
-    """Every (commit, folder) that counts among `revisions`, which are arguments of `git rev-list`, the tip first.
+    """Every (commit, folder) that counts in `revisions`: arguments of `git rev-list`, the tip first.
 
     Git starts at once; iterating waits for it and raises SourceError if it fails or hangs. `boundary` are the
     commits where a shallow clone ends. To be closed.
@@ -116,7 +116,7 @@ def _text(path: bytes) -> str:
 
 
 def _outermost(folders: dict[str, bytes]) -> dict[str, bytes]:
-    """Without folders below another one: what lies in a run is none."""
+    """Drop folders below another one: a folder inside a run is not a run."""
     if len(folders) == 1:
         return folders
     return {f: raw for f, raw in folders.items() if not any(f[:at] in folders for at, c in enumerate(f) if c == "/")}

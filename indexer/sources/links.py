@@ -1,4 +1,4 @@
-"""The links among the folders of a source: which of them are walked, and where what lies behind them is."""
+"""The symlinks among a source's folders: which of them are walked, and the real paths behind them."""
 
 import os
 from collections.abc import Collection
@@ -13,7 +13,7 @@ from indexer.sources.disk import DiskFolder, joined, root_folder
 class Links:
     """The real paths of folders that the last passes found behind links, by their paths inside the source.
 
-    A link is not walked when a walk of all comes to what it leads to by another way.
+    A link is not walked if a full walk reaches its target by another way.
     """
 
     def __init__(self, place: str):
@@ -24,7 +24,7 @@ class Links:
         self._real.clear()
 
     def note(self, folder: DiskFolder) -> None:
-        """Remember the links that lead to a folder that is walked, and those inside a run."""
+        """Remember the links on the way to a walked folder, and those inside a run."""
         if folder.path in self._real and folder.path not in folder.snapshot.links:
             self.forget(folder.path)  # a folder took the link's place
         for path, real in folder.snapshot.links.items():
@@ -32,7 +32,7 @@ class Links:
                 self._real[path] = real
 
     def forget(self, path: str) -> None:
-        """Nothing is at a path any more."""
+        """Forget the links at and below a path that is gone."""
         for gone in [each for each in self._real if is_within(each, path)]:
             del self._real[gone]
 
@@ -45,14 +45,14 @@ class Links:
         return f"{self._real[behind]}{path[len(behind) :]}"
 
     def paths_at(self, real: str) -> list[str]:
-        """What a real path is called inside the source: once for each way that leads there."""
+        """The paths inside the source for a real path, one for each way through links."""
         ways = [("", os.path.realpath(self._place)), *self._real.items()]
         inside = [(way, os.fsencode(real[len(place) + 1 :])) for way, place in ways if is_within(real, place)]
         return [joined(way, rest.decode("utf-8", "backslashreplace")) for way, rest in inside]
 
 
 def is_passed_over(root: DiskFolder, path: str, parts: Collection[str]) -> bool:
-    """Whether a walk of all would not come to a path: a link on the way leads to what it walks anyway."""
+    """Whether a full walk would skip a path: a link on the way leads to what it walks anyway."""
     for at in (at for at, character in enumerate(f"{path}/") if character == "/"):
         linked = root.find(path[:at])
         if linked is None:
@@ -67,7 +67,7 @@ def is_passed_over(root: DiskFolder, path: str, parts: Collection[str]) -> bool:
 
 
 def is_walked(place: str, linked: DiskFolder, parts: Collection[str]) -> bool:
-    """Whether a walk comes to what a link leads to by another way, through no run and no dot folder.
+    """Whether a walk reaches a link's target by another way, through no run and no dot folder.
 
     Raises SourceError.
     """

@@ -17,7 +17,7 @@ from indexer.protocols import Unreadable
 _TREE_ENTRY = re.compile(rb"([0-7]+) ([^\0]+)\0(.{20})", re.DOTALL)
 _CACHED_TREES = 512
 LARGEST = 256 << 20
-"""Bytes of a blob that is read by its parts: git reads it whole."""
+"""The most bytes of a blob opened for random access: git reads it whole."""
 
 Answer = TypeVar("Answer")
 
@@ -31,13 +31,13 @@ class Tree:
 
 
 class _Torn(ValueError):
-    """A loose object that ends early."""
+    """A truncated loose object."""
 
 
 class Loose:
-    """The loose objects of a repository and of those it borrows from.
+    """The loose objects of a repository and its alternates.
 
-    They are read here because libgit2 never returns from one that ends early, as a power cut leaves it.
+    They are read here because libgit2 hangs on a truncated one, as a power cut leaves it.
     """
 
     def __init__(self, repository: pygit2.Repository, lent: Path | None = None):
@@ -52,9 +52,9 @@ class Loose:
                 waiting += [folder / other for other in _lines(folder / "info/alternates")]
 
     def read(self, oid: bytes, most: int = 0) -> tuple[int, bytes] | None:
-        """Size and content of an object, of the latter `most` bytes if given; None if it is not loose.
+        """Size and content of an object, only the first `most` bytes if given; None if it is not loose.
 
-        Raises ValueError for one that is torn.
+        Raises ValueError for a damaged one.
         """
         if not self._folders:
             return None
@@ -78,7 +78,7 @@ class Loose:
 
 
 def common_folder(repository: pygit2.Repository) -> Path:
-    """Where refs and objects lie; a linked work tree has those of its main repository."""
+    """The folder with refs and objects; a linked worktree uses those of its main repository."""
     place = Path(repository.path)
     return Path(os.path.realpath(place.joinpath(*_lines(place / "commondir")[:1])))
 
@@ -99,7 +99,7 @@ def _lines(path: Path) -> list[str]:
 
 
 class Objects:
-    """The object database of one repository, and what a folder with more of its objects lends.
+    """The object database of one repository, and a further folder with more of its objects.
 
     `failed` is set once an object could not be read.
     """
@@ -124,7 +124,7 @@ class Objects:
         return tree
 
     def size(self, oid: bytes, path: str) -> int:
-        """The size of a blob in bytes; 0 for one that is missing, which only reading tells."""
+        """The size of a blob in bytes; 0 for a missing one; reading it reports that."""
         try:
             return self._guarded(oid, path, self._size)
         except Unreadable:
@@ -145,7 +145,7 @@ class Objects:
         return self._odb.exists(pygit2.Oid(raw=oid))
 
     def require(self, oid: bytes) -> None:
-        """Raises ValueError for a loose object that libgit2 must not be asked for."""
+        """Raises ValueError for a damaged loose object: libgit2 must not read it."""
         self._loose.read(oid)
 
     def _size(self, oid: bytes) -> int:

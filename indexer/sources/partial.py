@@ -1,8 +1,8 @@
-"""What a partial clone lacks: the files that rows are read from, in an object store of ours.
+"""Supplies the blobs that a partial clone lacks and rows need, from our own object store.
 
-AgentV clones with `--filter=blob:none`, so that every file is missing until somebody asks for it, one by one. The
-clone is not ours and is never written: what rows need is fetched together, from the clone's own remote and with its
-own settings, into a folder of the cache that git and libgit2 take for one more place of the clone's objects.
+AgentV clones with `--filter=blob:none`, so every blob is missing until it is asked for, one by one. The clone is not
+ours and is never written: the blobs that rows need are fetched together, from the clone's own remote with its own
+settings, into a cache folder that git and libgit2 use as an alternate.
 """
 
 import fcntl
@@ -21,13 +21,13 @@ from indexer.sources.objects import common_folder
 
 
 def cache_folder() -> Path:
-    """Where repositories of ours are kept: below `$XDG_CACHE_HOME`, or `~/.cache`."""
+    """Where our own repositories are kept: below `$XDG_CACHE_HOME`, or `~/.cache`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "indexer"
 
 
 def promisor(repository: pygit2.Repository) -> str | None:
-    """The remote from which a partial clone gets what it lacks; None for a whole clone."""
-    with suppress(pygit2.GitError, ValueError):  # remotes are not needed, so they may be set up wrongly
+    """The promisor remote of a partial clone; None for a full clone."""
+    with suppress(pygit2.GitError, ValueError):  # remotes are optional, so misconfigured ones are ignored
         for remote in repository.remotes:
             if remote.name and f"remote.{remote.name}.promisor" in repository.config:
                 return remote.name
@@ -39,13 +39,13 @@ class LackingObjects:
 
     def __init__(self, repository: pygit2.Repository, remote: str):
         self._place = common_folder(repository)
-        self._cwd = Path(repository.workdir or self._place)  # from where a relative URL leads
+        self._cwd = Path(repository.workdir or self._place)  # the base of relative URLs
         self._remote = remote
         self.folder = cache_folder() / f"{hashlib.sha256(os.fsencode(self._place.resolve())).hexdigest()[:20]}.objects"
         self.objects = self.folder / "objects"
 
     def fetched(self) -> Mapping[str, str]:
-        """By ref, the commit up to which every file that rows are read from is here."""
+        """By ref, the commit up to which all blobs that rows are read from are here."""
         try:
             reader, tips = json.loads((self.folder / "tips.json").read_text())
             return dict(tips) if reader == READER else {}
@@ -53,7 +53,7 @@ class LackingObjects:
             return {}
 
     def note(self, tips: Mapping[str, str], existing: Collection[str]) -> None:
-        """The files of these commits, by ref, are here; of other refs it stays known as long as they exist."""
+        """Note that the blobs of these commits, by ref, are here; notes on other refs stay while the refs exist."""
         others = {ref: commit for ref, commit in self.fetched().items() if ref in existing}
         new = self.folder / "tips.json.new"
         new.write_text(json.dumps([READER, {**others, **tips}]))

@@ -1,4 +1,4 @@
-"""What a folder on disk is: a project, of which only the parts that tools keep runs in are looked into; one such part;
+"""Tells what a folder on disk is: a project, where only the parts that tools keep runs in are searched; one such part;
 or a checkout of a results repository."""
 
 import os
@@ -16,7 +16,7 @@ from indexer.sources.disk import root_folder
 _MARKS = (*sorted({path.partition("/")[0] for path in FOLDERS if path.startswith(".")}), ".git", CONFIG)
 """What makes a folder a project."""
 _INDEX = "results"
-"""The part that may be there only because an index lies in it."""
+"""The part that may exist only because it holds the index."""
 
 
 def parts(place: Path) -> tuple[str, ...]:
@@ -35,7 +35,7 @@ def parts_there(place: Path) -> list[str]:
 
 
 def nothing_found(place: str, looked_into: Collection[str], searched: Collection[str]) -> str:
-    """For people, of a folder without runs: where was looked, and what is there instead."""
+    """A message about a folder without runs: where we looked, and what is there instead."""
     there = [part for part in looked_into if os.path.isdir(f"{place}/{part}")]
     looked = " and ".join(f"{part or '.'}/" for part in looked_into)
     if not there:

@@ -41,7 +41,7 @@ def is_draft(ref: str) -> bool:
 
 
 def followed(repository: pygit2.Repository, patterns: Sequence[str]) -> Iterator[str]:
-    """Full names of the refs that match, sorted; `HEAD` itself only where it is on no branch."""
+    """Full names of the refs that match, sorted; `HEAD` itself only if it is detached."""
     names = ref_names(repository)
     wanted = {ref for ref in names if any(matches(pattern, ref) for pattern in patterns)}
     if HEAD in patterns and (head := checked_out(repository)) is not None:
@@ -50,7 +50,7 @@ def followed(repository: pygit2.Repository, patterns: Sequence[str]) -> Iterator
 
 
 def checked_out(repository: pygit2.Repository) -> str | None:
-    """The branch that HEAD is on, `HEAD` where it is on none; None before the first commit, or if it is torn."""
+    """The branch that HEAD is on, `HEAD` if it is detached; None before the first commit, or if it is corrupt."""
     try:
         head = repository.references[HEAD]
         if head.type == pygit2.enums.ReferenceType.DIRECT:
@@ -62,7 +62,7 @@ def checked_out(repository: pygit2.Repository) -> str | None:
 
 
 def ref_names(repository: pygit2.Repository) -> set[str]:
-    """Full names of all refs; libgit2 does not tell those whose file is torn."""
+    """Full names of all refs, also of those with a corrupt file, which libgit2 omits."""
     names = {raw.decode("utf-8", "surrogateescape") for raw in repository.raw_listall_references()}
     place = common_folder(repository)
     for folder, _, files in os.walk(place / "refs"):
@@ -77,12 +77,12 @@ def short_name(ref: str) -> str:
 
 
 def refspec(pattern: str) -> str:
-    """What `git fetch origin` is told to bring the refs of a pattern here."""
+    """The refspec by which `git fetch origin` fetches the refs of a pattern."""
     if pattern.startswith("refs/"):
         return f"+{pattern}:{pattern}"
     return f"+refs/heads/{pattern}:refs/remotes/origin/{pattern}"
 
 
 def is_refspec(pattern: str) -> bool:
-    """Whether git can be told to fetch what a pattern stands for."""
+    """Whether a pattern can be written as a refspec."""
     return pattern != HEAD and pattern.count("*") <= 1

@@ -6,8 +6,8 @@ in the same place), the new tree is walked whole and each run folder's object id
 under: equal ids mean nothing to read.
 
 Refs of runs in progress hold every published run besides their own. Such a ref gives only the run it is named after,
-and nothing once that run's folder is published, or ever was: what is left of a ref whose run was published and deleted
-is no run in progress. Where the name is a run's alone, that is known before the tree is opened.
+and nothing once that run was published, even if it was deleted since: a leftover ref is no run in progress. If the name
+is unique to one run, this is known before the tree is opened.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ class RefWalk:
         self._repository, self._objects, self._indexed = repository, repository.objects, indexed
 
     def published(self, ref: str, commit: str, tip: Tip | None) -> Iterator[Change]:
-        """A ref of published runs, which was read up to `tip`."""
+        """The changes in a ref of published runs since `tip`."""
         history = self._repository.history_id(commit)
         if tip and tip.commit == commit and tip.tree and tip.history == history:
             return
@@ -52,7 +52,7 @@ class RefWalk:
         yield Advance(ref, Tip(commit, tree, history, wip=False))
 
     def draft(self, ref: str, commit: str, tip: Tip | None, base: bytes | None, *, moved: bool) -> Iterator[Change]:
-        """A ref of a run in progress; `base` is the tree of what is published, and `moved` whether any of that did."""
+        """The changes in a ref of a run in progress; `base` is the published tree, `moved` if any of that did."""
         history = self._repository.history_id(commit)
         if tip and tip.commit == commit and tip.tree and tip.history == history and not moved:
             return
@@ -92,7 +92,7 @@ class RefWalk:
         yield Swept(ref)
 
     def _compared(self, steps: Iterator[Step]) -> Iterator[Change]:
-        """The steps of a walk, with those run folders that are indexed as they are told apart."""
+        """The steps of a walk; run folders that equal the index become `Same`."""
         for step in steps:
             if isinstance(step, Found) and self._indexed.fingerprint(step.ref, step.path) == step.fingerprint:
                 yield Same(step.ref, step.path)
@@ -112,7 +112,7 @@ class RefWalk:
         )
         yield history
         if history.error:
-            self._objects.failed = True  # so that it is told by the next pass too
+            self._objects.failed = True  # so that the next pass reports it too
             yield Trouble(None, f"{ref} history", "history", history.error)
         yield from self._compared(iter(mine))
         yield from (step for step in steps if isinstance(step, Trouble))
@@ -124,7 +124,7 @@ class RefWalk:
             return list(whole(root))
 
     def _added_by_draft(self, sha: str, path: str) -> Iterator[Added]:
-        """The commit that brought a run to its own ref, along first parents: the checkpoints are few."""
+        """The commit that added a run to its own ref, along first parents: there are few checkpoints."""
         commit = self._repository.commit(sha)
         while True:
             if not any(self._has_folder(parent, path) for parent in commit.parents):
@@ -141,7 +141,7 @@ class RefWalk:
 
 
 def _until_error(added: Iterator[Added], history: History) -> Iterator[Added]:
-    """What can be told of a history; why it ended early is noted in it."""
+    """The commits of a history up to an error, which is noted in it."""
     try:
         yield from added
     except (SourceError, Unreadable, OSError, KeyError, pygit2.GitError) as error:

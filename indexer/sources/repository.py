@@ -17,13 +17,13 @@ from indexer.sources.refs import followed
 
 
 class Repository:
-    """One repository; of a partial clone with the objects that were fetched for it."""
+    """One repository; a partial clone includes the objects that were fetched for it."""
 
     def __init__(self, git: pygit2.Repository, lacking: LackingObjects | None = None):
         self.git = git
         self.objects = Objects(git, lacking.objects if lacking else None)
         self.fetched = lacking.fetched() if lacking else None
-        """By ref, the commit up to which what a partial clone lacks is here; None for a whole clone."""
+        """By ref, the commit up to which a partial clone's missing blobs are here; None for a full clone."""
         self.boundary = _shallow_boundary(git)
         """The commits where a shallow clone ends; empty for a whole one."""
 
@@ -33,7 +33,7 @@ class Repository:
         return self.git[sha].peel(pygit2.Commit)
 
     def tree(self, oid: bytes, ref: str = "") -> GitFolder:
-        """The root folder that a tree is."""
+        """A tree as a root folder."""
         return GitFolder(self.objects, oid, "", ref, oid)
 
     def root(self, sha: str, ref: str = "") -> GitFolder:
@@ -65,7 +65,7 @@ class Repository:
                 yield ref, None
 
     def readable_tips(self, patterns: Sequence[str]) -> Iterator[tuple[str, str | None]]:
-        """The same; of a partial clone those that were fetched for, as far as they were."""
+        """Like `tips`; in a partial clone only refs that were fetched for, at the fetched commits."""
         for ref, commit in self.tips(patterns):
             if self.fetched is None or commit is None:
                 yield ref, commit
@@ -78,7 +78,7 @@ class Repository:
         return f"{sha} {ends}".strip()
 
     def descends(self, sha: str, ancestor: str) -> bool:
-        """Whether a commit is another, or has it in its history."""
+        """Whether a commit equals or descends from another."""
         try:
             return sha == ancestor or self.git.descendant_of(sha, ancestor)
         except (KeyError, ValueError, pygit2.GitError):
@@ -86,7 +86,7 @@ class Repository:
 
 
 def open_repository(path: Path) -> pygit2.Repository:
-    """The repository at a path, bare or with a work tree. Raises SourceError that says what to do."""
+    """The repository at a path, bare or with a worktree. Raises a SourceError that says what to do."""
     pygit2.settings.enable_caching(False)  # libgit2 would keep 256 MB of commits and trees that are read once
     try:
         return pygit2.Repository(str(path), RepositoryOpenFlag.NO_SEARCH)

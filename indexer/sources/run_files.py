@@ -1,4 +1,4 @@
-"""Files on disk that are runs by themselves: each is known by its own stamp."""
+"""Single-file runs on disk: the fingerprint of each is its own stamp."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from indexer.sources.disk import DiskFolder, joined
 
 
 def walk_files(folder: DiskFolder, indexed: Indexed) -> Iterator[Change]:
-    """Those directly inside a folder; links that are not followed are told elsewhere."""
+    """Those directly inside a folder; unfollowed links are reported elsewhere."""
     for name in sorted(filter(is_run_file, folder.files())):
         path = joined(folder.path, name)
         if path in folder.snapshot.refused:
@@ -23,7 +23,7 @@ def walk_files(folder: DiskFolder, indexed: Indexed) -> Iterator[Change]:
 
 
 def file_at(root: DiskFolder, path: str) -> RunFile[DiskFolder] | None:
-    """The run that a file at a path is by itself. Raises Unreadable."""
+    """The single-file run at a path; None if there is none. Raises Unreadable."""
     above, _, name = path.rpartition("/")
     if not is_run_file(name) or root.size(path) is None:
         return None

@@ -1,4 +1,4 @@
-"""What the settings of a source are made of; each kind's own stand in its module."""
+"""The building blocks of source settings; each kind's own settings are in its module."""
 
 import os
 import re
@@ -27,7 +27,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,
 
 def _no_url(path: Path) -> Path:
     if re.match(r"[\w+.-]+:/", str(path)):
-        raise ValueError('a folder on this machine is wanted; a repository elsewhere is of kind "git" with its url')
+        raise ValueError('a folder on this machine is wanted; a remote repository is of kind "git" with its url')
     return path
 
 
@@ -35,7 +35,7 @@ Place = Annotated[Path, AfterValidator(_no_url)]
 
 
 class Strict(BaseModel):
-    """Settings that take no other keys."""
+    """Settings that reject unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -17,12 +17,12 @@ from indexer.sources.objects import GitFolder, Tree
 Step = Found | Gone | Trouble
 
 _GLANCE = 2000
-"""Folders in which a tree is searched for any run."""
+"""The most folders of a tree that are searched for any run."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Overlaid:
-    """The files that override those of the run at `path` differ."""
+    """The overlay of the run at `path` differs."""
 
     path: str
 
@@ -33,7 +33,7 @@ def whole(root: GitFolder) -> Iterator[Step]:
 
 
 def difference(old: GitFolder, new: GitFolder) -> Iterator[Step]:
-    """What differs between two root trees, runs whose overlay alone differs included. Raises Unreadable."""
+    """What differs between two root trees, including runs whose overlay alone differs. Raises Unreadable."""
     found: set[str] = set()
     overlaid: set[str] = set()
     for step in _walk(old, new):
@@ -51,13 +51,13 @@ def difference(old: GitFolder, new: GitFolder) -> Iterator[Step]:
 
 
 def run_at(folder: GitFolder) -> Found | None:
-    """The run that a folder is; None if it is none. Raises Unreadable."""
+    """A folder as a run; None if it is not one. Raises Unreadable."""
     run = recognise(folder)
     return _found(run) if run is not None else None
 
 
 def run_file_at(root: GitFolder, path: str) -> RunFile[GitFolder] | None:
-    """The run that a file at a path is by itself. Raises Unreadable."""
+    """The single-file run at a path; None if there is none. Raises Unreadable."""
     above, _, name = path.rpartition("/")
     if not is_run_file(name) or root.blob_id(path) is None:
         return None
@@ -94,7 +94,7 @@ def needed_blobs(folder: GitFolder) -> Iterator[bytes]:
 
 
 def holds_run(root: GitFolder) -> bool:
-    """Whether a run is found at once in a tree."""
+    """Whether a quick search finds a run in a tree."""
     try:
         return any(found is not None for found in islice(_glance(root), _GLANCE))
     except Unreadable:
@@ -102,7 +102,7 @@ def holds_run(root: GitFolder) -> bool:
 
 
 def _glance(root: GitFolder) -> Iterator[Found | Gone | None]:
-    """The folders of a tree, level by level; those that are a run as such."""
+    """The folders of a tree, breadth first: runs as Found, others as None."""
     level = [root]
     while level:
         below = []
@@ -128,7 +128,7 @@ def _overlay(run: RunFolder[GitFolder]) -> GitFolder | None:
 
 
 def _walk(old: GitFolder | None, new: GitFolder) -> Iterator[Step | _Overlaid]:
-    """Run folders below `new` that differ from what `old` has in the same place, which is None for a whole walk."""
+    """Run folders below `new` that differ from those in `old`, which is None for a full walk."""
     try:
         after = new.tree()
         run = recognise(new) if new.path else None
@@ -149,7 +149,7 @@ def _walk(old: GitFolder | None, new: GitFolder) -> Iterator[Step | _Overlaid]:
     if (overlaid := run_of_overlay(new.path)) is not None and (before is None or before.files != after.files):
         yield _Overlaid(overlaid)
     if new.path.count("/") >= DEEPEST:
-        new.objects.failed = True  # so that it is told by the next pass too
+        new.objects.failed = True  # so that the next pass reports it too
         yield Trouble(new.ref, new.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
         return
     kept = before.folders if before else {}
@@ -161,7 +161,7 @@ def _walk(old: GitFolder | None, new: GitFolder) -> Iterator[Step | _Overlaid]:
 def _walk_below(
     old: GitFolder | None, new: GitFolder, kept: dict[str, bytes], after: Tree
 ) -> Iterator[Step | _Overlaid]:
-    """The folders inside one that is no run; `kept` are those of the old one."""
+    """Walk the folders inside one that is no run; `kept` are those of the old one."""
     for name, oid in sorted(after.folders.items()):
         if kept.get(name) != oid and walkable(name):
             below = old.child(name, kept[name]) if old and name in kept else None
@@ -169,14 +169,14 @@ def _walk_below(
 
 
 def _removed_below(old: GitFolder | None, kept: dict[str, bytes], after: Tree) -> Iterator[Gone | _Overlaid]:
-    """The folders that are there no more; told before what may lie in the place of one."""
+    """The folders that are gone; reported before anything that may take their place."""
     for name in sorted(kept.keys() - after.folders.keys()):
         if old is not None and walkable(name):
             yield from _walk_removed(old.child(name, kept[name]))
 
 
 def _walk_inner(run: RunFolder[GitFolder], before: Tree | None, after: Tree) -> Iterator[Step | _Overlaid]:
-    """Runs inside a run, which are few: each is told whenever the outer one differs."""
+    """Runs inside a run. There are few: each is reported whenever the outer one differs."""
     folder, inner = run.folder, run.inner_runs()
     if before is not None:
         yield from (Gone(folder.ref, f"{folder.path}/{name}") for name in sorted(before.folders) if name not in inner)

@@ -1,6 +1,6 @@
-"""Which commit first brought a folder to a ref, as git history tells it: the table `_added`.
+"""The table `_added`: the commit that first added each folder to a ref, from git history.
 
-Folders that are gone are kept, since one that comes back keeps its first commit.
+Deleted folders stay in it, since one that comes back keeps its first commit.
 """
 
 from collections.abc import Iterable
@@ -38,9 +38,9 @@ WHERE p.source = ? AND p.ref = ? AND p.sha IS NOT NULL
 
 
 def take_in(transaction: Transaction, source: str, history: History) -> None:
-    """Remember the commits that a history tells; nothing of it counts when it could not be read to the end.
+    """Store the commits of a history; none of them if it could not be read to the end.
 
-    Places whose commit is another one now get it, and their runs are settled at the end of the pass.
+    Updates places whose commit changed; their runs are settled at the end of the pass.
     """
     database, ref = transaction.database, history.ref
     paths: set[str] = set()
@@ -72,7 +72,7 @@ def take_in(transaction: Transaction, source: str, history: History) -> None:
 
 
 def _fill_in(transaction: Transaction, source: str, ref: str) -> None:
-    """Give all places of a ref in a fresh index their commits, and runs that have no other place."""
+    """Set the commits of all places of a ref in a fresh index, and of runs without another place."""
     transaction.database.create_function("utc_of", 1, unix_time, deterministic=True)
     transaction.run(_OF_PLACES, (source, ref))
     transaction.run(_OF_RUNS, (source, ref))

@@ -17,9 +17,9 @@ WHERE NOT EXISTS (SELECT 1 FROM run_commits c WHERE c.repo = ? AND c.run_key = n
 
 
 def take_in(transaction: Transaction, runs: Runs, source: str, naming: Naming) -> bool:
-    """Remember the commits that name runs; those not told any more go when `naming` is complete.
+    """Store the commits that name runs; if `naming` is complete, delete those it no longer lists.
 
-    A run whose commits differ counts as changed. Returns whether any did.
+    A run whose commits changed counts as changed. Returns whether any did.
     """
     database = transaction.database
     database.execute("DELETE FROM temp._named")

@@ -1,6 +1,6 @@
-"""Comparing two indexes row by row, as a reader would tell them apart.
+"""Compares two indexes row by row, by what readers can see.
 
-What may differ between an index and a rebuild is left out: internal ids, `rev`, `deletions`, fingerprints,
+Ignores what may differ between an index and a rebuild: internal ids, `rev`, `deletions`, fingerprints,
 the times in `sources` and `problems`, and runs that an open problem covers.
 """
 
@@ -51,7 +51,7 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "sources": (
         "SELECT s.name, s.kind, s.place, "
-        # the tip of a ref that cannot be read stays as it was
+        # an unreadable ref keeps its old tip
         "CASE WHEN NOT EXISTS (SELECT 1 FROM {0}.problems p "
         "WHERE p.source = s.name AND p.ref IS NOT NULL AND p.path = '') THEN s.tip END AS tip, "
         "s.error IS NOT NULL AS failing, "
@@ -61,7 +61,7 @@ _TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "problems": (
         "SELECT source, path, ref, kind, message FROM {0}.problems "
-        # what is doubted of rows that are left out
+        # without doubts about runs that are left out
         "WHERE lasting <> 4 OR run_key NOT IN (SELECT key FROM covered)",
         ("source", "path", "ref", "kind"),
     ),
@@ -91,7 +91,7 @@ SELECT suite, test_id, target, sum(verdicts), sum(passed) FROM (
 ) GROUP BY suite, test_id, target
 HAVING sum(verdicts) >= 5 AND 2.0 * sum(passed * (verdicts - passed)) / sum(verdicts * (verdicts - 1)) >= 0.1
 """
-"""What the view `flaky_tests` says, from the rows that are kept for it."""
+"""The view `flaky_tests`, computed from `_repeats`."""
 _JUDGED = "t.status IN ('passed', 'failed')"
 _COUNTED = "t.status IN ('passed', 'failed', 'errored')"
 _DERIVED = {
@@ -109,7 +109,7 @@ _DERIVED = {
 }
 """Columns of `runs`, and what they are by SQL over a run's trials `t`."""
 _FRACTIONS = ("quality_score", "avg_score", "cost_usd")
-"""Those of numbers with fractions, which SQLite rounds as it adds them up."""
+"""Columns with fractions: SQLite's sums of them are rounded."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -139,7 +139,7 @@ def differences(index: Path, fresh: Path) -> Iterator[Difference]:
 
 
 def _derived(database: sqlite3.Connection) -> Iterator[Difference]:
-    """Where counts and sums of runs are not what SQL says of their trials: derived a second way."""
+    """Find runs whose counts and sums differ from SQL over their trials: a second way to derive them."""
     columns = ", ".join(f"r.{name}, {expression}" for name, expression in _DERIVED.items())
     largest = "max(coalesce(max(abs(t.score)), 0), coalesce(max(t.cost_usd), 0))"
     query = f"SELECT r.key, {largest}, {columns} FROM a.runs r LEFT JOIN a.trials t ON t.run_pk = r.id GROUP BY r.id"
@@ -150,9 +150,9 @@ def _derived(database: sqlite3.Connection) -> Iterator[Difference]:
 
 
 def _alike(stored: float | None, counted: float | None, most: float) -> bool:
-    """Whether two numbers are the same but for rounding, which grows with the largest number added up.
+    """Whether two numbers are equal up to rounding, which grows with the largest number in the sum.
 
-    A sum beyond what the index holds is unknown, and so is one on the way to which SQLite met the end of all numbers.
+    A sum that does not fit 64 bits is stored as NULL; one that overflowed in SQLite matches any number.
     """
     if stored is None:
         return counted is None or abs(counted) >= 2**63
@@ -162,7 +162,7 @@ def _alike(stored: float | None, counted: float | None, most: float) -> bool:
 
 
 def _kept_counts(database: sqlite3.Connection) -> Iterator[Difference]:
-    """Where counts that the index keeps differ from its own rows."""
+    """Find kept counts that differ from the index's own rows."""
     pairs = (
         ("_failures", "SELECT * FROM a._failures", FAILURES.format("a")),
         ("_values", "SELECT * FROM a._values", VALUES.format("a")),

@@ -1,11 +1,11 @@
-"""The index file: whose it is, whether it is sound, how it is opened.
+"""The index file: whether it is ours, whether it is intact, how it is opened.
 
-`application_id` marks a file as ours; anything else in its place is refused and left alone. The schema
-version, the reader version or damage make it be built anew.
+`application_id` marks a file as ours; anything else at its path is refused and left alone. Another schema
+version, another reader version or damage means a rebuild.
 
-Nothing but SQLite opens a database file, not even to look at its header: SQLite's locks belong to the process, and
-closing any other descriptor of the file drops all of them, after which a writer elsewhere deletes the log under a
-reader, who goes on with old rows (https://www.sqlite.org/howtocorrupt.html, section 2.2).
+Only SQLite opens a database file, even to look at its header: SQLite's locks belong to the process, and closing any
+other descriptor of the file drops them all. A writer elsewhere may then delete the write-ahead log under a reader,
+which goes on with old rows (https://www.sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 import os
@@ -26,10 +26,10 @@ SCHEMA = 8
 """Shape of the tables, kept as `PRAGMA user_version`."""
 
 LONGEST_LOG = 64 << 20
-"""Bytes that the write-ahead log keeps on disk once nobody needs what is in it, however long it was before."""
+"""Bytes to which the write-ahead log is truncated once nobody needs its content."""
 
 LONGEST_VALUE = 64 << 20
-"""Bytes of a text or blob at most, so that no query makes one that fills the memory."""
+"""Largest text or blob in bytes, so that no query builds one that fills the memory."""
 
 _MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat.html, section 1.3
 _OUTSIDE = {
@@ -39,8 +39,8 @@ _OUTSIDE = {
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_READONLY,
 }
-"""Errors of SQLite that have their cause outside this program."""
-_PATIENCE = 10.0  # seconds to wait for others who write or lock the file
+"""SQLite errors that are caused outside this program."""
+_PATIENCE = 10.0  # busy timeout in seconds
 _COPILOT_TABLES = {"experiments", "variants", "pier_jobs"}
 
 
@@ -61,7 +61,7 @@ def run_script(database: sqlite3.Connection, name: str) -> None:
 
 @cache
 def expected_schema() -> frozenset[tuple[str, str | None]]:
-    """Name and SQL of everything a complete index consists of."""
+    """Name and SQL of every table, index and view of a complete index."""
     with sqlite3.connect(":memory:") as database:
         for name in ("schema.sql", "lookups.sql", "views.sql", "indexes.sql"):
             run_script(database, name)
@@ -103,7 +103,7 @@ def connect(path: Path, *, write: bool = False) -> sqlite3.Connection:
 
 
 def require_ours(path: Path) -> None:
-    """Raises IndexFileError if there is something at `path` that is no index of ours."""
+    """Raises IndexFileError if anything but our index is at `path`."""
     if not _is_regular(path):
         return
     try:
@@ -133,7 +133,7 @@ def connect_ours(path: Path) -> sqlite3.Connection:
 
 
 def unreadable(path: Path, error: sqlite3.Error) -> IndexFileError:
-    """What to say of an index that SQLite cannot read."""
+    """The error for an index that SQLite cannot read."""
     if is_damage(error):
         return IndexFileError(f"{path} is damaged; `indexer sync` makes a new one")
     locked = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
@@ -164,7 +164,7 @@ def is_ours(path: Path) -> bool:
 
 
 def _is_regular(path: Path) -> bool:
-    """Whether there is a file with content. Raises IndexFileError for what is no file."""
+    """Whether there is a non-empty file. Raises IndexFileError for anything but a regular file."""
     try:
         status = path.stat()
     except FileNotFoundError:
@@ -200,7 +200,7 @@ def _require_ours(path: Path, database: sqlite3.Connection) -> None:
 
 
 def _header_is_ours(path: Path) -> bool:
-    """Whether a file that SQLite cannot read begins as an index does; another process looks, see above."""
+    """Whether a file that SQLite cannot read has our header; another process reads it, see above."""
     import subprocess
 
     head = subprocess.run(["head", "-c", "100", "--", str(path)], capture_output=True, check=False).stdout
@@ -216,7 +216,7 @@ class Fault:
 
 
 def fault(path: Path, reader: str) -> Fault | None:
-    """What keeps the index from being continued; None if it can be. It must be ours."""
+    """Why the index must be rebuilt; None if it need not be. It must be ours."""
     if not path.exists() or path.stat().st_size == 0:
         return Fault("there is no index yet", lost=True)
     try:
@@ -241,7 +241,7 @@ def fault(path: Path, reader: str) -> Fault | None:
 
 
 def create(path: Path) -> None:
-    """An empty database marked as ours, in WAL mode, instead of whatever is at `path`. Only under the lock."""
+    """Replace whatever is at `path` by an empty database of ours, in WAL mode. Only under the lock."""
     try:
         remove(path)
         with closing(connect(path, write=True)) as database:
@@ -278,10 +278,10 @@ def remove(path: Path) -> None:
 
 @contextmanager
 def locked(path: Path, command: str) -> Iterator[lock.Held]:
-    """Hold the right to write the index. Raises LockedError at once if another process has it."""
+    """Hold the write lock of the index. Raises LockedError at once if another process has it."""
     require_ours(path)
     with lock.held(path, command) as held:
-        require_ours(path)  # another writer may have ended since
+        require_ours(path)  # another writer may have changed the file meanwhile
         yield held
 
 

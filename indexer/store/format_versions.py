@@ -1,4 +1,4 @@
-"""Which formats an index was read with: what another version reads otherwise is read again, and nothing else."""
+"""The formats and versions an index was read with: only runs of formats that changed are read again."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from indexer.store.transaction import Transaction
 
 
 def bring_in_line(transaction: Transaction, versions: Mapping[str, int]) -> None:
-    """Let the runs of formats that changed or went be read again, and look everywhere for those of new ones."""
+    """Have runs of changed or removed formats read again, and search all refs for runs of new formats."""
     database = transaction.database
     known = dict(database.execute("SELECT name, version FROM _formats"))
     if known == dict(versions):

@@ -1,4 +1,4 @@
-"""Taking in the runs that one source finds in a pass: each with the place that it was found at."""
+"""Stores the runs that a source finds in a pass, each with its place."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -26,12 +26,12 @@ class FoundRuns:
         self._database = transaction.database
         refs = "SELECT 1 FROM _refs WHERE source = ? LIMIT 1"
         self.several_refs = self._database.execute(refs, (source,)).fetchone() is not None
-        """Whether a ref was read before, so that another may hold the same run."""
+        """Whether the source already has a ref, so that another one may hold the same run."""
         self.history_is_known = False
-        """Whether this pass was told of commits that brought folders."""
+        """Whether a history arrived in this pass."""
 
     def put(self, found: Found, run: Run) -> None:
-        """A run folder was read."""
+        """Store a run folder that was read."""
         old = self._places.find(found.ref, found.path)
         self._tell_of_files(found, run)
         self._problems.close(found.ref, found.path)
@@ -68,7 +68,7 @@ class FoundRuns:
         return EarlierRows(self._database, old.run_pk if mine else None, changed if stamps else None, whole)
 
     def earlier_of_some(self, found: Found) -> EarlierSome | None:
-        """What is indexed of a run of which only `found.trials` changed; None where all of it has to be read."""
+        """What the index holds of a run in which only `found.trials` changed; None if it must be read whole."""
         old = self._places.find(None, found.path)
         if old is None or found.trials is None or self._problems.lacks_rows(None, found.path):
             return None
@@ -80,7 +80,7 @@ class FoundRuns:
         return EarlierSome(self._database, old.run_pk, changed, found.trials, stamps)
 
     def put_some(self, found: Found, run: Run, earlier: EarlierSome) -> None:
-        """Some trials of an indexed run were read, and what tells of the run itself."""
+        """Store some trials of an indexed run, read together with the run's own files."""
         old = self._places.find(None, found.path)
         assert old is not None and found.trials is not None
         self._tell_of_files(found, run)
@@ -96,12 +96,12 @@ class FoundRuns:
         self._places.update(old, told, earlier.stamps, _stamps(found, run))
 
     def keep(self, found: Found) -> None:
-        """A run folder could not be looked at in the end: all that is indexed of it stays."""
+        """Keep all that is indexed of a run folder that could not be examined after all."""
         self._problems.close(found.ref, found.path, ())
         self._places.keep(found.ref, found.path)
 
     def put_twin(self, found: Found) -> bool:
-        """Take over what another ref with the same folder at the same path was read as, if there is one."""
+        """Copy the place of another ref with the same folder at the same path. Returns whether there is one."""
         if not self.several_refs:
             return False
         columns = ["ref", *(column for column in COLUMNS if column not in ("ref", "sha"))]
@@ -127,7 +127,7 @@ class FoundRuns:
         return True
 
     def unreadable(self, found: Found, error: Unreadable) -> None:
-        """A run folder cannot be read: what was read of it before stays."""
+        """Report that a run folder cannot be read; its earlier rows stay."""
         old = self._places.find(found.ref, found.path)
         key = old.run_key if old else found.run.key_from_names()
         inside = error.path == found.path or error.path.startswith(f"{found.path}/")
@@ -141,7 +141,7 @@ class FoundRuns:
         self._places.keep(found.ref, found.path)
 
     def no_run(self, found: Found) -> None:
-        """A run folder turned out to be none; what lies below is told on its own."""
+        """Remove the place of a folder that proved to be no run; runs below it are reported on their own."""
         self._problems.close(found.ref, found.path)
         if (old := self._places.find(found.ref, found.path)) is not None:
             self._transaction.flush()
@@ -187,12 +187,12 @@ class FoundRuns:
 
 
 def _differing(stamps: Mapping[str, Stamp], found: Found) -> set[str]:
-    """The names directly inside a run that are, or hold, what differs from these stamps."""
+    """Top-level names in a run whose stamps, or stamps below them, differ from these."""
     return {name.partition("/")[0] for name, _ in stamps.items() ^ found.stamps.items()}
 
 
 def _stamps(found: Found, run: Run) -> dict[str, Stamp]:
-    """The stamps of what was read; what could not be is to be read again."""
+    """The stamps of a run's files; unreadable ones are marked to be read again."""
     again = run.broken.keys() | run.optional.keys()
     return {
         name: stamp._replace(mtime_ns=UNSETTLED) if name in again else stamp for name, stamp in found.stamps.items()

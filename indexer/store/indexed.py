@@ -9,7 +9,7 @@ from indexer.store.transaction import Transaction
 
 
 class IndexedSource:
-    """An Indexed: answers from the rows of one source, those of this pass included."""
+    """Implements `Indexed` on the rows of one source, including those of this pass."""
 
     def __init__(self, transaction: Transaction, source: str, places: PlaceTable, problems: Problems):
         self._transaction, self._source = transaction, source

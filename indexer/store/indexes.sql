@@ -1,7 +1,7 @@
 -- Pages: every sort without a filter (NULLs last is two ranges of the same index), and each one of
 -- experiment, status, target, model, tag and source in timestamp order. Ties are broken by key.
 CREATE INDEX runs_timestamp ON runs (timestamp, key);
-CREATE INDEX runs_newest ON runs (timestamp DESC, id); -- as Datasette pages
+CREATE INDEX runs_newest ON runs (timestamp DESC, id); -- the order of Datasette's pages
 CREATE INDEX runs_pass_rate ON runs (pass_rate, key);
 CREATE INDEX runs_avg_score ON runs (avg_score, key);
 CREATE INDEX runs_cost_usd ON runs (cost_usd, key);
@@ -19,7 +19,7 @@ CREATE INDEX run_targets_model ON run_targets (model, timestamp, run_key, run_pk
 CREATE INDEX run_tags_tag ON run_tags (tag, timestamp, run_key, run_pk);
 CREATE INDEX places_source ON places (source, timestamp, run_key, run_pk);
 
--- Boards: all they need, by configuration; a test's history for each target; failures by time
+-- Boards: a covering index by configuration; a test's history for each target; failures by time
 CREATE INDEX run_targets_board ON run_targets (experiment, target, agent, model, suite, timestamp, on_boards, run_pk,
   trial_count, passed, failed, errored, avg_score, quality_score, cost_usd, input_tokens, output_tokens,
   duration_s, timed, firsts, paid, scored, target_tests, outcomes);

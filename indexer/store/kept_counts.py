@@ -1,6 +1,6 @@
-"""Counts that are kept as runs are written: what failed alike, and how many runs have each value of a filter.
+"""Counts that are updated as runs are written: trials per kind of failure, and runs per filter value.
 
-They are whole numbers, so what a pass adds and takes away is exact. A fresh index is counted once, at its end.
+They are integers, so additions and subtractions are exact. A fresh index is counted once, at its end.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ INSERT INTO _values VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET runs = runs + exc
 
 
 class KeptCounts:
-    """What one pass adds and takes away, written at its end."""
+    """The changes of one pass to these counts, written at its end."""
 
     def __init__(self, transaction: Transaction):
         self._transaction = transaction
@@ -27,7 +27,7 @@ class KeptCounts:
         self._values = Counter[rows.Row]()
 
     def add(self, run: rows.RunRows, failures: Counter[rows.Row] | None = None, *, times: int = 1) -> None:
-        """Count the rows of a run; -1 times takes them away. `failures` are how many of its trials failed alike."""
+        """Count the rows of a run; `times=-1` subtracts them. `failures`: its trials per kind of failure."""
         for group, trials in (rows.failures(run) if failures is None else failures).items():
             of_trials, of_runs = self._failures.get(group, (0, 0))
             self._failures[group] = of_trials + times * trials, of_runs + times * (trials > 0)
@@ -35,12 +35,12 @@ class KeptCounts:
             self._values[value] += times
 
     def replace_tags(self, old: Sequence[str], new: Sequence[str]) -> None:
-        """A run has other tags than before."""
+        """Count the new tags of a run instead of its old ones."""
         self._values.update(("tag", tag) for tag in new)
         self._values.subtract(("tag", tag) for tag in old)
 
     def write(self) -> None:
-        """Bring the tables in line with the runs that were written."""
+        """Update the tables, or fill them in a fresh index."""
         database = self._transaction.database
         if self._transaction.fresh:
             database.execute(f"INSERT INTO _failures {rows.FAILURES.format('main')}")

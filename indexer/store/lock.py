@@ -1,9 +1,9 @@
-"""Who writes an index: one process at a time.
+"""The write lock: one process at a time writes an index.
 
-The writer holds a lock on `index.db.lock` beside the index, whose JSON names it and tells what changes with the clock.
-Whoever deletes the index may delete that file too, so it holds a second lock in the cache folder of its user, where
-nobody cleans up while it runs: a second writer with the same cache folder never gets in. What was deleted is made again
-by `keep`.
+The writer locks `index.db.lock` beside the index; the JSON in it names the writer and holds what changes with time.
+People who delete the index may delete that file too, so the writer holds a second lock in its user's cache folder,
+where nobody cleans up meanwhile: a second writer with the same cache folder never gets in. `keep` recreates a
+deleted lock file.
 """
 
 import errno
@@ -23,7 +23,7 @@ from indexer.records import utc, utc_now
 
 _SIGNED = b'{"command": "'  # how a lock file of ours begins
 _NOTING = threading.Lock()
-_GLANCE = 0.1  # seconds in which `writer`, who looks whether the lock is held, is gone again
+_GLANCE = 0.1  # seconds to outwait `writer`, which holds the lock for a moment to probe it
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
@@ -33,7 +33,7 @@ def lock_path(path: Path) -> Path:
 
 
 class Held:
-    """The right to write the index at `path`, as long as this process lives or until it is released."""
+    """The write lock of the index at `path`, held until it is released or this process ends."""
 
     def __init__(self, path: Path, command: str):
         self._path = path
@@ -51,7 +51,7 @@ class Held:
             os.close(handle)
         if self._guard is not None:
             handle, path = self._guard
-            path.unlink(missing_ok=True)  # who waits for it sees that it is another one now
+            path.unlink(missing_ok=True)  # a waiting process then sees that its file was replaced
             os.close(handle)
 
     def keep(self) -> None:
@@ -69,7 +69,7 @@ class Held:
         self._handle = new
 
     def _locked_file(self) -> int:
-        """The lock file, locked, with this process in it."""
+        """Open and lock the lock file, and write this process into it. Returns its handle."""
         path = lock_path(self._path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class Held:
 
 @contextmanager
 def held(path: Path, command: str) -> Iterator[Held]:
-    """Hold the right to write the index. Raises LockedError at once if another process has it."""
+    """Hold the write lock of the index. Raises LockedError at once if another process has it."""
     mine = Held(path, command)
     try:
         yield mine
@@ -101,7 +101,7 @@ def held(path: Path, command: str) -> Iterator[Held]:
 
 def _locked_guard(path: Path) -> tuple[int, Path] | None:
     """The second lock and its file; None where this user has no folder for it. Raises LockedError."""
-    import hashlib  # readers start without what only writers need
+    import hashlib  # imported here, since only writers need them
     import tempfile
 
     name = f"{hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:32]}.lock"
@@ -146,7 +146,7 @@ def _lock(path: Path, handle: int) -> None:
 
 
 def note(path: Path, facts: dict[str, Any]) -> None:
-    """Write down what the holder of the lock did, for `status`. Only under the lock; by any of its threads."""
+    """Add facts about the lock's holder to the lock file, for `status`. Only under the lock; by any of its threads."""
     with _NOTING:
         sign(path, holder(path) | facts)
 
@@ -167,38 +167,38 @@ def writer(path: Path) -> dict[str, Any] | None:
 
 
 def looked(path: Path) -> dict[str, str]:
-    """When each source was last compared with the index, by name; of a remote, what had been fetched till then."""
+    """When each source was last compared with the index, by name; for a remote, as of its last fetch."""
     times = holder(path).get("looked")
     known = times.items() if isinstance(times, dict) else ()
     return {name: time for name, time in known if isinstance(time, str) and utc(time) == time}
 
 
 def told_falls(path: Path) -> list[str]:
-    """Which falls a watcher has told of."""
+    """The falls that a watcher has already reported."""
     names = holder(path).get("told")
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
 def note_looked(path: Path, times: Mapping[str, str], kept: Collection[str] = ()) -> None:
-    """Write down when sources were compared with the index, and forget others but those `kept`. Only under the lock."""
+    """Store when sources were compared with the index; drop all others but those in `kept`. Only under the lock."""
     before = {name: time for name, time in looked(path).items() if name in kept}
     with suppress(OSError):  # no row depends on it, and the disk may be full
         note(path, {"looked": {**before, **times}})
 
 
 def sign(path: Path, who: dict[str, Any]) -> None:
-    """Write down who holds the lock. Raises OSError."""
+    """Write the lock's holder into the lock file. Raises OSError."""
     if "pid" not in who:
         return
     handle = os.open(lock_path(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:  # at once and never shorter, so that who reads meanwhile finds the old or the new
+    try:  # one write, never shorter, so that a reader meanwhile finds the old or the new content
         os.pwrite(handle, json.dumps(who).encode().ljust(os.fstat(handle).st_size), 0)
     finally:
         os.close(handle)
 
 
 def holder(path: Path) -> dict[str, Any]:
-    """What the lock file says, whether or not somebody holds it now; empty if it says nothing."""
+    """The content of the lock file, whether or not it is held now; empty if there is none."""
     try:
         content = json.loads(lock_path(path).read_text())
     except (OSError, ValueError, RecursionError):
@@ -207,7 +207,7 @@ def holder(path: Path) -> dict[str, Any]:
 
 
 def _require_own(path: Path, handle: int) -> None:
-    """Raises IndexFileError unless a lock file is one of ours, even if it was written only in part, or is empty."""
+    """Raises IndexFileError unless a lock file is ours; a partly written or empty one counts as ours."""
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         raise IndexFileError(f"{lock_path(path)} is no regular file; name another index with --db")
     holding, beginning = holder(path), os.pread(handle, len(_SIGNED), 0)

@@ -24,7 +24,7 @@ _BATCH = 500
 
 
 class StoredPlace(NamedTuple):
-    """A stored place: its id, its run, and what it was read under."""
+    """A stored place: its id, its run and its fingerprint."""
 
     pk: int
     run_pk: int
@@ -33,7 +33,7 @@ class StoredPlace(NamedTuple):
 
 
 class PlaceTable:
-    """The places of one source. `changed` tells whether any row differs now, `run_count` by how many runs."""
+    """The places of one source. `changed`: whether any row changed; `run_count`: runs gained or lost."""
 
     def __init__(self, transaction: Transaction, runs: Runs, source: str):
         self._transaction, self._runs, self._source = transaction, runs, source
@@ -57,7 +57,7 @@ class PlaceTable:
         return self._memo[1]
 
     def at_or_below(self, ref: str | None, path: str) -> list[tuple[int, int, str]]:
-        """Id, run and key of the places at a path and below; of all in a ref for an empty path."""
+        """Id, run and key of the places at or below a path; an empty path stands for the whole ref."""
         columns = "SELECT id, run_pk, run_key FROM places WHERE source = ? AND ref IS ?"
         if not path:
             return self._database.execute(columns, (self._source, ref)).fetchall()
@@ -66,7 +66,7 @@ class PlaceTable:
         return exact + self._database.execute(below, (self._source, ref, f"{path}/", f"{path}0")).fetchall()
 
     def stamps(self, pk: int, trials: Collection[str] | None = None) -> dict[str, Stamp]:
-        """The stamps of what a place was read from; with `trials` of these folders and of what lies beside folders."""
+        """The stamps of a place's files; with `trials`, only those of these folders and of the run's own files."""
         rows = self._database.execute(_STAMPS if trials is None else _OWN_STAMPS, (pk,)).fetchall()
         for name in trials or ():
             rows += self._database.execute(f"{_STAMPS} AND path >= ? AND path < ?", (pk, f"{name}/", f"{name}0"))
@@ -96,7 +96,7 @@ class PlaceTable:
     def update(
         self, old: StoredPlace, told: dict[str, object], known: Mapping[str, Stamp], stamps: Mapping[str, Stamp]
     ) -> None:
-        """Some columns of a place differ, and stamps that `known` has of it."""
+        """Update some columns of a place, and its stamps where they differ from `known`."""
         row = self._row(old.pk)
         self._replace(old.pk, row, tuple((dict(zip(COLUMNS, row, strict=True)) | told).values()))
         self._write_stamps(old.pk, known, stamps)
@@ -108,13 +108,13 @@ class PlaceTable:
 
     def _replace(self, pk: int, stored: rows.Row, row: rows.Row) -> None:
         if stored != row:
-            if stored[:-1] != row[:-1]:  # something else than the fingerprint
+            if stored[:-1] != row[:-1]:  # more than the fingerprint
                 self._note(stored[1])
                 self._note(row[1])
             self._transaction.run(_UPDATE_PLACE, (*row, pk))
 
     def _note(self, run_key: str) -> None:
-        """Places of a run differ now."""
+        """Note that places of a run changed."""
         self.changed = True
         self._transaction.note_places(run_key)
 
@@ -126,7 +126,7 @@ class PlaceTable:
                 self._transaction.add(_INSERT_FILE, (pk, name, *stamp))
 
     def remove(self, pk: int, run_pk: int, run_key: str) -> None:
-        """A place is there no more; its run is settled at the end of the pass."""
+        """Remove a place; its run is settled at the end of the pass."""
         self._memo = None
         self._note(run_key)
         self.run_count -= self._alone(pk, run_pk)
@@ -135,7 +135,7 @@ class PlaceTable:
         self._transaction.touch(run_key)
 
     def remove_unseen(self, ref: str | None) -> None:
-        """Every place of a ref was told: those not seen are gone."""
+        """Remove the places of a ref that this pass did not see."""
         self._write_seen()
         if self._transaction.fresh:
             return
@@ -147,24 +147,24 @@ class PlaceTable:
             self.remove(*place)
 
     def unsettle(self, path: str, names: Iterable[str]) -> None:
-        """Files of a place may have changed while they were read: they have to be read again."""
+        """Mark files of a place that may have changed while they were read, so that they are read again."""
         if (old := self.find(None, path)) is not None:
             update = "UPDATE _files SET mtime_ns = ? WHERE place_pk = ? AND path = ?"
             for name in names:
                 self._transaction.run(update, (UNSETTLED, old.pk, name))
 
     def doubt(self, place: StoredPlace) -> None:
-        """Let a place be read again by the next pass."""
+        """Have the next pass read a place again."""
         self._transaction.run("UPDATE places SET fingerprint = '' WHERE id = ?", (place.pk,))
         self._memo = None
 
     def keep(self, ref: str | None, path: str) -> None:
-        """A place stays as it is indexed, if it is."""
+        """Mark a place as seen without changing it, if it is indexed."""
         if (old := self.find(ref, path)) is not None:
             self.mark(old.pk)
 
     def mark(self, place_pk: int) -> None:
-        """The place was seen in this pass."""
+        """Mark a place as seen in this pass."""
         self._seen.append((place_pk,))
         if len(self._seen) >= _BATCH:
             self._write_seen()

@@ -8,7 +8,7 @@ from indexer.records import unix_time
 
 
 class Place(NamedTuple):
-    """A row of `places`, as far as it matters for the choice, with the commit that `_added` has for it."""
+    """What ranking needs to know of one copy of a run, with its commit from `_added`."""
 
     source: str
     path: str
@@ -28,10 +28,10 @@ class Place(NamedTuple):
 
 
 def ranked(places: Sequence[Place], order: Mapping[str, tuple[int, int]]) -> list[Place]:
-    """Best first: greatest rank, latest trial end, then ended, more ended trials, greatest edition, then the source's
-    rank and its order.
+    """Sort places best first: by rank, latest trial end, ended, ended trials, edition, then the source's rank and
+    position.
 
-    `order` has for each source its rank (git before folder), and its position in the settings.
+    `order` maps each source to its rank (git before folder) and its position in the settings.
     """
     by_name = sorted(places, key=lambda p: (order[p.source][1], p.path, p.ref or ""))
     return sorted(
@@ -42,7 +42,7 @@ def ranked(places: Sequence[Place], order: Mapping[str, tuple[int, int]]) -> lis
 
 
 def tags(best_first: Sequence[Place]) -> list[str]:
-    """The newest decision over all places, an empty one too; else what the run was started with."""
+    """The newest decision of any place, even an empty one; else the tags that the run was started with."""
     decided = [place for place in best_first if place.tags is not None]
     if not decided:
         return list(json.loads(best_first[0].authored_tags))
@@ -51,7 +51,7 @@ def tags(best_first: Sequence[Place]) -> list[str]:
 
 
 def added(places: Sequence[Place]) -> tuple[str | None, str | None, str | None]:
-    """The commit that first brought the run to a ref, its time, its author: of WIP refs only if no other has it."""
+    """The commit that first added the run to a ref, its time and author; WIP refs count only without any other."""
     known = [(p.wip, p.seconds, p.sha, p.author) for p in places if p.sha is not None and p.seconds is not None]
     if any(not place.wip and place.ref for place in places):
         known = [first for first in known if not first[0]]

@@ -1,7 +1,7 @@
-"""What could not be read of one source, as rows that close themselves.
+"""What could not be read in one source: rows of `problems`, which close themselves.
 
-A problem of a run lasts until its run folder is read again or goes; any other one (a ref, a part of a tree, the
-history) is told anew by every pass and goes when it is not.
+A problem of a run lasts until its run folder is read again or removed; any other one (a ref, a part of a tree, the
+history) is reported anew by every pass, and closed once it is not.
 """
 
 from collections.abc import Collection
@@ -16,7 +16,7 @@ Lasting = Literal[0, 1, 2, 3, 4]
 OPTIONAL: Lasting = 1
 """An optional file, which is looked at again when it changes."""
 OF_ROWS: Lasting = 4
-"""A doubt about what was read, which holds as long as it is not read again."""
+"""A doubt about rows that were read, which lasts until they are read again."""
 
 
 class Problems:
@@ -27,7 +27,7 @@ class Problems:
         self._database = transaction.database
         self._told: set[int] = set()
         self._kept: set[int] = set()
-        """Those of what was not looked at."""
+        """Problems of what this pass did not look at."""
         rows = self._database.execute(
             "SELECT id, ref, path, lasting FROM problems WHERE source = ? AND lasting", (source,)
         )
@@ -56,10 +56,10 @@ class Problems:
             self._lasting[pk] = (ref, path, lasting)
 
     def close(self, ref: str | None, path: str, names: Collection[str] | None = None) -> bool:
-        """The run folder at a path was read, or is gone: what was not told of it in this pass is mended.
+        """Close the problems of a run folder that was read, or is gone, unless this pass reported them again.
 
-        With `names` only the files and folders of these names directly inside were read, and what else cannot be
-        stays. Returns whether any doubt about rows is among what went.
+        With `names`, only these files and folders directly inside were read, and all other problems stay.
+        Returns whether a doubt about rows was closed.
         """
         unread = {
             pk
@@ -80,7 +80,7 @@ class Problems:
         return bool(doubted)
 
     def keep(self, ref: str | None, path: str) -> None:
-        """The rows of the run at a path stay as they are, and so does what is doubted of them or could not be added."""
+        """Keep the doubts about a run whose rows stay as they are, and the problems of its optional files."""
         for pk, (of, where, lasting) in self._lasting.items():
             if of == ref and lasting in (OPTIONAL, OF_ROWS) and is_within(where, path):
                 self._told.add(pk)
@@ -92,7 +92,7 @@ class Problems:
         return any(is_within(where, run) for (run,) in places)
 
     def doubt_alike(self, ref: str, twin: str, path: str) -> None:
-        """What is doubted of the rows of a run in one ref is doubted in another that has the same."""
+        """Copy the doubts about a run in one ref to another ref with the same folder."""
         for pk, (of, where, lasting) in list(self._lasting.items()):
             if of == twin and lasting == OF_ROWS and is_within(where, path):
                 columns = "kind, message, run_key"
@@ -100,13 +100,13 @@ class Problems:
                 self.tell(ref, where, problem[0], problem[1], run_key=problem[2], lasting=OF_ROWS)
 
     def swept(self, ref: str | None) -> None:
-        """Every run folder of a ref was visited."""
+        """Close the remaining problems of a ref, all of whose run folders were visited."""
         for pk, (of, _, _) in list(self._lasting.items()):
             if of == ref and pk not in self._told and pk not in self._kept:
                 self._remove(pk)
 
     def unread(self, ref: str | None, path: str) -> set[str]:
-        """The names directly inside the run at a path, '' for itself, that are, or hold, what cannot be read."""
+        """Top-level names in the run at a path that cannot be read or hold what cannot; '' is the run itself."""
         return {
             where[len(path) + 1 :].partition("/")[0]
             for of, where, lasting in self._lasting.values()
@@ -114,13 +114,13 @@ class Problems:
         }
 
     def lacks_rows(self, ref: str | None, path: str) -> bool:
-        """Whether the run at a path was only read in part, so that what is indexed of it is no last good state."""
+        """Whether the run at a path was only read in part, so that its rows are no last good state."""
         return any(
             of == ref and lasting == 3 and where.startswith(f"{path}/") for of, where, lasting in self._lasting.values()
         )
 
     def finish(self, paths: Collection[str] | None) -> None:
-        """Close what this pass, which looked at these paths or at everything, does not tell any more."""
+        """Close the other problems at these paths, or everywhere, that this pass did not report again."""
         rows = self._database.execute("SELECT id, path FROM problems WHERE source = ? AND NOT lasting", (self._source,))
         for pk, where in rows.fetchall():
             looked = paths is None or any(is_within(where, path) for path in paths)
@@ -133,5 +133,5 @@ class Problems:
 
 
 def _was_read(where: str, path: str, names: Collection[str] | None) -> bool:
-    """Whether what lies in the run at a path is below one of these names directly inside."""
+    """Whether `where`, in the run at `path`, is one of these top-level names or below it; None stands for all."""
     return names is None or where[len(path) + 1 :].partition("/")[0] in names

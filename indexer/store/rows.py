@@ -1,4 +1,4 @@
-"""Rows of one run: from records to the columns of the tables, and only the differences to the database."""
+"""Turns the records of one run into rows of the tables."""
 
 import dataclasses
 import json
@@ -41,7 +41,7 @@ TARGET = (
     "reported_score",
 )  # fmt: skip
 DELETIONS_KEPT = 100_000
-"""How many deleted runs are remembered for those who follow changes."""
+"""Deletions that are kept for readers of the change feed."""
 
 _UNREPORTED = Reported()
 ERRORS = ("timestamp", "run_key", "text")
@@ -62,9 +62,9 @@ SELECT t.status, t.error_type, t.suite, t.test_id, t.target, count(*) AS trials,
        count(DISTINCT t.run_pk) AS runs
 FROM {0}.trials t JOIN {0}.runs r ON r.id = t.run_pk WHERE t.status IN ('failed', 'errored') AND r.on_boards
 GROUP BY 1, 2, 3, 4, 5"""
-"""What `_failures` holds of a schema, counted anew."""
+"""The content of `_failures`, counted anew from the rows of a schema."""
 _OF_TARGETS = {"target": "target", "agent": "agent", "model": "model", "dataset": "suite"}
-"""Filters whose values stand in `run_targets`, by their columns."""
+"""Filters on columns of `run_targets`, and these columns."""
 VALUES = " UNION ALL ".join([
     *(f"SELECT '{name}', {name}, count(*) FROM {{0}}.runs GROUP BY 2" for name in ("experiment", "status")),
     *(
@@ -74,7 +74,7 @@ VALUES = " UNION ALL ".join([
     ),
     "SELECT 'tag', tag, count(*) FROM {0}.run_tags GROUP BY 2",
 ])  # fmt: skip
-"""What `_values` holds of a schema, counted anew."""
+"""The content of `_values`, counted anew from the rows of a schema."""
 _run_row: Callable[[dict[str, Any]], Row] = itemgetter(*RUN)
 _trial_row: Callable[[Trial], Row] = attrgetter(*TRIAL)
 _score_row: Callable[[Score], Row] = attrgetter(*SCORE)
@@ -208,7 +208,7 @@ def verdicts(trials: Iterable[Trial]) -> dict[Row, tuple[int, int]]:
 
 
 def repeat_rows(run: Run, groups: Mapping[Row, tuple[int, int]]) -> list[Row]:
-    """The verdicts of some tests under equal conditions: more than one, or one that another run may repeat."""
+    """Rows for verdicts under equal conditions: repeated in this run, or comparable with other runs."""
     together = Counter[Row]()  # agent and model of a target are no conditions of their own
     for condition, (count, _) in groups.items():
         together[condition[2:]] += count
@@ -224,7 +224,7 @@ def repeat_rows(run: Run, groups: Mapping[Row, tuple[int, int]]) -> list[Row]:
 
 
 def error_rows(run: Run, texts: Iterable[str]) -> list[Row]:
-    """What pages by a piece of an error look through: the texts of a run's trials, each once."""
+    """The row in which pieces of errors are searched: the distinct texts of a run's trials."""
     text = "\n".join(sorted(map(small_letters, texts)))
     return [(run.timestamp, run.key, text)] if text else []
 
@@ -236,12 +236,12 @@ def texts(trials: Iterable[Trial]) -> set[str]:
 
 
 def small_letters(text: str) -> str:
-    """A text with the letters of ASCII made small, as SQL's `lower` does."""
+    """A text with ASCII letters in lower case, as SQL's `lower` does."""
     return text.translate(_SMALL)
 
 
 def failures(rows: RunRows) -> Counter[Row]:
-    """How many trials of a run that boards count failed alike: the values of FAILURE."""
+    """Trials of a run per kind of failure (the values of FAILURE); empty if boards do not count the run."""
     status, derived_from = (rows.run[RUN.index(name)] for name in ("status", "derived_from"))
     if status not in ("completed", "failed") or derived_from is not None:
         return Counter()
@@ -249,7 +249,7 @@ def failures(rows: RunRows) -> Counter[Row]:
 
 
 def values(rows: RunRows) -> set[Row]:
-    """The values that a run has of filters: (filter, value)."""
+    """The filter values of a run, as (filter, value)."""
     found: set[Row] = {(name, rows.run[RUN.index(name)]) for name in ("experiment", "status")}
     for name, column in _OF_TARGETS.items():
         at = TARGET.index(column)

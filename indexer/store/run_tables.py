@@ -31,7 +31,7 @@ _DELETE_ERRORS = "DELETE FROM _errors WHERE timestamp = ? AND run_key = ?"
 def stored_rows(
     database: sqlite3.Connection, run_pk: int, names: Collection[str] | None = None
 ) -> tuple[RunRows, dict[str, int]]:
-    """The rows of a run as the index has them, and the ids of its trials by name; only of those named, if any are."""
+    """The stored rows of a run, and the ids of its trials by name; with `names`, only of these trials."""
     run = database.execute(select("runs", RUN, "id = ?"), (run_pk,)).fetchone()
     trials: dict[str, TrialRows] = {}
     ids: dict[str, int] = {}
@@ -52,7 +52,7 @@ def stored_rows(
 
 
 def stored_trials(database: sqlite3.Connection, run_pk: int, names: Collection[str] | None = None) -> dict[str, Trial]:
-    """The trials of a run as records, by name; only those of these names, if any are given."""
+    """The stored trials of a run as records, by name; with `names`, only these."""
     trials: dict[int, Trial] = {}
     where, values = _of_run(run_pk, names)
     for pk, *row in database.execute(select("trials", ["id", *TRIAL], where), values):
@@ -66,7 +66,7 @@ def stored_trials(database: sqlite3.Connection, run_pk: int, names: Collection[s
 
 
 def _of_run(run_pk: int, names: Collection[str] | None) -> tuple[str, Sequence[object]]:
-    """The condition on the trials of a run that they have one of these names, and its values."""
+    """The SQL condition for the trials of a run, or for those in `names`, and its parameters."""
     if names is None:
         return "run_pk = ?", (run_pk,)
     return f"run_pk = ? AND trial IN ({', '.join('?' * len(names))})", (run_pk, *names)
@@ -75,7 +75,7 @@ def _of_run(run_pk: int, names: Collection[str] | None) -> tuple[str, Sequence[o
 def replace_differences(
     database: sqlite3.Connection, run_pk: int, rev: int, old: RunRows, ids: dict[str, int], new: RunRows, next_id: int
 ) -> int:
-    """Make the stored rows of a run the new ones; trials that are equal keep theirs. Returns the next free trial id."""
+    """Replace the stored rows of a run; trials that are equal keep theirs. Returns the next free trial id."""
     next_id = replace_trials(database, run_pk, old.trials, ids, new.trials, next_id)
     replace_others(database, run_pk, rev, old, new)
     return next_id
@@ -89,7 +89,7 @@ def replace_trials(
     new: Mapping[str, TrialRows],
     next_id: int,
 ) -> int:
-    """Make some stored trials of a run the new ones. Returns the next free trial id."""
+    """Replace some stored trials of a run. Returns the next free trial id."""
     for name, trial in old.items():
         if new.get(name) != trial:
             database.execute("DELETE FROM scores WHERE trial_pk = ?", (ids[name],))
@@ -104,7 +104,7 @@ def replace_trials(
 
 
 def replace_others(database: sqlite3.Connection, run_pk: int, rev: int, old: RunRows, new: RunRows) -> None:
-    """Make the stored rows of a run the new ones, those of its trials left out."""
+    """Replace the stored rows of a run, except those of its trials."""
     assignments = ", ".join(f"{column} = ?" for column in (*RUN, "rev"))
     database.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*new.run, rev, run_pk))
     if old.targets != new.targets:
@@ -126,7 +126,7 @@ def replace_tags(database: sqlite3.Connection, run_pk: int, tags: Iterable[Row])
 
 
 def delete_rows(database: sqlite3.Connection, run_pk: int) -> None:
-    """Remove a run and all below it but its places."""
+    """Delete a run and all its rows except its places."""
     database.execute(
         "DELETE FROM _errors WHERE (timestamp, run_key) = (SELECT timestamp, key FROM runs WHERE id = ?)", (run_pk,)
     )

@@ -1,4 +1,4 @@
-"""Writing runs: the rows of one at a time, and which of its places they are read from."""
+"""Writes runs one at a time, and decides which of a run's places its rows come from."""
 
 import json
 import sqlite3
@@ -31,8 +31,8 @@ WHERE p.run_pk = ?
 class Runs:
     """The runs of the index in one pass.
 
-    `order` has for each source its rank and its position. `reread` reads the run at a place again;
-    None if it cannot.
+    `order` maps each source to its rank and position. `reread` reads the run at a place again; it returns None
+    if it cannot.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Runs:
         self._indexed = False
 
     def is_new(self, key: str) -> bool:
-        """Whether the index, with what is about to be inserted, has no run of this key."""
+        """Whether no stored run, and none about to be inserted, has this key."""
         if self._transaction.fresh and self._written.is_new(key):
             return True
         return key not in self._pending and not self._database.execute(_HAS_RUN, (key,)).fetchone()
@@ -102,7 +102,7 @@ class Runs:
         return pk
 
     def write_trials(self, pk: int, run: Run, names: Collection[str], source: str) -> None:
-        """Write what was read of some trials of a run, named by `names`, at the place that its row is of."""
+        """Write the trials of a run that are in `names`, read at the place that its row comes from."""
         done = replace_some(self._database, pk, run, names, self._next_trial)
         self._next_trial = done.next_id
         if done.old != done.new:
@@ -163,7 +163,7 @@ class Runs:
         return pk
 
     def changed_elsewhere(self, names: Iterable[str]) -> None:
-        """Something that is told of these runs beside their own rows differs; by key, format and run id, or run id."""
+        """Bump the revision of runs with changes outside their rows; named by key, `format:run_id` or run id."""
         if self._transaction.fresh:
             return
         named = "SELECT id FROM runs WHERE key = ?1 OR run_id = ?1 OR format = ?2 AND run_id = ?3"
@@ -173,14 +173,14 @@ class Runs:
             self._transaction.run("UPDATE runs SET rev = ? WHERE id = ?", (self.last_rev, pk))
 
     def number_places(self) -> None:
-        """Give a new revision to runs of which nothing but places changed in this pass."""
+        """Bump the revision of runs of which only places changed in this pass."""
         self._transaction.flush()
         for key in sorted(self._transaction.other_places):
             update = "UPDATE runs SET rev = ? WHERE key = ? AND rev <= ?"
             self.last_rev += self._database.execute(update, (self.last_rev + 1, key, self._rev_before)).rowcount
 
     def settle(self, key: str, *, stale: bool) -> None:
-        """Bring a run in line with its places. `stale`: its row may be of what a place had before."""
+        """Bring a run in line with its places. `stale`: its row may show an earlier state of a place."""
         self._transaction.flush()
         row = self._database.execute(_STORED, (key,)).fetchone()
         if row is None:
@@ -212,7 +212,7 @@ class Runs:
             self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
 
     def _settle_shared(self, key: str, pk: int, best_first: Sequence[Place], stored: Sequence[Any]) -> None:
-        """The row's own place stays the best: only tags and commit may differ."""
+        """Update tags and commit only, since the row's own place stays the best."""
         chosen = tags(best_first)
         shared = [rows.tags_text(chosen), *added(best_first)]
         if shared != stored[3:7]:

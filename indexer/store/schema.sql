@@ -140,18 +140,18 @@ CREATE TABLE run_targets (
   cost_usd           REAL,
   duration_s         REAL,             -- mean of the trials whose duration is known,
   timed              INTEGER NOT NULL, --   and how many these are
-  firsts             INTEGER NOT NULL, -- bit s: the first of the run's rows with its values of the columns in s, where
-                                       --   1 stands for target, 2 for agent, 4 for model, 8 for suite
+  firsts             INTEGER NOT NULL, -- bit s: this is the run's first row with its values in the columns s, the sum
+                                       --   of 1 for target, 2 for agent, 4 for model, 8 for suite
   paid               INTEGER NOT NULL, -- passed trials whose cost is known
-  scored             INTEGER NOT NULL, -- passed and failed trials whose score is known: what quality_score is over
+  scored             INTEGER NOT NULL, -- passed and failed trials whose score is known: quality_score is their mean
   target_tests       INTEGER NOT NULL, -- distinct tests of target and suite, on the first of their rows, else 0
-  outcomes           TEXT NOT NULL,    -- likewise: how many of them passed so often, [[executions, passed, tests], ...]
-  reported_pass_rate REAL,             -- as the tool itself wrote it for the whole target
+  outcomes           TEXT NOT NULL,    -- likewise: tests by how often they passed, [[executions, passed, tests], ...]
+  reported_pass_rate REAL,             -- as the tool reports it for the whole target
   reported_score     REAL
 );
 
 CREATE TABLE _repeats (
-  -- verdicts of a run that were repeated under equal conditions, or that may be by another run: what flaky counts
+  -- verdicts of a run that were repeated under equal conditions, or that another run may repeat: flaky counts these
   run_pk           INTEGER NOT NULL REFERENCES runs(id),
   timestamp        TEXT NOT NULL,      -- the run's
   suite            TEXT,
@@ -167,7 +167,7 @@ CREATE TABLE _repeats (
 );
 
 CREATE TABLE _failures (
-  -- how many trials failed alike, and in how many runs, of those that boards count
+  -- trials per kind of failure, and in how many runs; only runs that boards count
   status     TEXT NOT NULL,            -- failed or errored
   error_type TEXT,
   suite      TEXT,
@@ -178,7 +178,7 @@ CREATE TABLE _failures (
 );
 
 CREATE TABLE _errors (
-  -- the errors and reasons of a run's trials in small letters, a line each: what pages by a piece of them look through
+  -- the errors and reasons of a run's trials in lower case, a line each: pieces of errors are searched here
   timestamp TEXT NOT NULL,             -- the run's
   run_key   TEXT NOT NULL,
   run_pk    INTEGER NOT NULL REFERENCES runs(id),
@@ -206,7 +206,7 @@ CREATE TABLE run_tags (
 );
 
 CREATE TABLE places (
-  -- one row per place where a run is found; runs holds what the best of them tells
+  -- one row per place where a run is found; runs holds the data of the best one
   id             INTEGER PRIMARY KEY,
   run_pk         INTEGER NOT NULL REFERENCES runs(id),
   run_key        TEXT NOT NULL,
@@ -223,16 +223,16 @@ CREATE TABLE places (
   tags           TEXT,                 -- what this place decides about tags: JSON array; NULL: nothing
   tags_at        TEXT,                 -- when it decided
   authored_tags  TEXT NOT NULL,        -- tags that the run itself was started with: JSON array
-  rank           TEXT NOT NULL,        -- from the format: the greatest is shown, before everything else
+  rank           TEXT NOT NULL,        -- from the format: the greatest wins, before any other criterion
   format         TEXT NOT NULL,        -- the key of the format that reads it
-  edition        TEXT NOT NULL,        -- likewise, of places that are alike in all but where they lie
+  edition        TEXT NOT NULL,        -- likewise, among places that differ only in where they are
   fingerprint    TEXT NOT NULL         -- tells whether the place changed since it was read
 );
 
 CREATE TABLE run_commits (
   -- commits of code repositories that name a run in a trailer
   id           INTEGER PRIMARY KEY,
-  run_key      TEXT NOT NULL,          -- agentv: and what AgentV-Run names; entire: likewise; what Eval-Run names
+  run_key      TEXT NOT NULL,          -- from trailers: agentv:AgentV-Run, entire:Entire-Checkpoint, or Eval-Run
   repo         TEXT NOT NULL,          -- the name of its source
   sha          TEXT NOT NULL,
   committed_at TEXT,
@@ -245,14 +245,14 @@ CREATE TABLE sources (
   name          TEXT NOT NULL UNIQUE,
   kind          TEXT NOT NULL,         -- git, folder, agentevals, or repo: commits of code that name runs
   place         TEXT NOT NULL,
-  tip           TEXT,                  -- git: what its refs were when it was read
+  tip           TEXT,                  -- git: the commits of its refs when it was read
   runs          INTEGER NOT NULL,      -- runs found in it
   changed_at    TEXT,                  -- the last pass that changed a run of it
   failing_since TEXT,                  -- since when it cannot be opened
   error         TEXT,                  -- why
   note          TEXT,                  -- without runs: what was looked for, and what is there instead
-  web_url       TEXT,                  -- repo: the page of a commit, {sha} standing for its id
-  signs         TEXT NOT NULL          -- JSON array: files and folders that change with it; with / at its end a folder with all below
+  web_url       TEXT,                  -- repo: the URL of a commit's page, with {sha} for its id
+  signs         TEXT NOT NULL          -- JSON array: files, and folders (with / at the end), that change with it
 );
 
 CREATE TABLE problems (
@@ -265,13 +265,13 @@ CREATE TABLE problems (
   message    TEXT NOT NULL,
   first_seen TEXT NOT NULL,
   ref        TEXT,
-  lasting    INTEGER NOT NULL          -- 0: told anew by each pass; 1: until its run folder is read again;
-                                       --   2: likewise, and rows are as they were before, or missing;
-                                       --   3: likewise, and rows are missing; 4: as long as the rows read stay
+  lasting    INTEGER NOT NULL          -- 0: reported anew by each pass; 1: until its run folder is read again;
+                                       --   2: likewise, and its rows are old or missing;
+                                       --   3: likewise, and rows are missing; 4: until the rows are read again
 );
 
 CREATE TABLE deletions (
-  -- runs that are gone, for those who follow changes; the newest 100,000
+  -- deleted runs, for readers of the change feed; the newest 100,000
   key        TEXT PRIMARY KEY,
   rev        INTEGER NOT NULL,
   deleted_at TEXT NOT NULL
@@ -279,9 +279,9 @@ CREATE TABLE deletions (
 
 CREATE TABLE meta (
   -- one row about the index itself
-  generation TEXT NOT NULL,            -- another one after each rebuild
+  generation TEXT NOT NULL,            -- new after each rebuild
   schema     INTEGER NOT NULL,         -- shape of these tables, as PRAGMA user_version
-  reader     TEXT NOT NULL,            -- what was made of the same bytes: reader version and options
+  reader     TEXT NOT NULL,            -- how the files were read: reader version and options
   last_rev   INTEGER NOT NULL,         -- the counter behind runs.rev and deletions.rev
   forgotten_rev INTEGER NOT NULL       -- deletions up to here are forgotten
 );
@@ -311,7 +311,7 @@ CREATE TABLE _added (
 
 CREATE TABLE _formats (
   -- the formats that the index was read with
-  name    TEXT PRIMARY KEY,            -- what the keys of its runs begin with
+  name    TEXT PRIMARY KEY,            -- prefix of the keys of its runs
   version INTEGER NOT NULL
 ) WITHOUT ROWID;
 

@@ -1,4 +1,4 @@
-"""Whether something may be there already, in memory that does not grow with the number of runs."""
+"""A Bloom filter with one hash: its memory does not grow with the number of runs."""
 
 from collections.abc import Hashable
 
@@ -6,9 +6,9 @@ _BITS = 1 << 24
 
 
 class Sieve:
-    """A bit for each hash: what was never added is nearly always known to be new, what was added never is.
+    """A bit for each hash: an added value is never reported as new, a new one nearly always is.
 
-    At a million values one in seventeen new ones is taken for known, which costs a lookup.
+    At a million values, one in seventeen new ones is a false positive, which costs a lookup.
     """
 
     def __init__(self) -> None:

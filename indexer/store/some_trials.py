@@ -1,7 +1,7 @@
-"""A stored run of which only some trials were read again: all else is derived from the rows that stay.
+"""Updates a stored run of which only some trials were read again: the rest is derived from the rows that stay.
 
-What `derive` adds up over the trials of a run is here added up by SQL over their rows, all but the sums of numbers
-with fractions, which are exact and so need the numbers themselves.
+What `derive` sums over a run's trials, SQL sums here over their rows, except fractions: their sums are exact, so
+they need the numbers themselves.
 """
 
 import sqlite3
@@ -16,7 +16,7 @@ from indexer.store import rows, run_tables
 _CONFIGURATION = slice(rows.TARGET.index("target"), rows.TARGET.index("suite") + 1)
 _TOKENS = ("input_tokens", "cached_tokens", "output_tokens")
 _halves = "sum({0} >> 32), sum({0} & 4294967295)".format
-"""A sum of whole numbers that may be larger than SQLite adds up: of the upper halves, and of the lower ones."""
+"""Sums of the upper and the lower halves of integers, whose plain sum may overflow in SQLite."""
 _OF_ONE = "run_pk = ?1 AND (?2 OR (target IS ?3 AND agent IS ?4 AND model IS ?5 AND suite IS ?6))"
 _COUNTS = f"""
 SELECT status, count(*), sum(error_type IS NOT NULL OR status = 'errored'),
@@ -40,9 +40,9 @@ SELECT s.reason FROM trials t CROSS JOIN scores s ON s.trial_pk = t.id WHERE t.r
 
 
 class Updated(NamedTuple):
-    """What became of a run: its rows before and now, of trials those that were read, and the next free trial id.
+    """An updated run: its rows before and now, with only the trials that were read, and the next free trial id.
 
-    `failures` are how many trials failed alike before and now, of the groups that any of these trials is in.
+    `failures` are the trials per kind of failure before and now, for the kinds that these trials have.
     """
 
     old: rows.RunRows
@@ -52,7 +52,7 @@ class Updated(NamedTuple):
 
 
 def replace_some(database: sqlite3.Connection, run_pk: int, run: Run, names: Collection[str], next_id: int) -> Updated:
-    """Write the trials of a run that were read again, named by `names`; the rows of the run are only returned."""
+    """Write the trials in `names`, which were read again; the run's other rows are only returned."""
     read = {*names, *(trial.trial for trial in run.trials)}
     old, ids = run_tables.stored_rows(database, run_pk, read)
     trials = rows.trial_rows(run)
@@ -72,7 +72,7 @@ def replace_some(database: sqlite3.Connection, run_pk: int, run: Run, names: Col
 def stored_sums(
     database: sqlite3.Connection, run_pk: int, configurations: Collection[Configuration]
 ) -> dict[Configuration, Sums]:
-    """As `derive.by_configuration`, over the stored trials of a run, which have some of these configurations."""
+    """`derive.by_configuration` over the stored trials of a run, which have no other configurations than these."""
     groups = sorted(configurations, key=in_order)
     sums = {group: _sums(database, run_pk, group, alone=len(groups) == 1) for group in groups}
     return {group: each for group, each in sums.items() if any(each.count.values())}
@@ -90,7 +90,7 @@ def _sums(database: sqlite3.Connection, run_pk: int, configuration: Configuratio
     sums.tests = {
         (configuration[3], test): (executions, passed) for test, executions, passed in database.execute(_TESTS, of)
     }
-    columns = zip(*database.execute(_NUMBERS, of), strict=True)  # none where the configuration is no more
+    columns = zip(*database.execute(_NUMBERS, of), strict=True)  # empty if the configuration is gone
     for values, known in zip(columns, (sums.scores, sums.durations, sums.costs), strict=False):
         known += values if None not in values else [value for value in values if value is not None]
     return sums
@@ -99,7 +99,7 @@ def _sums(database: sqlite3.Connection, run_pk: int, configuration: Configuratio
 def _repeats(
     database: sqlite3.Connection, run_pk: int, run: Run, old: rows.RunRows, trials: dict[str, rows.TrialRows]
 ) -> list[rows.Row]:
-    """The rows of repeated verdicts: anew for the tests of trials that were read, else as they were."""
+    """The rows of repeated verdicts: recomputed for tests of the trials that were read, else unchanged."""
     at = [rows.TRIAL_ROW.index(name) for name in ("suite", "test_id")]
     tests = {tuple(row[each] for each in at) for row, _ in (*old.trials.values(), *trials.values())}
     same = [rows.REPEAT.index(name) for name in ("suite", "test_id")]

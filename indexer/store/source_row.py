@@ -10,7 +10,7 @@ from indexer.store.transaction import Transaction
 
 
 class OpenSource(Protocol):
-    """A source that can be read: what of it goes into its own row."""
+    """What an open source contributes to its own row."""
 
     kind: str
     place: str
@@ -32,7 +32,7 @@ class SourceRow:
         self.failing = False
 
     def opened(self, source: OpenSource, forget: Callable[[], None]) -> None:
-        """The source can be read; what was indexed of another place under its name is forgotten."""
+        """Note that the source could be opened; if its place is another one now, forget what was indexed."""
         self._nothing_found, self._tells_tip = source.nothing_found, source.holds_runs
         new = (source.kind, source.place, source.web_url, json.dumps(list(source.signs())))
         query = "SELECT kind, place, web_url, signs FROM sources WHERE name = ?"
@@ -45,7 +45,7 @@ class SourceRow:
             )
 
     def fail(self, error: str) -> None:
-        """The source cannot be opened."""
+        """Note that the source cannot be opened."""
         self.failing = True
         row = self._database.execute("SELECT error FROM sources WHERE name = ?", (self._source,)).fetchone()
         if row != (error,):
@@ -55,7 +55,7 @@ class SourceRow:
             )
 
     def finish(self, tips: Callable[[], Mapping[str, Tip]], added_runs: int, *, changed: bool, whole: bool) -> None:
-        """Bring it up to date; `whole` says that all of the source was walked, which then fails no more."""
+        """Update the row; `whole`: all of the source was walked, so it no longer fails."""
         query = "SELECT tip, runs, changed_at, failing_since, error, note FROM sources WHERE name = ?"
         old = self._database.execute(query, (self._source,)).fetchone()
         refs = tips() if self._tells_tip else {}

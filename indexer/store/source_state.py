@@ -1,4 +1,4 @@
-"""Taking in what one source tells in a pass: its places, refs, history and problems."""
+"""Stores what one source reports in a pass: its places, refs, history and problems."""
 
 from collections.abc import Collection, Iterable
 
@@ -30,26 +30,26 @@ class SourceState:
         self._commits_changed = False
 
     def same(self, ref: str | None, path: str) -> None:
-        """A run folder equals what is indexed."""
+        """Keep a run folder that equals what is indexed."""
         self.problems.keep(ref, path)
         self.problems.close(ref, path)
         self._places.keep(ref, path)
 
     def gone(self, ref: str | None, path: str) -> None:
-        """No run is at a path or below any more."""
+        """Remove the runs at a path and below."""
         self._transaction.flush()
         for place in self._places.at_or_below(ref, path):
             self._places.remove(*place)
         self.problems.close(ref, path)
 
     def swept(self, ref: str | None) -> None:
-        """Every run folder of a ref was told: the rest is gone."""
+        """Remove the rest of a ref, after all its run folders were reported."""
         self._transaction.flush()
         self._places.remove_unseen(ref)
         self.problems.swept(ref)
 
     def missing(self, ref: str) -> None:
-        """A ref is there no more."""
+        """Remove a ref that no longer exists."""
         self._transaction.flush()
         for place in self._places.at_or_below(ref, ""):
             self._places.remove(*place)
@@ -58,24 +58,24 @@ class SourceState:
         self.problems.swept(ref)
 
     def trouble(self, trouble: Trouble) -> None:
-        """Something beside the runs cannot be read: what is indexed there stays."""
+        """Report that something other than a run cannot be read; what is indexed there stays."""
         self._transaction.flush()
         self.problems.tell(trouble.ref, trouble.path, trouble.kind, trouble.message)
         for pk, _, _ in self._places.at_or_below(trouble.ref, trouble.path):
             self._places.mark(pk)
 
     def history(self, history: History) -> None:
-        """Which commits brought which folders to a ref."""
+        """Store which commits added which folders to a ref."""
         take_in(self._transaction, self._source, history)
         self.found.history_is_known = True
 
     def naming(self, naming: Naming) -> None:
-        """Which commits of the source's repository name runs."""
+        """Store which commits of the source's repository name runs."""
         self._transaction.flush()
         self._commits_changed |= commits.take_in(self._transaction, self._runs, self._source, naming)
 
     def advance(self, ref: str, tip: Tip) -> None:
-        """A ref is read up to `tip`."""
+        """Note that a ref is read up to `tip`."""
         self._transaction.flush()
         self.found.several_refs = True
         old = self._database.execute(
@@ -85,20 +85,20 @@ class SourceState:
             self._transaction.run("INSERT OR REPLACE INTO _refs VALUES (?, ?, ?, ?, ?, ?)", (self._source, ref, *tip))
 
     def opened(self, source: OpenSource) -> None:
-        """The source can be read; what was indexed of another place under its name is forgotten."""
+        """Note that the source could be opened; if its place is another one now, forget what was indexed."""
         self._row.opened(source, self.forget)
 
     def fail(self, error: str) -> None:
-        """The source cannot be opened: its rows stay."""
+        """Note that the source cannot be opened; its rows stay."""
         self._row.fail(error)
 
     def unsettle(self, path: str, names: Iterable[str]) -> None:
-        """Files of a place may have changed while they were read: they have to be read again."""
+        """Mark files of a place that may have changed while they were read, so that they are read again."""
         self._transaction.flush()
         self._places.unsettle(path, names)
 
     def forget(self) -> None:
-        """The source is not followed any more."""
+        """Remove all that is indexed of the source."""
         places = "SELECT id, run_pk, run_key FROM places WHERE source = ?"
         for place in self._database.execute(places, (self._source,)).fetchall():
             self._places.remove(*place)
@@ -107,7 +107,7 @@ class SourceState:
         self.naming(Naming(iter(()), complete=True))
 
     def finish(self, paths: Collection[str] | None) -> None:
-        """Bring the source's own row up to date, and close problems that were not told again below these paths.
+        """Update the source's own row, and close problems below these paths that were not reported again.
 
         None stands for the whole source.
         """

@@ -6,16 +6,16 @@ from collections.abc import Collection, Sequence
 from indexer.store.rows import Row
 
 FULL = 5000
-"""How many rows wait at the most before they are inserted together."""
+"""Rows that are collected before they are inserted together."""
 
 _TOUCH = "INSERT INTO _touched VALUES (?, ?) ON CONFLICT DO UPDATE SET stale = max(stale, excluded.stale)"
 
 
 def prepare(database: sqlite3.Connection) -> None:
-    """Make the tables that last as long as a connection.
+    """Create the temporary tables of a connection.
 
-    Where many transactions follow each other this is called before the first one begins: a table that a
-    transaction makes goes when it is rolled back, and every statement is compiled anew for it.
+    For a series of transactions, call it before the first one begins: a rollback would drop tables that the
+    transaction created, and every statement would be compiled anew.
     """
     database.execute("CREATE TEMP TABLE IF NOT EXISTS _touched (key TEXT PRIMARY KEY, stale) WITHOUT ROWID")
     database.execute("CREATE TEMP TABLE IF NOT EXISTS _seen (place_pk INTEGER PRIMARY KEY)")
@@ -49,27 +49,27 @@ class Transaction:
         return self.database.execute(statement, parameters)
 
     def touch(self, key: str, *, stale: bool = False) -> None:
-        """The run has to be settled at the end of the pass; `stale` if its row may be of what a place had before."""
+        """Have a run settled at the end of the pass; `stale`: its row may show an earlier state of a place."""
         self.database.execute(_TOUCH, (key, stale))
 
     def note_places(self, key: str) -> None:
-        """A place of a run came, went, or tells something else."""
+        """Note that a place of a run was added, removed or changed."""
         if not self.fresh:
             self.other_places.add(key)
 
     def add(self, statement: str, row: Row) -> None:
-        """Insert a row soon, together with others."""
+        """Queue a row, to be inserted together with others."""
         self._batch.setdefault(statement, []).append(row)
         self.waiting += 1
 
     def add_all(self, statement: str, rows: Collection[Row]) -> None:
-        """Likewise several rows."""
+        """Queue several rows."""
         if rows:
             self._batch.setdefault(statement, []).extend(rows)
             self.waiting += len(rows)
 
     def flush(self) -> None:
-        """Insert what `add` was given."""
+        """Insert the queued rows."""
         batch, self._batch = self._batch, {}
         self.waiting = 0
         for statement, values in batch.items():

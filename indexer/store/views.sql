@@ -42,7 +42,7 @@ FROM trials JOIN runs ON runs.id = trials.run_pk
 WHERE runs.on_boards AND trials.status IN ('passed', 'failed', 'errored');
 
 -- Tests whose verdicts disagree under equal conditions (task, effort, agent version, code; where one of the last two is
--- unknown, only within a run). disagreement: the chance that two such executions differ; flaky from 0.1 and 5 verdicts on
+-- unknown, only within a run). disagreement: the chance that two such executions differ; flaky: >= 0.1, >= 5 verdicts
 CREATE VIEW flaky_tests AS
 SELECT suite, test_id, target,
        sum(verdicts) AS verdicts, -- those that were repeated under equal conditions

@@ -1,12 +1,12 @@
-"""Writing one pass: what sources told goes into the index inside one transaction.
+"""Writes one pass: what sources report goes into the index in one transaction.
 
-A place (source, path, ref) is one row of `places`, written as it is told. A run is written at once if the
-place just read is the best of its places. In every other case (a place got worse, went, or another one
-may decide the tags or the commit) the run's key is noted in `_touched`, and when all sources were walked
-each touched run is settled from its places: a better place is read again, tags and commit are chosen over
-all, and a run without places is deleted. So a removal never comes before the additions that replace it.
+A place (source, path, ref) is one row of `places`, written as it is reported. A run is written at once if the
+place just read is the best of its places. In every other case (a place got worse or is gone, or another one
+may decide the tags or the commit) the run's key is noted in `_touched`. After all sources were walked, each
+touched run is settled from its places: a better place is read again, tags and commit are chosen over all
+places, and a run without places is deleted. So a removal never comes before the additions that replace it.
 
-Nothing is written that is equal to what is there: a pass that finds no difference leaves the file untouched.
+Rows that did not change are not written: a pass that finds no difference leaves the file untouched.
 """
 
 import sqlite3
@@ -25,7 +25,7 @@ _SOURCE = ("name", "kind", "place", "tip", "runs", "changed_at", "failing_since"
 
 
 class NamedSource(Protocol):
-    """What a source is called, its kind, where it is, and where people find a commit of it."""
+    """A source's name, kind and place, the web page of its commits, and its rank."""
 
     @property
     def name(self) -> str: ...
@@ -84,9 +84,9 @@ class Pass:
         return self._runs.named
 
     def settle(self, work: Mapping[str, Collection[str] | None] | None = None) -> None:
-        """Bring every touched run in line with its places; to be called once, after all sources.
+        """Settle every touched run; call it once, after all sources.
 
-        `work` has the paths that were looked at by source, None for all; without it all sources were walked whole.
+        `work` has the paths that were walked, by source, None for all; without it all sources were walked whole.
         """
         self._transaction.flush()
         keys = self._database.execute("SELECT key, stale FROM _touched ORDER BY key")
@@ -108,7 +108,7 @@ class Pass:
             self._transaction.run(insert, (source.name, source.kind, source.place, source.web_url))
 
     def _reorder_sources(self) -> None:
-        """Bring the rows of sources in line with the settings: forget those not named any more, add new ones."""
+        """Match the rows of sources to the settings: forget those no longer named, add new ones."""
         kept = {row[0]: row for row in self._database.execute(f"SELECT {', '.join(_SOURCE)} FROM sources ORDER BY id")}
         if list(kept) == list(self._sources):
             return
@@ -118,7 +118,7 @@ class Pass:
         for source in self._sources.values():
             new = (source.name, source.kind, source.place, None, 0, None, None, None, None, source.web_url, "[]")
             self._transaction.run(rows.insert("sources", _SOURCE), kept.get(source.name, new))
-        # the order of sources ranks places
+        # places are ranked by the order of sources, too
         self._database.execute(
             "INSERT OR IGNORE INTO _touched SELECT run_key, 0 FROM places GROUP BY run_pk HAVING count(*) > 1"
         )

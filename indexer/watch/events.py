@@ -1,7 +1,7 @@
-"""Watches on folders: which of them something happened in, and nothing else.
+"""Watches folders and reports only which of them had an event.
 
-Events only say *look*; what changed is found by looking. Every watch is for one folder alone, since a recursive
-one puts a kernel watch on every folder below. The kernel may drop events when too many come at once: `lost` tells.
+Events only say *look*; a look finds what changed. Each watch is for one folder alone, since a recursive one puts a
+kernel watch on every folder below. If the kernel's event queue overflows, `lost` is called.
 """
 
 import errno
@@ -14,9 +14,9 @@ from indexer import interrupts
 from indexer.watch.kernel import Happened, Kernel, kernel
 
 LIMITS = (errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""What the kernel says when it watches no more folders."""
+"""The kernel's errors when it is out of watches."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3600.0
-"""Seconds until the kernel is asked again for what it refused."""
+"""Seconds until refused watches are retried."""
 
 
 class Watches:
@@ -41,11 +41,10 @@ class Watches:
             self._kernel.close()
 
     def follow(self, folders: Iterable[str]) -> list[str]:
-        """Watch these folders and no others, the first of them where there are too many.
+        """Watch these folders and no others; only the first ones if there are too many.
 
-        Returns those that are watched from now on. A folder that was removed and made again, or replaced, counts as
-        new. One that the kernel refuses to watch is not among them, since nothing happened there; it is tried again
-        after a pause that doubles up to an hour.
+        Returns the newly watched ones. A folder that was recreated or replaced counts as new. One that the kernel
+        refuses to watch is not among them, since nothing happened there; it is retried with back-off, up to an hour.
         """
         if self._kernel is None:
             return []
@@ -62,7 +61,7 @@ class Watches:
         return new
 
     def follow_more(self, folders: Iterable[str]) -> list[str]:
-        """Watch these folders beside those that are watched, as `follow`."""
+        """Watch these folders too; returns the new ones like `follow`."""
         if self._kernel is None:
             return []
         there = _identities([*self._drop_ended(), *folders])
@@ -74,7 +73,7 @@ class Watches:
         return self._watch(dict(list(new.items())[:room]))[0] if time.monotonic() >= self._try_again else []
 
     def _drop_ended(self) -> list[str]:
-        """Forget the watches of folders that went; their paths."""
+        """Forget the watches of folders that are gone; returns their paths."""
         assert self._kernel is not None
         ended = self._kernel.ended()
         gone = [folder for folder, (number, _) in self._watched.items() if number in ended]
@@ -83,7 +82,7 @@ class Watches:
         return gone
 
     def _drop_others(self, identities: Mapping[str, tuple[int, int] | None]) -> None:
-        """Watch none of these folders any more in whose place is another one, or none."""
+        """Stop watching those of these folders that were replaced or are gone."""
         assert self._kernel is not None
         for folder, identity in identities.items():
             number, watched = self._watched[folder]
@@ -92,7 +91,7 @@ class Watches:
                 self._kernel.unwatch(number)
 
     def _watch(self, folders: Mapping[str, tuple[int, int]]) -> tuple[list[str], bool]:
-        """Watch those of the folders that are not; which these are, and whether the kernel refused any."""
+        """Watch the folders that are not watched yet. Returns these, and whether the kernel refused any."""
         assert self._kernel is not None
         new: list[str] = []
         for folder in [folder for folder in folders if folder not in self._watched]:
@@ -100,7 +99,7 @@ class Watches:
                 number = self._kernel.watch(folder)
             except OSError as error:
                 if error.errno not in LIMITS:
-                    continue  # it went, or may not be read; whoever reads it tells
+                    continue  # gone or unreadable; the look there reports it
                 self.refused = f"{error.strerror or error}"
                 self._try_again = time.monotonic() + self._pause
                 self._pause = min(2 * self._pause, _LONGEST_PAUSE)
@@ -123,7 +122,7 @@ def _identity(folder: str) -> tuple[int, int] | None:
 
 
 class Mailbox:
-    """Paths that something happened to, handed from the threads of watches to the one that looks."""
+    """Hands paths with events from the watching threads to the one that looks."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

@@ -1,4 +1,4 @@
-"""Falls that are new: what `drift` shows and a watcher has not told yet."""
+"""New falls: those that `drift` shows and a watcher has not reported yet."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -12,7 +12,7 @@ _GROUP = ("target", "suite", "test_id", "measure")
 
 
 def falls(db: Path) -> dict[str, dict[str, Any]] | None:
-    """What fell, by group and since when, which identifies a fall; None while the index cannot be read."""
+    """The falls, keyed by group and first run; None while the index cannot be read."""
     try:
         with open_index(db) as index:
             groups = [row for row in index.drift(every=True)["groups"] if row["q_value"] < SIGNIFICANT]
@@ -22,7 +22,7 @@ def falls(db: Path) -> dict[str, dict[str, Any]] | None:
 
 
 def unknown(found: dict[str, dict[str, Any]], told: Collection[str]) -> list[dict[str, Any]]:
-    """The facts of those that have not been told, for a log."""
+    """The facts of those that have not been reported, for a log."""
     return [_facts(row) for identity, row in found.items() if identity not in told]
 
 

@@ -1,4 +1,4 @@
-"""How the changes of a source are heard of: what to watch, which run an event is about, what a sweep compares."""
+"""Follows the changes of a source: what to watch, which run an event is about, what a sweep compares."""
 
 import os
 import time
@@ -16,13 +16,13 @@ from indexer.watch.scheduler import Schedule
 from indexer.watch.stored import Ask, Stored
 
 POLL = 5.0
-"""Seconds between two looks where no event tells of a change."""
+"""Seconds between two looks where events cannot be relied on."""
 PARTS = 10
-"""Every run is compared file by file once in so many sweeps."""
+"""Each run is compared file by file once in this many sweeps."""
 ABANDONED = 3_600_000_000_000
-"""Nanoseconds without a sign of life after which only the top of a run that has not ended is watched."""
+"""Nanoseconds of silence after which only the top folder of a live run is watched."""
 _NEW = ""
-"""Stands among the paths of a database for what is new, live or just ended there."""
+"""The path that stands for all new, live and just-ended runs of a database."""
 
 
 class Follower(Protocol):
@@ -38,20 +38,20 @@ class Follower(Protocol):
         """The folders to watch, and further ones if there are watches left."""
 
     def folders_of(self, paths: Collection[str] | None) -> list[str] | None:
-        """The folders to watch beside those that are, after a look at these paths; None if all are to be asked for."""
+        """More folders to watch after a look at these paths; None if `folders` has to be asked again."""
 
     def hear(self, path: str, pause: float) -> None:
         """Something happened at a path on this machine."""
 
     def sweep(self, number: int) -> None:
-        """Find what no event told: note what differs."""
+        """Schedule looks at changes that no event reported."""
 
     def looked(self, paths: Collection[str] | None, ended: float, *, rest: bool) -> None:
-        """A look at some paths or everything ended; `rest` says that it changed something."""
+        """A look at some paths or everything ended; `rest` if it changed something."""
 
     @property
     def partly(self) -> bool:
-        """Whether a look may be at some paths alone."""
+        """Whether it can look at some paths alone."""
 
 
 class _Base:
@@ -76,7 +76,7 @@ class _Base:
 
 
 class RefFollower(_Base):
-    """Refs of a repository, by events where they lie and by a poll."""
+    """Follows the refs of a repository by file events and polling."""
 
     def folders(self) -> tuple[list[str], list[str]]:
         folders = cast("RefSource", self.source).refs_folders()
@@ -97,7 +97,7 @@ class RefFollower(_Base):
 
 
 class RowFollower(_Base):
-    """Rows of a database: a thread says when to look again, and every tenth sweep looks at all."""
+    """Follows rows of a database: a thread says when to look again, and every tenth sweep looks at all."""
 
     def hear(self, path: str, pause: float) -> None:
         if is_within(path, self.root):
@@ -112,7 +112,7 @@ class RowFollower(_Base):
 
 
 class FileFollower(_Base):
-    """Runs on disk: those that live by events, the others by comparing stamps."""
+    """Follows runs on disk: live ones by events, the others by comparing stamps."""
 
     def __init__(self, source: Source, ask: Ask):
         super().__init__(source, ask)
@@ -129,7 +129,7 @@ class FileFollower(_Base):
         above = [part.rpartition("/")[0] for part in source.parts()]
         roots = ["", *above, *(path for path in source.searched if "/" not in path)]
         first = [*roots, *(_watched(each.folder) for each in live if each.sign_of_life > abandoned)]
-        first += map(_watched, self._stored.just_ended())  # one that is resumed goes on at once
+        first += map(_watched, self._stored.just_ended())  # so that a resumed run is noticed at once
         rest = [path for path in source.searched if "/" in path and run_of_overlay(path) is None]
         others = [
             *(_watched(each.run) for each in live if each.run == each.folder),
@@ -189,7 +189,7 @@ class FileFollower(_Base):
         return next((run for run in _above(path.rstrip("/")) if self._stored.knows(run)), path)
 
     def _unreadable(self) -> set[str]:
-        """Where to look again, since something there cannot be read: at parts of runs, or where runs may be."""
+        """Where to retry because something cannot be read: parts of runs, or places where runs may be."""
         found = set()
         for path in self._stored.unreadable():
             run = self._run_of(path)
@@ -201,7 +201,7 @@ class FileFollower(_Base):
         return found
 
     def _young(self, paths: Collection[str]) -> set[str]:
-        """Those of the paths that look like a run but do not tell yet what they are."""
+        """Those of the paths that may be a run too young to be recognised."""
         new = (path for path in paths if path not in self._files.searched)
         return {path for path in new if os.path.isdir(f"{self.root}/{path}") and not self._stored.knows(path)}
 
@@ -238,17 +238,17 @@ def follower(source: Source, ask: Ask) -> Follower:
 
 
 def _part(run: str, path: str) -> str:
-    """What lies directly in a run and is, or holds, a path inside."""
+    """The entry directly inside a run that is, or contains, a path."""
     return "/".join(path.split("/")[: run.count("/") + 2])
 
 
 def _above(path: str) -> list[str]:
-    """The folders that a path lies in, and the path itself, the outermost first."""
+    """A path's parent folders and the path itself, outermost first."""
     return [path[:at] for at, character in enumerate(f"{path}/") if character == "/"]
 
 
 def _watched(path: str) -> str:
-    """The folder to watch for a run: that of a file, since each of its versions is another one under its name."""
+    """The folder to watch for a run; for a file its parent, since each version replaces the file."""
     above, _, name = path.rpartition("/")
     return above if is_run_file(name) else path
 

@@ -1,7 +1,7 @@
 """Events of single folders: by inotify where the kernel has it, else by watchdog's observers.
 
-Watchdog's observers take a thread for each folder and do not say when the kernel dropped events, so inotify is read
-below them, with the one thread of its `InotifyFD`.
+Watchdog's observers take a thread per folder and hide inotify queue overflow, so inotify is read through the layer
+below, watchdog's `InotifyFD`, which has a single thread.
 """
 
 import errno
@@ -15,30 +15,30 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
 Happened = Callable[[str, bool], None]
-"""Takes the path of what changed, and whether that is done: a file may be in the middle of being written."""
+"""Takes a changed path, and whether the change is complete: a file may still be being written."""
 
 
 class Kernel(Protocol):
     """Watches of single folders, which call back from another thread."""
 
     most: int
-    """Watches at the same time."""
+    """The most watches at a time."""
 
     def watch(self, folder: str) -> int:
         """Watch a folder; the number of the watch. Raises OSError when the kernel refuses."""
 
     def unwatch(self, number: int) -> None:
-        """Watch it no more."""
+        """Stop this watch."""
 
     def ended(self) -> set[int]:
-        """The watches that ended since this was asked last: their folders went."""
+        """The watches that ended since the last call because their folders are gone."""
 
     def close(self) -> None:
-        """Watch nothing more."""
+        """Stop all watches."""
 
 
 def kernel(happened: Happened, lost: Callable[[], None]) -> Kernel:
-    """What this machine has; `lost` is called when events were dropped. Raises OSError when the kernel refuses."""
+    """This machine's Kernel; `lost` is called when events were dropped. Raises OSError when the kernel refuses."""
     return _Inotify(happened, lost) if sys.platform == "linux" else Observed(happened)
 
 
@@ -53,7 +53,7 @@ if sys.platform == "linux":
     )
 
     class _Inotify:
-        """A `WatchCallback`. Opened and closed-no-write are left out: our own reading causes them."""
+        """A `WatchCallback`. Skips opened and closed-no-write: our own reads cause them."""
 
         most = 8192
         _MASK = Mask(
@@ -82,7 +82,7 @@ if sys.platform == "linux":
             if number < 0:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
             self._folders[number] = path
-            self._ended.discard(number)  # the kernel may give a number again
+            self._ended.discard(number)  # the kernel may reuse a number
             return number
 
         def unwatch(self, number: int) -> None:
@@ -111,7 +111,7 @@ if sys.platform == "linux":
 
 
 class Observed(events.FileSystemEventHandler):
-    """Watchdog's observer of this platform, which polls where there is no other."""
+    """Watchdog's observer of this platform, which polls if it has no event API."""
 
     most = 256  # each is a thread
 

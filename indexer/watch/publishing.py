@@ -1,4 +1,4 @@
-"""Sending to a shared index while a watcher runs: in a thread of its own, so that no server slows indexing."""
+"""Publishes to a shared index while a watcher runs, in its own thread, so that no server slows indexing."""
 
 import threading
 import time
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Publisher:
-    """Sends what changed after each `wake`; what fails is tried again with growing pauses, and told once."""
+    """Sends changes after each `wake`; retries failures with back-off and logs each once."""
 
     def __init__(self, path: Path, url: str, sender: "Sender", log: "Log"):
         self._path, self._url, self._sender, self._log = path, url, sender, log
@@ -45,7 +45,7 @@ class Publisher:
                 failed = 0
             except IndexerError as error:
                 self._failed(str(error))
-            except Exception as bug:  # must not end the sending for good, nor be silent
+            except Exception as bug:  # must neither end the thread nor go unnoticed
                 self._failed(f"bug: {bug!r}")
             if self._state["error"] is not None:
                 time.sleep(min(FIRST_RETRY * 2**failed, LAST_RETRY))
@@ -70,14 +70,14 @@ class Publisher:
             self._note(self._state["at"], error)
 
     def _note(self, at: str | None, error: str | None) -> None:
-        """Tell `status` up to when everything was sent, and why it fails."""
+        """Note for `status` the time up to which everything was sent, and the current error."""
         self._state = {"at": at, "error": error}
         with suppress(OSError):  # it is told by the next one
             lock.note(self._path, {"published": self._state})
 
 
 def publisher(path: Path, settings: "Settings", sources: "Sequence[Source]", log: "Log") -> Publisher | None:
-    """Who sends the index of these settings; None where they name no shared index."""
+    """The publisher for these settings; None if they name no shared index."""
     if settings.publish.url is None:
         return None
     from indexer.shared.sending import sender

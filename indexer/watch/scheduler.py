@@ -1,13 +1,13 @@
-"""When to look where: pure arithmetic over times of a monotonic clock, in seconds.
+"""When to look where: pure arithmetic over monotonic times in seconds.
 
-The first event of a path is answered at once, the next ones rest until AGAIN after a look that changed something, so a
-stream of events neither starves nor delays. What could not be read is tried again after pauses that double.
+The first event of a path is answered at once; later ones are debounced until AGAIN after a look that changed something,
+so a stream of events neither starves nor delays. Unreadable paths are retried with exponential back-off.
 """
 
 from collections.abc import Collection
 
 AGAIN = 0.05
-"""Between the end of a look that changed a run and the next one."""
+"""Seconds between a look that changed a run and the next one."""
 FIRST_RETRY, LAST_RETRY = 0.1, 60.0
 
 Where = str | None
@@ -15,13 +15,13 @@ Where = str | None
 
 
 class Schedule:
-    """What of one source is due when."""
+    """What is due when, for one source."""
 
     def __init__(self) -> None:
         self._due: dict[Where, float] = {}
         self._looked: dict[Where, float] = {}
         self.retries: dict[str, float] = {}
-        """By path that cannot be read: the pause until it is tried again."""
+        """By unreadable path: the pause until its next retry."""
 
     def soon(self, path: Where, now: float, pause: float = 0.0, *, run: Where = None) -> None:
         """Look as soon as the path has rested; a part of a run rests with it."""
@@ -36,7 +36,7 @@ class Schedule:
         return min(self._due.values(), default=float("inf"))
 
     def take(self, now: float, *, partly: bool) -> Collection[str] | None:
-        """The paths that are due; None for the whole source, also where parts cannot be looked at alone."""
+        """The paths that are due; None for the whole source, also if parts cannot be looked at alone."""
         due = [path for path, when in self._due.items() if when <= now]
         if due and (None in due or not partly):
             self._due.clear()
@@ -52,7 +52,7 @@ class Schedule:
             self._looked.update(dict.fromkeys([None] if paths is None else paths, ended))
 
     def retry(self, unreadable: set[str], paths: Collection[str] | None, ended: float) -> None:
-        """Of what was looked at, this could not be read."""
+        """Schedule retries of paths that a look could not read, and drop those that it could."""
         for path in [path for path in self.retries if path not in unreadable and (paths is None or path in paths)]:
             del self.retries[path]
         for path in unreadable if paths is None else unreadable & set(paths):
@@ -60,5 +60,5 @@ class Schedule:
             self.later(path, ended + pause)
 
     def restart(self, when: float | None = None) -> None:
-        """Forget what is due; look at everything at a time, if one is given."""
+        """Forget what is due; look at everything at `when`, if given."""
         self._due = {} if when is None else {None: when}

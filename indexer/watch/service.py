@@ -1,12 +1,11 @@
-"""`watch`: stays, and looks where something happened.
+"""`watch`: keeps running, and looks where something happened.
 
-Three things make it look. Events of the file system say where, and are answered at once (see scheduler). What could
-not be read is looked at again soon, then with growing pauses. And what no event tells is found by sweeps: each minute
-the folder and the top files of every run are compared with their stamps, and a tenth of the runs file by file, so that
-all are within ten minutes. An index that was right before is right again after a sweep and the looks that follow from
-it, however many events were lost.
+Three things make it look. File system events say where, and are answered at once (see scheduler). Unreadable paths are
+retried with back-off. Sweeps find what no event reported: each minute they compare the folder and the top files of
+every run with their stamps, and a tenth of the runs file by file, so that all are compared within ten minutes. A
+correct index is correct again after a sweep and the looks that it schedules, however many events were lost.
 
-Everything that is read or written happens in one thread; events and fetching threads only hand over paths.
+One thread does all reading and writing; event and fetching threads only hand over paths.
 """
 
 import os
@@ -37,12 +36,12 @@ from indexer.watch.publishing import Publisher
 from indexer.watch.scheduler import AGAIN, FIRST_RETRY, LAST_RETRY
 
 SETTLED = 0.025
-"""Seconds after which a file that had just changed is looked at again: more than two changes can share a time."""
+"""Seconds until a just-changed file is looked at again: longer than the granularity of mtimes."""
 SWEEP = 60.0
 """Seconds between two sweeps, give or take a tenth."""
 
 Log = Callable[[str, dict[str, Any]], None]
-"""Takes the name of what happened and its facts."""
+"""Takes the name of an event and its facts."""
 ShowLive = Callable[[Sequence[dict[str, Any]]], None]
 """Shows the newest runs that have not ended."""
 _LIVE = "run_id", "status", "timestamp", "updated_at", "planned_count", "ended_count", "running_count"
@@ -52,7 +51,7 @@ SELECT {", ".join(_LIVE)} FROM runs WHERE status IN ('queued', 'running') ORDER 
 
 
 class OpenIndex:
-    """The index while it is watched: one connection, opened anew when the file was replaced."""
+    """The one connection to the watched index, reopened when the file was replaced."""
 
     def __init__(self, db: Path):
         self._db = db
@@ -65,7 +64,7 @@ class OpenIndex:
             self._database = None
 
     def connected(self) -> sqlite3.Connection:
-        """Raises IndexFileError when the file is gone or another one is there."""
+        """The connection. Raises IndexFileError if the file is gone or was replaced."""
         now = file.identity(self._db)
         if now is None:
             raise IndexFileError(f"{self._db} is gone and is made anew")
@@ -77,7 +76,7 @@ class OpenIndex:
         return self._database
 
     def ask(self, statement: str, *values: object) -> list[Any]:
-        """Rows; none of them while the index cannot be read, which the next look mends."""
+        """Rows; empty while the index cannot be read, which the next look repairs."""
         try:
             return self.connected().execute(statement, values).fetchall()
         except (sqlite3.Error, IndexFileError):
@@ -107,15 +106,15 @@ class Watcher:
         self._next_sweep = 0.0
         self._refused = ""
         self._stumbled = 0
-        self._judged: list[Any] = []  # generation and revision of the index when falls were looked for
+        self._judged: list[Any] = []  # generation and revision of the index at the last check for falls
         self._lock: lock.Held
-        self._waiting: str | None = None  # why the index has to be built anew, once every source can be read
+        self._waiting: str | None = None  # why the index has to be rebuilt once every source can be read
 
     def run(self) -> None:
         """Watch until SIGINT or SIGTERM. Raises LockedError, IndexFileError."""
         with file.locked(self._db, "watch") as self._lock, interrupts.handled():
             with Watches(self._mailbox.put, self._mailbox.lose) as watches, suppress(Interrupted):
-                self._follow(watches)  # before the first look, so that nothing falls between
+                self._follow(watches)  # before the first look, so that no change is missed
                 for source in self._sources:
                     source.begin_watching()
                 self._catch_up()
@@ -135,7 +134,7 @@ class Watcher:
             self._index.close()
 
     def _turn(self, watches: Watches) -> None:
-        """Wait for an event or what is due, look, and follow what came."""
+        """Wait for an event or a due look, look, and watch what is new."""
         next_due = min(self._next_sweep, *(each.schedule.next() for each in self._followers.values()))
         paths, lost = self._mailbox.wait(max(0.0, next_due - time.monotonic()))
         for path in paths.keys() - self._own:
@@ -173,7 +172,7 @@ class Watcher:
         return {name: each.schedule.take(now, partly=each.partly) for name, each in due.items()}
 
     def _look(self, work: dict[str, Collection[str] | None]) -> bool:
-        """Look at what is due; whether the whole index was brought up to date for that."""
+        """Look at what is due. Returns whether the whole index was brought up to date."""
         began = time.monotonic()
         try:
             self._lock.keep()
@@ -202,7 +201,7 @@ class Watcher:
             self._followers[name].schedule.later(path, ended + SETTLED)
 
     def _stumble(self, error: Exception, work: Collection[str]) -> None:
-        """The index could not be written: a full disk, another one in its place. Try again, with growing pauses."""
+        """Retry with back-off after the index could not be written: a full disk, or another index in its place."""
         if not self._stumbled:
             self._log("error", {"error": str(error)})
         pause = min(FIRST_RETRY * 2**self._stumbled, LAST_RETRY)
@@ -212,7 +211,7 @@ class Watcher:
             try:
                 self._catch_up()
             except (sqlite3.Error, IndexFileError, SourceError, OSError):
-                pass  # as was told; the next try is after the pause
+                pass  # already logged; the next try is after the pause
             else:
                 self._stumbled = 0
                 return
@@ -249,7 +248,7 @@ class Watcher:
                 each.failing = source.error
 
     def _follow(self, watches: Watches) -> None:
-        """Watch where runs may come, and what has not ended; look at what was not watched before."""
+        """Watch where runs may appear and what has not ended; look at newly watched folders."""
         first: list[str] = []
         others: list[str] = []
         for each in self._followers.values():
@@ -262,13 +261,13 @@ class Watcher:
         self._refused = watches.refused
 
     def _hear_first(self, folders: Iterable[str]) -> None:
-        """Look at folders that are watched from now on."""
+        """Look at newly watched folders."""
         for folder in folders:
             for each in self._followers.values():
                 each.hear(folder, 0.0)
 
     def _note_sweep(self, now: str) -> None:
-        """Tell `status` of the sweep that was begun then, and of the sources that equalled the index."""
+        """Note for `status` when the sweep began, and which sources equalled the index."""
         quiet = (each for each in self._followers.values() if each.schedule.next() > time.monotonic())
         readable = [each.source for each in quiet if each.failing is None]
         try:
@@ -279,7 +278,7 @@ class Watcher:
             note_looked(self._db, readable, now, kept=self._followers)
 
     def _tell_falls(self) -> None:
-        """Log each fall that is shown and was not told before, after a sweep that found the index changed."""
+        """Log each fall not reported yet, if the index changed since the last check."""
         revision = self._index.ask("SELECT generation, last_rev FROM meta")
         if revision == self._judged or (found := falls(self._db)) is None:
             return
@@ -292,7 +291,7 @@ class Watcher:
                 lock.note(self._db, {"told": list(found)})
 
     def _keep_fetching(self, source: Source, pause: float) -> None:
-        """In a thread of its own: fetch now and then, more seldom while it fails."""
+        """In its own thread: fetch periodically, with back-off while it fails."""
         failed, wait = 0, 0.0
         while not interrupts.requested():
             time.sleep(wait)
@@ -302,7 +301,7 @@ class Watcher:
                 failed = 0
             except SourceError:
                 failed = min(failed + 1, 16)
-            except Exception as bug:  # must not end the fetching for good, nor be silent
+            except Exception as bug:  # must neither end the thread nor go unnoticed
                 self._log("error", {"source": source.name, "error": f"bug: {bug!r}"})
                 failed = min(failed + 1, 16)
             wait = min(pause * 2**failed, max(pause, source.longest_pause)) * random.uniform(0.9, 1.1)

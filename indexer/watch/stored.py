@@ -1,4 +1,4 @@
-"""What a watcher asks the index: which runs live, which just ended, what was read of them, what could not be."""
+"""What a watcher asks the index: live and just-ended runs, what was read of them, and what could not be read."""
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -32,11 +32,11 @@ WHERE p.source = ? AND p.ref IS NULL AND instr(f.path, '/') = 0
 """
 
 Ask = Callable[..., Sequence[Any]]
-"""Takes a statement and its values; gives rows, none of them while the index cannot be read."""
+"""Takes a statement and its values; returns rows, empty while the index cannot be read."""
 
 
 class LiveFolder(NamedTuple):
-    """A folder of a run that has not ended, and the newest time of any of the run's files in nanoseconds since 1970."""
+    """A folder of a live run, and the newest mtime of the run's files in nanoseconds since 1970."""
 
     run: str
     folder: str
@@ -58,7 +58,7 @@ class Stored:
         return bool(self._ask(query, self._source, path))
 
     def live(self) -> list[LiveFolder]:
-        """The folders of runs that have not ended; of those that showed life last first."""
+        """The folders of live runs, most recently active first."""
         return [LiveFolder(*row) for row in self._ask(_LIVE, self._source)]
 
     def folders_below(self, run: str, name: str) -> list[str]:
@@ -66,7 +66,7 @@ class Stored:
         return [path for (path,) in self._ask(_BELOW, self._source, run, name, name)]
 
     def just_ended(self) -> list[str]:
-        """The runs that ended within the last day, of the newest ones."""
+        """Those of the newest runs that ended within the last day."""
         yesterday = utc_text(datetime.now(UTC) - timedelta(days=1))
         return [path for (path,) in self._ask(_JUST_ENDED, self._source, yesterday)]
 

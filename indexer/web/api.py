@@ -1,8 +1,8 @@
 """`/api`: JSON over HTTP, read-only, on the same reading code as the command line.
 
 Keys are query parameters, since they hold `/` and `::`. Wrong values are 400, unknown names 404, tokens that are
-too old 409, an index that cannot be read 503; all with `{"error": "…"}`. An answer has an ETag, and one that did not
-change is a 304 without content. `/api` itself names the addresses and their parameters (OpenAPI).
+too old 409, an index that cannot be read 503; all with `{"error": "…"}`. Answers have an ETag; an unchanged one
+is a 304 without content. `/api` itself lists the addresses and their parameters (OpenAPI).
 """
 
 import gzip
@@ -36,29 +36,29 @@ from indexer.web.openapi import openapi
 from indexer.web.reading import PROJECTS, permitted, readers
 
 FAILING_FOR = 3600
-"""Seconds from when on a source that fails makes the whole unhealthy."""
+"""Seconds after which a failing source makes the index unhealthy."""
 READING = ("GET", "HEAD")
 _TAKES_GZIP = re.compile(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))")
 _SHORT = 1_400
-"""Bytes that fit a packet as they are."""
+"""Bytes that fit a packet uncompressed."""
 STATUS = {QueryError: 400, UnknownRunError: 404, UnknownTestError: 404, UnknownTrialError: 404, StaleTokenError: 409}
 
 Row = dict[str, Any]
 View = Callable[[Request, Datasette], Awaitable[Response]]
 Answer = Callable[[Index, Request, Project | None], Row]
-"""What an address answers; without a project nobody may see files."""
+"""Answers a request; without a project nobody may see files."""
 _SEVERAL = ("trial_status", "error_type")
 
 
 def arguments(request: Request, names: Collection[str], numbers: Collection[str] = ()) -> Row:
-    """The query parameters that are not empty: those in `numbers` as numbers. Of each the first counts.
+    """The non-empty query parameters, those in `numbers` as numbers. If repeated, the first counts.
 
     Raises QueryError.
     """
     if unknown := [name for name in request.args if name not in names and name not in numbers]:
         raise QueryError(f"there is no parameter {unknown[0]!r}; there are {', '.join([*names, *numbers])}")
     texts = {name: request.args[name] for name in request.args}
-    kept = {name: text for name, text in texts.items() if text or name == "suite"}  # an empty suite is none
+    kept = {name: text for name, text in texts.items() if text or name == "suite"}  # an empty suite is no suite
     return {name: _number(text, name) if name in numbers else text for name, text in kept.items()}
 
 
@@ -74,7 +74,7 @@ def filters_of(request: Request, names: Collection[str] = tuple(DECLARED)) -> Fi
 
 
 def with_filters(request: Request, names: Collection[str], numbers: Collection[str] = ()) -> tuple[Row, Filters]:
-    """The query parameters apart: those named, and filters of runs. Raises QueryError."""
+    """Split the query parameters: those named, and filters of runs. Raises QueryError."""
     values = arguments(request, (*names, *(name for name in DECLARED if name not in numbers)), numbers)
     return {name: value for name, value in values.items() if name not in DECLARED}, filters_of(request)
 
@@ -108,7 +108,7 @@ def _runs(index: Index, request: Request, project: Project | None) -> Row:
 
 
 def run_by_key(index: Index, key: str) -> RunDetails:
-    """A run by its very key. Raises UnknownRunError."""
+    """A run by its exact key. Raises UnknownRunError."""
     run = index.run(key)
     if run["key"] != key:
         raise UnknownRunError(f"there is no run with the key {key!r}")
@@ -116,7 +116,7 @@ def run_by_key(index: Index, key: str) -> RunDetails:
 
 
 def trial_by_name(index: Index, key: str, name: str) -> tuple[RunDetails, TrialRow]:
-    """A run by its very key, and its trial by its very name. Raises UnknownRunError, UnknownTrialError."""
+    """A run by its exact key, and its trial by its exact name. Raises UnknownRunError, UnknownTrialError."""
     run = run_by_key(index, key)
     trial = index.trial(key, name)
     if trial["trial"] != name:
@@ -135,7 +135,7 @@ def _count(index: Index, request: Request, project: Project | None) -> Row:
 
 
 def trials_asked(request: Request, names: Collection[str] = (), numbers: Collection[str] = ()) -> Row:
-    """What `Index.trials` is given by the query parameters, and these further ones. Raises QueryError."""
+    """The arguments of `Index.trials` from the query parameters, and these further ones. Raises QueryError."""
     values, filters = with_filters(request, (*names, "error", *_SEVERAL, "cursor"), numbers)
     values |= {name: given for name in _SEVERAL if (given := list(filter(None, request.args.getlist(name))))}
     return {**values, **filters}
@@ -242,13 +242,13 @@ def _view(answer: Answer) -> View:
 
 
 def document(content: Row, status: int, request: Request) -> Response:
-    """JSON with an ETag; nothing but 304 if that is what the client has."""
+    """A JSON response with an ETag; an empty 304 if the client has it."""
     body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
     return tagged(body, status, request, "application/json; charset=utf-8")
 
 
 def tagged(body: bytes, status: int, request: Request, content_type: str, headers: Row | None = None) -> Response:
-    """An answer that clients may keep as long as they ask whether it is current."""
+    """A response that clients may cache, but must revalidate."""
     packed = len(body) > _SHORT and _TAKES_GZIP.search(request.headers.get("accept-encoding", ""))
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}{"-gzip" if packed else ""}"'
     headers = {"ETag": tag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"} | (headers or {})

@@ -1,4 +1,4 @@
-"""Drift, leaderboard and failures as pages: each answer leads to the runs and trials that it is about."""
+"""Drift, leaderboard and failures as pages: each answer links to its runs and trials."""
 
 from typing import Any
 from urllib.parse import urlencode
@@ -19,7 +19,7 @@ _SHOWN = ("experiment", "target", "model", "dataset", "test", "tag", "since", "u
 
 
 def drift_page(index: Index, request: Request, datasette: Datasette) -> Row:
-    """What fell, with the comparison of both sides of each fall."""
+    """What fell, each with a link that compares both sides."""
     found = _answered("drift", index, request)
     if "groups" in found:
         found["groups"] = [{**row, "address": compare_address(row["compare"])} for row in found["groups"]]
@@ -60,7 +60,7 @@ def compare_address(sides: Row | None) -> str | None:
 
 
 def _answered(name: str, index: Index, request: Request) -> Row:
-    """The answer to a question, or why there is none above the form, which keeps what was asked for."""
+    """The answer to a question, or the error to show above the form, which keeps its values."""
     question = QUESTIONS[name]
     form: Row = {
         "question": question,
@@ -75,7 +75,7 @@ def _answered(name: str, index: Index, request: Request) -> Row:
 
 
 def _runs_address(group: Row, request: Request) -> str | None:
-    """The runs of a group of a board; None where no filter tells them."""
+    """The address of a group's runs; None if no filter selects them."""
     if any(name not in DECLARED or value is None for name, value in group.items()):
         return None
     asked_for = {name: list(filter(None, request.args.getlist(name))) for name in request.args if name in DECLARED}

@@ -10,7 +10,7 @@ COLOURS = 8
 
 
 def trend(rates: Sequence[float | None]) -> Markup:
-    """A line of rates from 0 to 1 in the height of a text line; nothing for less than two."""
+    """A sparkline of rates from 0 to 1; nothing for fewer than two."""
     known = [rate for rate in rates if rate is not None]
     if len(known) < 2:
         return Markup("")
@@ -41,12 +41,12 @@ def lines(
     most: float = 0.0,
     bounds: Bounds | None = None,
 ) -> Markup:
-    """A line of values by day for each target, from 0 (or the least) to `most` or more; unknown days are left out.
+    """A line chart of daily values by target, from 0 (or the least) to `most` or more; unknown days are left out.
 
-    Each point leads to its runs, and a stroke over it shows the interval in `bounds`.
+    Each point links to its runs, and an error bar shows the interval in `bounds`.
     """
     known = [value for values in series.values() for value in values if value is not None]
-    low, high = min([0.0, *known]) / 2, (max([most, *known]) or 1.0) / 2  # halves, whose difference is a number
+    low, high = min([0.0, *known]) / 2, (max([most, *known]) or 1.0) / 2  # halved against overflow
 
     def y(value: float) -> float:
         return _y((value / 2 - low) / ((high - low) or 1.0))
@@ -78,7 +78,7 @@ def bars(
     label: Label,
     address: Callable[[Day], str],
 ) -> Markup:
-    """A bar for each day whose value is known, which leads to its runs."""
+    """A bar for each day with a known value, linked to its runs."""
     most = max((value for value in values if value is not None), default=0) or 1
     parts = [_grid([(share, label(share * most)) for share in (0, 0.5, 1)])]
     width = min(40.0, (WIDTH - LEFT) / max(1, len(days)) * 0.7)

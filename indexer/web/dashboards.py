@@ -14,7 +14,7 @@ from indexer.render import dollars, duration, percent
 from indexer.web import charts
 
 LONGEST = 366
-"""Days at most."""
+"""Most days."""
 MOST = 15
 """Rows of a table."""
 
@@ -37,9 +37,9 @@ GROUP BY trials.suite, trials.test_id, trials.target ORDER BY duration_s DESC LI
 
 
 def dashboards(index: Index, experiment: str | None, days: int, base: str) -> Row:
-    """Charts and tables over so many days; `experiment` narrows them down. Raises QueryError.
+    """Charts and tables over `days` days, of one `experiment` if given. Raises QueryError.
 
-    `base` is where the pages are, for the links of charts.
+    `base` is the base URL for links in charts.
     """
     if not 1 <= days <= LONGEST:
         raise QueryError(f"days: {days} is not between 1 and {LONGEST}")
@@ -70,7 +70,7 @@ def dashboards(index: Index, experiment: str | None, days: int, base: str) -> Ro
         return f"{base}/runs?{urlencode({name: value for name, value in given.items() if value})}"
 
     def of_target(target: str | None, day: str) -> str | None:
-        return None if target is None else address(target, day)  # no filter tells of runs without one
+        return None if target is None else address(target, day)  # no filter selects runs without one
 
     def lines(title: str, values: charts.Series, label: charts.Label, **more: Any) -> Any:
         return charts.lines(f"{title} by day and target", every_day, values, label, of_target, **more)
@@ -115,7 +115,7 @@ def _costs(daily: list[Row], days: list[str]) -> list[float | None]:
 
 
 def _sum(values: list[float]) -> float | None:
-    """None for what is beyond all numbers."""
+    """The sum; None if it overflows."""
     try:
         return math.fsum(values)
     except OverflowError:

@@ -24,7 +24,7 @@ _SPEAKERS = ("source", "role", "type")
 
 
 class Step(NamedTuple):
-    """One step of a transcript: who, what in short, and its parts by name."""
+    """One step of a transcript: speaker, summary, and parts by name."""
 
     who: str
     what: str
@@ -32,7 +32,7 @@ class Step(NamedTuple):
 
 
 def asked_file(index: Index, request: Request, datasette: Datasette, *further: str) -> tuple[Row, tuple[Any, ...]]:
-    """What names a file, and what `files` takes to read it. Raises UnknownRunError."""
+    """What identifies a file, and the arguments to read it. Raises UnknownRunError."""
     values = arguments(request, ("key", "path", "trial", *further))
     key, path = required(values, "key", "path")
     project = PROJECTS.get(datasette)
@@ -44,16 +44,16 @@ def asked_file(index: Index, request: Request, datasette: Datasette, *further: s
 
 
 def file_page(index: Index, request: Request, datasette: Datasette) -> Row:
-    """What the page of a file shows: all of it, or the lines and steps that have what is searched for."""
+    """What the page of a file shows: all of it, or the lines and steps that match the search."""
     named, place = asked_file(index, request, datasette, "search")
     search = request.args.get("search") or ""
     return {**named, "search": search} | readable(*files.ending(*place), LINES, search)
 
 
 def readable(data: bytes, is_whole: bool, most: int, search: str = "") -> Row:
-    """A file as `steps`, the first, or as `lines`, the last, each with its number; how many were `left_out`.
+    """A file as its first `steps` or its last `lines`, each with its number; how many were `left_out`.
 
-    With `search` only those in which it is found, in whatever case.
+    With `search`, only those that contain it, ignoring case.
     """
     utf_16 = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = data.decode("utf-16" if utf_16 else "utf-8-sig", "replace")
@@ -78,7 +78,7 @@ def readable(data: bytes, is_whole: bool, most: int, search: str = "") -> Row:
 
 
 def cut(text: str, folded: str = "") -> str:
-    """A text of limited length, of one with what is searched for the part around that; what was left out is said."""
+    """Truncate a text, to the part around the first match if searched, and say how much was left out."""
     if len(text) <= _LONGEST:
         return text
     first = max(0, text.casefold().find(folded) - _LONGEST // 2) if folded else 0
@@ -88,7 +88,7 @@ def cut(text: str, folded: str = "") -> str:
 
 
 def _has(value: Any, folded: str) -> bool:
-    """Whether a text or a name in a decoded value has what is searched for."""
+    """Whether a text or a name in a decoded value contains the search."""
     left = [value]
     while left:
         each = left.pop()
@@ -102,7 +102,7 @@ def _has(value: Any, folded: str) -> bool:
 
 
 def _within_budget(steps: list[tuple[int, Step]]) -> list[tuple[int, Step]]:
-    """The first steps, as many as a page takes; of the first one at least a part."""
+    """The first steps that fit on a page; at least a part of the first one."""
     left = _TOGETHER
     for at, (number, step) in enumerate(steps):
         for part, (name, text) in enumerate(step.parts):
@@ -113,7 +113,7 @@ def _within_budget(steps: list[tuple[int, Step]]) -> list[tuple[int, Step]]:
 
 
 def _document(text: str) -> Any:
-    """The JSON that a text is, or the list of its lines where each is JSON; None if it is neither."""
+    """A text parsed as JSON, or as JSON lines; None if it is neither."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -125,7 +125,7 @@ def _document(text: str) -> Any:
         found = [json.loads(line) for line in lines[:-1]]
     except (ValueError, RecursionError):
         return None
-    with suppress(ValueError, RecursionError):  # the last one may be in the middle of being written
+    with suppress(ValueError, RecursionError):  # the last one may be half written
         found.append(json.loads(lines[-1]))
     return found if found and all(isinstance(line, dict) for line in found) else None
 
@@ -151,7 +151,7 @@ def _speaker(step: Row) -> str:
 
 
 def _title(step: Row) -> str:
-    """What a step does, in a line: the tools that it calls, else how its text begins."""
+    """A step in one line: the tools that it calls, else the start of its text."""
     inside = step.get("message")
     step = inside if isinstance(inside, dict) else step
     calls = step.get("tool_calls")

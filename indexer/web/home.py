@@ -1,7 +1,7 @@
-"""The home page: what runs, what fell, what fails most, what came, and whether the index is current.
+"""The home page: live runs, falls, top failures, newest runs, and whether the index is current.
 
-What takes time at a million runs (falls and failures) is counted in the background once the index moved, and shown with
-its time; a page waits for it only a moment.
+Falls and failures take time at a million runs, so they are computed in the background after the index changed, and
+shown with their time; a page waits for them only a moment.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _FIGURES: "WeakKeyDictionary[Datasette, _Figures]" = WeakKeyDictionary()
 
 @dataclass(slots=True)
 class _Figures:
-    """What was counted last, of which state of the index, and when; the count under way."""
+    """The last figures, the state of the index that they are from, and the task for new ones."""
 
     state: Row = field(default_factory=dict)
     told: Row | None = None
@@ -34,9 +34,9 @@ class _Figures:
 
 
 async def figures(datasette: Datasette) -> Row | None:
-    """Falls and failures with the time at which they were counted, those of before while they are counted anew.
+    """Falls and failures with the time of their computation; the old ones while new ones are computed.
 
-    None while nothing was counted yet.
+    None until the first are ready.
     """
     known = _FIGURES.setdefault(datasette, _Figures())
     state = await readers(datasette).ask(_state)

@@ -1,4 +1,4 @@
-"""What visitors of a server may cost together, and whose queries it takes."""
+"""Limits for all visitors of a server together, and on whose SQL it accepts."""
 
 import sqlite3
 from typing import Any
@@ -10,14 +10,14 @@ HEAP = 1 << 30
 
 
 def limit_heap() -> None:
-    """Limit what all connections of this process hold together."""
+    """Limit the memory of all connections of this process together."""
     database = sqlite3.connect(":memory:")
     database.execute(f"PRAGMA hard_heap_limit = {HEAP}")
     database.close()
 
 
 def own_queries_only(app: Any) -> Any:
-    """Wraps an ASGI application: a page elsewhere may not send SQL through somebody's browser."""
+    """Wrap an ASGI application: pages of other sites may not send SQL through a visitor's browser."""
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http":

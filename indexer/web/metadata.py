@@ -1,11 +1,11 @@
-"""What Datasette tells of the tables: the comments of the schema are its descriptions."""
+"""Datasette's metadata of the tables: their descriptions are the comments of the schema."""
 
 from typing import Any
 
 from indexer.store import file
 
 Row = dict[str, Any]
-# in words: Datasette's own units load a library for a second, and know no dollars
+# in words: Datasette's own units take a second to load, and lack dollars
 _UNITS = {"duration_s": "seconds", "cost_usd": "US dollars", "mtime_ns": "nanoseconds", "ctime_ns": "nanoseconds"}
 _SHOWN = {
     "runs": {"sort_desc": "timestamp", "label_column": "run_id"},
@@ -17,7 +17,7 @@ _FACETS = {"runs": ["status", "experiment"], "sources": ["kind"], "problems": ["
 
 
 def _described() -> dict[str, Row]:
-    """Of each table what its comments say: one below its name, and one behind a column, going on in the next lines."""
+    """Describe each table by its comments: below its name, and after each column, continued on the next lines."""
     tables: dict[str, Row] = {}
     table, column = "", ""
     for line in file.sql("schema.sql").splitlines():

@@ -15,7 +15,7 @@ _CURSOR = Parameter(help="Where a page ended: next_cursor of the one before.")
 _LIMIT = Parameter(help="Rows on a page, 1 to 1000.", kind="number", default=50)
 _PAGE = {"cursor": _CURSOR, "limit": _LIMIT}
 _KEY = Parameter(help="The key of a run.", required=True)
-_SORT = Parameter(help=f"{', '.join(SORTS)}; with - in front falling.", default="-timestamp")
+_SORT = Parameter(help=f"{', '.join(SORTS)}; with - in front for descending.", default="-timestamp")
 _TRIALS: Mapping[str, Parameter] = {
     "key": Parameter(help="Only trials of the run with this key."),
     "trial_status": Parameter(help="Trials of this status; several are alternatives."),

@@ -23,12 +23,12 @@ _ANY = ("passed", "failed", "errored")
 
 
 def with_outputs(index: Index, request: Request, datasette: Datasette, found: Row) -> Row:
-    """A comparison, each test with the address at which it is compared alone; of a single test both outputs."""
+    """A comparison, with an address for each test alone; with both outputs if there is a single test."""
     asked = [(name, value) for name in request.args for value in request.args.getlist(name)]
     if "run" in request.args:
         asked = [("a", found["a"]["key"]), ("b", found["b"]["key"])]
     for row in found["tests"]:
-        alone = {"test": f"{row['suite'] or ''}/{row['test_id']}"}  # also where a suite has a test of this name
+        alone = {"test": f"{row['suite'] or ''}/{row['test_id']}"}  # unambiguous if a suite has this test too
         alone |= {"target": row["target"]} if row.get("target") else {}
         address = (
             f"/compare?{urlencode([*((name, value) for name, value in asked if name not in alone), *alone.items()])}"
@@ -46,7 +46,7 @@ def with_outputs(index: Index, request: Request, datasette: Datasette, found: Ro
 def _output(
     index: Index, datasette: Datasette, request: Request, name: str, statuses: tuple[str, ...], test: Row
 ) -> Row | None:
-    """The newest execution of a side that ended so, else the newest at all, and its most useful file."""
+    """A side's newest execution with one of these statuses, else its newest, and its most useful file."""
     side = side_of(list(filter(None, request.args.getlist(name))))
     for each in (statuses, _ANY):
         if trial := index.execution(side, test, each, **filters_of(request)):
@@ -55,7 +55,7 @@ def _output(
 
 
 def _file(index: Index, datasette: Datasette, trial: TrialRow) -> Row:
-    """Its most useful file that is not empty, as people read it; none where files may not be shown."""
+    """A trial's most useful non-empty file, made readable; nothing if files may not be shown."""
     project = PROJECTS.get(datasette)
     if project is None:
         return {}

@@ -45,7 +45,7 @@ RARE = ("agent", "dataset", "test", "min_pass_rate", "commit")
 PAGE = 50
 """Runs on a page."""
 MOST = 100_000
-"""Runs in a file of comma-separated values."""
+"""Most runs in a CSV file."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -58,14 +58,14 @@ Row = dict[str, Any]
 def _runs(index: Index, request: Request, datasette: Datasette) -> Row:
     try:
         return _form(index) | _matching(index, request, datasette)
-    except QueryError as error:  # said above the form, which keeps what was asked for
+    except QueryError as error:  # shown above the form, which keeps its values
         several = [name for name, declared in DECLARED.items() if declared.several]
         given = {name: request.args.getlist(name) if name in several else request.args[name] for name in request.args}
         return _form(index) | {"values": given, "sort": "-timestamp", "runs": [], "wrong": str(error), "status": 400}
 
 
 def _form(index: Index) -> Row:
-    """What the form of filters has whatever is asked for."""
+    """The fixed part of the filter form."""
     sources = [source["name"] for source in index.sources() if source["kind"] != "repo"]
     return {"filters": DECLARED, "rare": RARE, "sorts": SORTS, "choices": {"source": sources}}
 
@@ -224,7 +224,7 @@ async def _live_rows(request: Request, datasette: Datasette) -> Response:
 
 
 async def _csv(request: Request, datasette: Datasette) -> Response:
-    """The runs that filters let through, as comma-separated values, MOST at most."""
+    """The runs that the filters select, as CSV, MOST at most."""
     values, filters = with_filters(request, ("sort",))
     text = io.StringIO()
 

@@ -1,4 +1,4 @@
-"""Which database of a Datasette is an index, and asking it from many requests at once."""
+"""Finds the index among the databases of a Datasette, and queries it for many requests at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,16 +17,16 @@ from indexer.project import Project
 from indexer.store import file
 
 THREADS = 4
-"""Questions that are answered at the same time."""
+"""Questions that are answered concurrently."""
 
 Answer = TypeVar("Answer")
 _PATHS: "WeakKeyDictionary[Datasette, tuple[str, Path]]" = WeakKeyDictionary()
 PROJECTS: "WeakKeyDictionary[Datasette, Project]" = WeakKeyDictionary()
-"""The settings around the index, which tell where files of runs are, for each Datasette that may show files."""
+"""The project of the index, which locates the files of runs, for each Datasette that may show files."""
 SHARED: "WeakKeyDictionary[Datasette, str]" = WeakKeyDictionary()
 """The URL of the shared index that a Datasette shows in place of a file."""
 _OTHERS: "WeakKeyDictionary[Datasette, dict[str, Any]]" = WeakKeyDictionary()
-"""Databases that are no index, as they were when that was seen."""
+"""Databases that are no index, with their file's state when checked."""
 _READERS: "WeakKeyDictionary[Datasette, Readers]" = WeakKeyDictionary()
 
 
@@ -50,7 +50,7 @@ class Readers:
 
 
 def readers(datasette: Datasette) -> Readers:
-    """How to ask the index of a Datasette. Raises IndexFileError if it has none."""
+    """The readers of a Datasette's index. Raises IndexFileError if it has none."""
     if datasette not in _READERS:
         if not has_index(datasette):
             raise IndexFileError("none of the databases here is an index of runs")
@@ -59,7 +59,7 @@ def readers(datasette: Datasette) -> Readers:
 
 
 async def permitted(datasette: Datasette, request: Request) -> None:
-    """Raises Forbidden where the settings of Datasette keep the index from who asks."""
+    """Raises Forbidden if the settings of Datasette deny the visitor the index."""
     name = index_database(datasette)
     wanted = ["view-instance", *([("view-database", name)] if name is not None else [])]
     await datasette.ensure_permissions(request.actor, wanted)
@@ -89,7 +89,7 @@ def index_database(datasette: Datasette) -> str | None:
 
 
 def reopening(datasette: Datasette) -> Callable[[Any], Any]:
-    """Wraps an ASGI application so that Datasette opens the index anew once its file was replaced."""
+    """A wrapper for an ASGI application: Datasette reopens the index once its file was replaced."""
     before: _Files | None = None
 
     def wrap(app: Any) -> Any:
@@ -109,7 +109,7 @@ def reopening(datasette: Datasette) -> Callable[[Any], Any]:
 
 
 def _state(path: Path) -> tuple[int, ...] | None:
-    """What tells that a file is still the one that was looked at."""
+    """Identity and state of a file, to tell whether it changed since."""
     try:
         status = path.stat()
     except OSError:
@@ -118,18 +118,18 @@ def _state(path: Path) -> tuple[int, ...] | None:
 
 
 class _Files(NamedTuple):
-    """Which file is there, and which log, if any."""
+    """Identities of the index file and of its log, if any."""
 
     file: tuple[int, int]
     log: tuple[int, int] | None
 
     def replaced_by(self, now: "_Files") -> bool:
-        """Whether who has these open reads what nobody writes any more."""
+        """Whether a reader with these open reads files that are no longer written."""
         return self.file != now.file or (self.log is not None and now.log is not None and self.log != now.log)
 
 
 def _files(datasette: Datasette, name: str) -> _Files | None:
-    """What Datasette has open of the index; a log comes and goes while nobody reads."""
+    """The files that Datasette has open; without readers, a log comes and goes."""
     path = _PATHS[datasette][1]
     there = file.identity(path)
     reads = bool(datasette.databases[name]._all_file_connections)
@@ -137,7 +137,7 @@ def _files(datasette: Datasette, name: str) -> _Files | None:
 
 
 def _reopen(datasette: Datasette, name: str) -> None:
-    """Datasette keeps a connection in each of its threads under the database's name: new threads open new ones."""
+    """Replace Datasette's threads: each keeps a connection under the database's name, and new ones open it anew."""
     old = datasette.databases[name]
     datasette.remove_database(name)
     datasette.add_database(Database(datasette, path=old.path, is_mutable=old.is_mutable), name=name)

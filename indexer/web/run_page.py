@@ -17,7 +17,7 @@ from indexer.web.reading import PROJECTS
 TRIALS = 100
 """Trials on a page."""
 STALE_AFTER = 3600
-"""Seconds of silence from when on people see that a running run is silent, where no settings say it."""
+"""Default seconds of silence after which a running run is shown as silent."""
 
 Row = dict[str, Any]
 _GROUP = ("target", "agent", "model", "suite")
@@ -28,7 +28,7 @@ WHERE run_pk = (SELECT id FROM runs WHERE key = :key) AND status = 'running' GRO
 
 
 def run_rows(index: Index, runs: Sequence[RunRow], datasette: Datasette) -> Row:
-    """Runs with what their rows show beside them."""
+    """Runs with the trends that their rows show."""
     rates = index.trends({run["experiment"] for run in runs})
     trends = {group: charts.trend(each) for group, each in rates.items()}
     settings = datasette.plugin_config("indexer") or {}

@@ -25,7 +25,7 @@ SETTINGS = {
     "default_cache_ttl": 0,  # the index changes under it
 }
 PAGES = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-"""The policy of Datasette's own pages, which have scripts and styles in them; ours bring a stricter one."""
+"""Content Security Policy of Datasette's own pages, which have inline scripts; ours set a stricter one."""
 
 
 def serve(project: Project, host: str, port: int, ready: Callable[[str], None], origins: Collection[str] = ()) -> None:
@@ -63,7 +63,7 @@ def is_loopback(host: str) -> bool:
 
 
 async def _application(project: Project, host: str, origins: Collection[str]) -> Any:
-    from datasette import handle_exception  # which is only complete when datasette.app is
+    from datasette import handle_exception  # only complete after datasette.app
 
     handle_exception.rich = None  # else each wrong query of a client is printed with all local variables
     plugins = {"indexer": {"stale_after": project.stale_after}}
@@ -78,11 +78,11 @@ async def _application(project: Project, host: str, origins: Collection[str]) ->
 
 
 def guarded(app: Any, host: str, origins: Collection[str] = ()) -> Any:
-    """Answers only requests for this machine by name or number, and adds headers that keep pages to themselves.
+    """Wrap an application: answer only requests for this machine by name or IP address, and add security headers.
 
     Pages of `origins` may read `/api`.
 
-    A page elsewhere whose name suddenly means this address (DNS rebinding) sends its own name as Host.
+    A foreign page whose name now resolves to this address (DNS rebinding) sends its own name as Host.
     """
     names = {"localhost", host.lower(), os.uname().nodename.lower(), socket.getfqdn().lower()}
 
@@ -91,7 +91,7 @@ def guarded(app: Any, host: str, origins: Collection[str] = ()) -> Any:
             await app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if scope["method"] not in ("GET", "HEAD", "POST", "OPTIONS"):  # Datasette has no answer to others
+        if scope["method"] not in ("GET", "HEAD", "POST", "OPTIONS"):  # Datasette handles no others
             await send({"type": "http.response.start", "status": 405, "headers": [(b"allow", b"GET, HEAD")]})
             await send({"type": "http.response.body", "body": b""})
             return
@@ -132,7 +132,7 @@ def _listening(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen()  # so that whoever is told the address can connect at once
+            listening.listen()  # so that clients can connect as soon as they know the address
         except OSError:
             listening.close()
             raise

@@ -1,4 +1,4 @@
-"""The connection to a database of agentevals: one, kept, read-only, and cut when the server falls silent."""
+"""The one connection to an agentevals database: persistent, read-only, and cut when the server falls silent."""
 
 import math
 import os
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "agentevals"
 MIGRATIONS = range(1, 3)
-"""Versions of agentevals' tables that are known."""
+"""Known schema versions of agentevals."""
 PATIENCE = 5.0
-"""Seconds to wait for a server to take a connection, or for another thread to be done with it."""
+"""Seconds to wait for a server to accept a connection, or for another thread to release it."""
 LONGEST = 300.0
 """Seconds that one statement may take."""
 
@@ -38,7 +38,7 @@ SELECT set_config('search_path', quote_ident(%s), true), set_config('datestyle',
 class Database:
     """One schema of a PostgreSQL database. `dsn` is a connection string or URI; None if it is not known.
 
-    `missing` says in that case why. Neither is ever shown: `place` has host, port and database, for people.
+    `missing` then says why. The `dsn` is never shown; `place` has host, port and database for people.
     """
 
     def __init__(self, dsn: str | None, schema: str = SCHEMA, missing: str = ""):
@@ -51,7 +51,7 @@ class Database:
         self.place = self._address.place + ("" if schema == SCHEMA else f", schema {schema}")
 
     def try_reaching(self) -> bool:
-        """Connect, or see that the server still answers; False while a look is under way, which knows better.
+        """Connect, or check that the server still answers; False while a look is using the connection.
 
         Raises SourceError.
         """
@@ -70,7 +70,7 @@ class Database:
         return True
 
     def _require_known(self) -> None:
-        """Raises SourceError unless the tables are there as this program knows them."""
+        """Raises SourceError unless the tables exist in a known version."""
         with self.transaction() as cursor:
             ((schema, usable),) = cursor.execute(
                 "SELECT count(*), coalesce(bool_and(has_schema_privilege(oid, 'usage')), true) "
@@ -93,9 +93,9 @@ class Database:
 
     @contextmanager
     def transaction(self, silence: float = PATIENCE) -> "Iterator[psycopg.Cursor[Any]]":
-        """A cursor in a read-only transaction, in which names stand for what is in the schema. Raises SourceError.
+        """A cursor in a read-only transaction, with the schema as its search path. Raises SourceError.
 
-        The connection is cut when nothing is heard of the server for `silence` seconds.
+        The connection is cut when the server does not answer for `silence` seconds.
         """
         if not self._using.acquire(timeout=2 * PATIENCE):
             raise SourceError(f"{self.place} does not answer")
@@ -114,15 +114,15 @@ class Database:
             self._using.release()
 
     def busy(self) -> None:
-        """What is done with an answer takes the time that it takes: nobody waits for the server."""
+        """Suspend the timeout while an answer is processed: nobody waits for the server."""
         self._deadline = math.inf
 
     def heard(self) -> None:
-        """The server is well: wait as long again."""
+        """The server answered: restart the timeout."""
         self._deadline = time.monotonic() + self._silence
 
     def _end_silence(self, ended: threading.Event) -> None:
-        """In a thread: cut the connection to a server which is there but does not answer."""
+        """In a thread: cut the connection to a server that is up but does not answer."""
         while not ended.wait(1.0):
             connection = self._connection
             if connection is not None and time.monotonic() > self._deadline:
@@ -151,11 +151,11 @@ class Database:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """What PostgreSQL or its driver says, as a SourceError of one line without secrets."""
+        """Turn errors of PostgreSQL or its driver into a SourceError of one line without secrets."""
         psycopg = driver()
         try:
             yield
-        except (psycopg.Error, ValueError, NotImplementedError) as error:  # names and texts that are none, odd settings
+        except (psycopg.Error, ValueError, NotImplementedError) as error:  # invalid names and texts, odd settings
             if not isinstance(error, psycopg.ProgrammingError):
                 self._disconnect()
             if isinstance(error, psycopg.errors.UndefinedTable):

@@ -1,7 +1,7 @@
 """What is asked of agentevals' tables (`run` and `result`, migrations 1 and 2), and how fingerprints are made.
 
-PostgreSQL gives each version of a row the number of the transaction that wrote it (`xmin`), so the fingerprint of a run
-hashes that of its row and those of its results, beside the identity of the server, since each begins anew to count.
+PostgreSQL stores with each row version the transaction that wrote it (`xmin`). A run's fingerprint hashes that of its
+row and those of its results, plus the server's identity, since each server counts from the start.
 Columns and JSON paths are taken by name, never a whole `spec`, which holds traces and secrets.
 """
 
@@ -10,7 +10,7 @@ CASE WHEN {0} >= '0001-01-01Z' AND {0} < '9999-12-31Z'
 THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END"""
 # where the encoding of a database is none, a cut may leave half a character, which is an error
 _TEXT = "CASE WHEN octet_length({0}) < 100000 THEN {0} ELSE left({0}, 4000) END"
-# what is large is cut off first, since each expression unpacks the whole document
+# large parts are dropped first, since each expression unpacks the whole document
 RUNS = f"""
 SELECT run_id::text, jsonb_build_object(
     'run_id', run_id, 'status', status, 'attempt', attempt, 'created_at', {_TIME.format("created_at")},

@@ -1,6 +1,6 @@
-"""Runs of agentevals from what was taken of its tables: an item of the eval set is a trial, a result a score.
+"""Builds runs from the rows of agentevals: an item of the eval set is a trial, a result a score.
 
-The summary tells agents, models and tokens for all items together: the names stand in each trial, tokens are split.
+The summary has agents, models and tokens for all items together: each trial gets the names and a share of the tokens.
 """
 
 import math
@@ -65,10 +65,10 @@ class Result(Document):
 
 @dataclass(frozen=True, slots=True)
 class RunRows:
-    """What was taken of one run from the tables: a Readable.
+    """The rows of one run: a Readable.
 
-    `document` is the JSON of RUNS, `results` are rows by the names of RESULT, and `spec` is the JSON of what the run
-    was given, which only serves to mask its errors.
+    `document` is the JSON of RUNS, `results` are rows by the names of RESULT, and `spec` is the JSON of the run's
+    inputs, only used to mask its errors.
     """
 
     run_id: str
@@ -116,7 +116,7 @@ class RunRows:
 
 
 def _result(row: Mapping[str, Any], secrets: Collection[str] | None, options: Options) -> Result:
-    """A row of `result`; a value that is none of its column's is dropped."""
+    """A row of `result`; values of the wrong type are dropped."""
     error = error_line(row["error_text"], secrets, whole=options.whole_errors) if options.errors else None
     row = {**row, "error_text": error}
     return fitted(Result, row)
@@ -157,7 +157,7 @@ def _trials(run: RunDocument, summary: Summary, results: Sequence[Result], optio
 
 
 def _named_apart(items: Iterable[str]) -> dict[str, str]:
-    """The names of items as they may be kept; a second one that is masked to the same gets `#2`."""
+    """The masked names of items; a second one with the same masked name gets `#2`."""
     names: dict[str, str] = {}
     seen: dict[str, int] = {}
     for item in items:
@@ -168,7 +168,7 @@ def _named_apart(items: Iterable[str]) -> dict[str, str]:
 
 
 def _verdict(results: Sequence[Result]) -> TrialStatus:
-    """The worst of what the evaluators said; those that said nothing do not count."""
+    """The worst verdict of the evaluators; those without one do not count."""
     said = {result.status for result in results}
     return next((status for status in _WORST if status in said), "skipped")
 
@@ -198,7 +198,7 @@ def _shares(together: int | None, items: int) -> list[int | None]:
 
 
 def _secrets_of(spec: str) -> set[str] | None:
-    """What a run was given; None where that cannot be told."""
+    """The secrets a run was given; None if they cannot be determined."""
     try:
         secrets = set(secrets_in(spec.encode()))
     except ValueError:

@@ -1,8 +1,8 @@
 """Runs in the PostgreSQL database of agentevals.
 
-No column there is written with every change, and `created_at` comes from the clocks of several hosts, so runs are told
-apart by fingerprints that the server makes (see `queries`). A whole look compares the fingerprints of all runs, sorted
-by id, with those of the index; a short one those of new, live and just-ended runs. Only runs that differ are read.
+No column there is updated with every change, and `created_at` comes from the clocks of several hosts, so changes are
+found by fingerprints that the server computes (see `queries`). A whole look compares the fingerprints of all runs,
+sorted by id, with the index; a short one those of new, live and just-ended runs. Only runs that differ are read.
 
 Each look is one read-only transaction with one snapshot, on the source's only connection.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import psycopg
 
 OVERLAP = 600
-"""Seconds before the last look in which a short one searches for runs that came or ended."""
+"""Seconds before the last look from which a short one searches for new and ended runs."""
 
 _BATCH = 200
 
@@ -62,7 +62,7 @@ class AgentevalsSource(Source):
         self.kept = True
 
     def fetch(self) -> bool:
-        """Connect, or see that the server still answers; whether it does. A failure is kept for `open`.
+        """Connect, or check that the server still answers; returns whether it does. A failure is kept for `open`.
 
         Raises SourceError.
         """
@@ -79,7 +79,7 @@ class AgentevalsSource(Source):
         return f"no runs: {self.place} has none"
 
     def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
-        """All that differs; with `paths`, be they none, only what new, live and just-ended runs show."""
+        """All that differs; with `paths`, even empty ones, only differences of new, live and just-ended runs."""
         with self._database.transaction(PATIENCE if paths is not None else LONGEST) as cursor:
             ((now, since),) = cursor.execute(NOW, (self._looked, OVERLAP))
             ((server,),) = cursor.execute(SERVER)
@@ -137,7 +137,7 @@ class AgentevalsSource(Source):
             yield from self._found(cursor, changed[at : at + _BATCH])
 
     def _found(self, cursor: "psycopg.Cursor[Any]", runs: Sequence[tuple[str, str]]) -> Iterator[Found]:
-        """These runs, the results of one after the other."""
+        """These runs; their results are streamed one run after the other."""
         ids = sorted(run for run, _ in runs)
         fingerprints = dict(runs)
         documents = {run: rest for run, *rest in cursor.execute(RUNS, (ids,))}
@@ -160,7 +160,7 @@ class AgentevalsSource(Source):
 
 def _variable(name: str) -> str:
     if not name.isidentifier():
-        raise ValueError("the name of an environment variable is wanted; a connection string itself is dsn")
+        raise ValueError("the name of an environment variable is wanted; use dsn for the connection string itself")
     return name
 
 

@@ -1,4 +1,4 @@
-// Looks again and again while a page is seen, and says there when the server does not answer.
+// Polls while a page is visible, and says there if the server does not answer.
 "use strict";
 
 // `pause` gives the milliseconds until the next look

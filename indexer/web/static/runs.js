@@ -1,9 +1,9 @@
-// Adds to the runs page what a page alone cannot do: further pages while scrolling, and what changes meanwhile.
+// Adds infinite scrolling and live updates to the runs page.
 "use strict";
 
 const table = document.querySelector("table.runs");
 const news = document.getElementById("news");
-const PAUSE = 2000; // milliseconds between two looks at what changed
+const PAUSE = 2000; // milliseconds between polls for changes
 
 function rowsOf(html) {
   const template = document.createElement("template");
@@ -11,9 +11,9 @@ function rowsOf(html) {
   return [...template.content.querySelectorAll("tr[data-key]")];
 }
 
-// Each page of rows is a tbody. What is far away is taken out of the document, and its height stays.
+// Each page of rows is a tbody. Rows far off screen are removed from the document; their height stays.
 
-const away = new Map(); // rows by the tbody that they were taken out of
+const away = new Map(); // removed rows by their tbody
 const far = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
     if (isIntersecting) bring(target);
@@ -79,7 +79,7 @@ if (link) {
     loading = true;
     try {
       if (await alone(() => more(link))) {
-        near.unobserve(link); // seen anew, it tells again whether it is near
+        near.unobserve(link); // observed anew, it fires again if it is near
         near.observe(link);
       }
     } catch {
@@ -91,7 +91,7 @@ if (link) {
   near.observe(link);
 }
 
-// back at the place: how many pages were read and where, kept while this tab is open
+// scroll restoration: the number of pages and the position, kept while this tab is open
 
 const place = `place of ${location.href}`;
 addEventListener("pagehide", () => {
@@ -105,14 +105,14 @@ async function returned() {
 }
 if (link && performance.getEntriesByType("navigation")[0].type === "back_forward") returned().catch(() => {});
 
-// what changes
+// live updates
 
 function isBefore(one, other) {
   const [a, b] = [one.dataset, other.dataset];
   return a.timestamp > b.timestamp || (a.timestamp === b.timestamp && a.key > b.key);
 }
 
-// the same place on the page, and what somebody does there
+// keeps the row's place, checkbox and focus
 function renew(old, row) {
   row.querySelector("input[type=checkbox]").checked = old.querySelector("input[type=checkbox]").checked;
   const at = [...old.querySelectorAll("a, input")].indexOf(document.activeElement);
@@ -120,7 +120,7 @@ function renew(old, row) {
   if (at >= 0) row.querySelectorAll("a, input")[at]?.focus();
 }
 
-// returns whether the row belongs somewhere, but this order does not tell where
+// returns whether the row is new, but its place in this order is unknown
 function put(row) {
   const old = rowOf(row.dataset.key);
   if (old) renew(old, row);
@@ -148,7 +148,7 @@ function change(rows) {
     if (html === null) rowOf(key)?.remove();
     else for (const row of rowsOf(html)) unplaced += put(row);
   }
-  if (unplaced) news.textContent = "Runs came or changed that are not shown: reload to see them in this order.";
+  if (unplaced) news.textContent = "There are new or changed runs: reload to see them in this order.";
 }
 
 async function look() {
@@ -156,7 +156,7 @@ async function look() {
   url.searchParams.set("token", table.dataset.token);
   const answer = await fetch(url, { cache: "no-store" });
   if (answer.status === 409) {
-    news.textContent = "The index was made anew: reload to go on.";
+    news.textContent = "The index was rebuilt: reload to go on.";
     return false;
   }
   if (!answer.ok) throw new Error(answer.statusText);
@@ -180,7 +180,7 @@ async function follow() {
 }
 setTimeout(follow, PAUSE);
 
-// how many there are, and the values that filters may have: asked for after the rows
+// the count, and suggested values of filters: fetched after the rows
 
 async function count() {
   const answer = await fetch(table.dataset.count);
