@@ -436,9 +436,7 @@ def test_an_old_index_says_so_when_its_sources_look_newer(project: Path) -> None
     folder = project / ".agentv/results"
     os.utime(folder, (folder.stat().st_atime + 60, folder.stat().st_mtime + 60))
     told = indexer(project, "runs").stderr
-    assert re.fullmatch(
-        r"indexer: index as of \S+ \(.*\), no writer running; .*; newer: local: indexer sync\n", told
-    )
+    assert re.fullmatch(r"indexer: index as of \S+ \(.*\), no writer running; .*; newer: local: indexer sync\n", told)
 
 
 def test_a_source_without_runs_is_not_silent(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ import scipy.stats
 from indexer import Filters, Index, open_index
 from indexer.errors import QueryError, UnknownRunError, UnknownTestError
 from indexer.statistics import Table, exact_p, risk_difference, wilson
-from tests.bundles import bundle, row
+from tests.bundles import at, bundle, row
+from tests.jobs import job, trial
 from tests.worlds import World
 
 EXPERIMENTS, TARGETS, TESTS = ("nightly", "weekly"), ("alpha", "beta"), ("t1", "t2", "t3")
@@ -483,3 +484,15 @@ def test_names_of_tests(world: World) -> None:
 def test_impossible_questions(ended: tuple[Index, list[Verdict]], ask: Any, says: str) -> None:
     with pytest.raises(QueryError, match=says):
         ask(ended[0])
+
+
+@pytest.mark.parametrize(("verdicts", "is_flaky"), [(4, False), (5, True)])
+def test_a_flaky_test_has_five_verdicts(world: World, verdicts: int, is_flaky: bool) -> None:
+    """As the contract says, in the question, the history and the view alike."""
+    trials = {f"fizz__{number:07}": trial("fizz", float(number > 0)) for number in range(verdicts)}
+    world.write(at("jobs/one", job(trials)))
+    world.sync()
+    with open_index(world.db) as index:
+        assert [row["verdicts"] for row in index.flaky()] == [verdicts] * is_flaky
+        assert [target["flaky"] for target in index.history("fizz")["targets"]] == [is_flaky]
+    assert world.column("SELECT verdicts FROM flaky_tests") == [verdicts] * is_flaky
