@@ -106,7 +106,7 @@ def test_killed_at_every_write(failing: Faults, world: World, sources: list[Name
     killed, at_call = True, 0
     while killed:
         put_back(world, copy)
-        at_call += 2 if (state, how) == ("incremental", "kill") else 5
+        at_call += 3 if (state, how) == ("incremental", "kill") else 7
         fault = Fault("write", how, world.db.parent, at_call, at_call)
         outcome = failing.run(command, world.db, sources, fault, cache=8)
         killed = outcome.killed

@@ -10,7 +10,7 @@ from tests.month import growth, live
 
 @pytest.mark.slow
 def test_a_month_of_events(tmp_path: Path) -> None:
-    samples = live(tmp_path, events=800, every=20)
+    samples = live(tmp_path, events=500, every=20)
     assert samples[-1].runs > 500
     grown = growth(samples)
     assert samples[-1].log <= file.LONGEST_LOG

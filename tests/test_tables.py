@@ -152,7 +152,7 @@ def test_one_trial_with_its_graders_error_and_files(tmp_path: Path) -> None:
     (tmp_path / "jobs/j/slow__bbbbbbb").rename(tmp_path / "away")
     assert "is no more at" in refused(1, tmp_path, "show", "j", "slow", "--file", "result.json")
     assert "is no more at" in indexer(tmp_path, "show", "j", "slow").stderr
-    assert "of which --file?" in refused(2, tmp_path, "show", "j", "--tail", "3")
+    assert "--tail: needs a --file" in refused(2, tmp_path, "show", "j", "--tail", "3")
     listed = done(tmp_path, "trials", "--error", "NAMES NO FILE").splitlines()
     assert [line.split()[1] for line in listed[1:]] == ["refund/t1/mock-alpha/1"]
 

@@ -195,8 +195,7 @@ def test_any_filters(both: tuple[Index, Index], filters: Any, question: str) -> 
         "runs --json", "runs --csv --sort cost_usd", "runs --search night --json", "trials latest --json",
         "show nightly-2026-10-21 --json",
         "compare nightly-2026-10-20 nightly-2026-10-21 --json", "history daily/parse-csv --json", "drift --json",
-        "flaky --json",
-        "failures --json", "leaderboard --by model --json", "runs", "drift", "compare latest~1 latest", "show latest",
+        "flaky --json", "failures --json", "leaderboard --by model --json", "compare latest~1 latest", "show latest",
     ],
 )  # fmt: skip
 def test_commands(machine: Machine, command: str) -> None:

@@ -184,4 +184,4 @@ def test_two_urls_have_two_clones(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_nothing_is_left_of_git_when_a_watcher_is_killed(tmp_path: Path) -> None:
-    assert orphans.kill(tmp_path, 10) == []
+    assert orphans.kill(tmp_path, 4) == []
