@@ -153,6 +153,8 @@ def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:
     settings, sources = load(project)
     options = settings.options().model_copy(update={"whole_errors": True})
     try:
+        if project.shared is not None:
+            _require_here(project, project.shared, run)
         source = _named(sources, run)
         source.open()
         found = source.find(run["ref"], run["path"])

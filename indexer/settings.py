@@ -39,7 +39,7 @@ class Threshold(Strict):
 class Publish(Strict):
     """The shared index that this machine sends its runs to."""
 
-    url: str | None = None
+    url: Annotated[str, Field(pattern=r"(?i)^postgres(ql)?://")] | None = None
     machine: Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]+$")] = os.uname().nodename
     sources: tuple[str, ...] = ()
     """Send only runs of these; empty means all."""
@@ -96,6 +96,7 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
                 f"{_why_not_git(project.root)}; go to a project, or name sources in indexer.toml"
             )
         _require_outside(project.db, sources)
+        _require_known(settings.publish, sources)
         return settings, sources
     if unknown := sorted(settings.format.keys() - VERSIONS.keys()):
         raise SettingsError(
@@ -107,13 +108,18 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
         if names.count(name) > 1:
             key = "repo.path" if name in repos else "source.name"
             raise SettingsError(f"{project.config}: {key}: two sources are called {name!r}")
-    if unknown := sorted(set(settings.publish.sources) - {source.name for source in settings.source}):
-        raise SettingsError(f"{project.config}: publish.sources: there is no source {unknown[0]!r}")
     if not settings.source:
         raise SettingsError(f"{project.config}: source: name at least one [[source]]")
     sources = [each.source(project.root) for each in (*settings.source, *settings.repo)]
     _require_outside(project.db, sources)
+    _require_known(settings.publish, sources)
     return settings, sources
+
+
+def _require_known(publish: Publish, sources: Sequence[Source]) -> None:
+    """Raises SettingsError if sources are to be published that there are not: all others would be removed."""
+    if unknown := sorted(set(publish.sources) - {source.name for source in sources}):
+        raise SettingsError(f"publish.sources: there is no source {unknown[0]!r}")
 
 
 def _or(texts: Iterable[str]) -> str:

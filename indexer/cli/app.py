@@ -39,6 +39,7 @@ Config = Annotated[
 Db = Annotated[
     str | None, typer.Option("--db", metavar="FILE", help="The index, or postgresql://…; else results/index.db.")
 ]
+DbFile = Annotated[str | None, typer.Option("--db", metavar="FILE", help="The index; else results/index.db.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document; for lists one object a line.")]
 
 

@@ -9,7 +9,7 @@ import typer
 
 from indexer import interrupts, render
 from indexer.cli import console
-from indexer.cli.app import Config, Db, Json, app
+from indexer.cli.app import Config, Db, DbFile, Json, app
 from indexer.errors import IndexerError, SettingsError
 from indexer.project import CONFIG, Project, find_project, is_shared
 from indexer.queries.index import open_index
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @app.command(epilog="Example: indexer init")
-def init(config: Config = None, db: Db = None) -> None:
+def init(config: Config = None, db: DbFile = None) -> None:
     """Look at this folder and write an indexer.toml with the sources found; never overwrite one."""
     from indexer.settings import config_text, find_sources
 
@@ -46,7 +46,7 @@ def init(config: Config = None, db: Db = None) -> None:
 
 
 @app.command(epilog="Example: indexer sync && indexer runs")
-def sync(config: Config = None, db: Db = None, json: Json = False) -> None:
+def sync(config: Config = None, db: DbFile = None, json: Json = False) -> None:
     """Bring the index up to date with one pass over all sources."""
     _pass("sync", config, db, json)
 
@@ -54,7 +54,7 @@ def sync(config: Config = None, db: Db = None, json: Json = False) -> None:
 @app.command(epilog="Example: indexer watch --log-format json")
 def watch(
     config: Config = None,
-    db: Db = None,
+    db: DbFile = None,
     log_format: Annotated[str, typer.Option(help="text or json: a line for each change.")] = "text",
 ) -> None:
     """Bring the index up to date and stay: follow folders and refs until SIGINT or SIGTERM."""
@@ -73,7 +73,7 @@ def watch(
 
 
 @app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")
-def rebuild(config: Config = None, db: Db = None, json: Json = False) -> None:
+def rebuild(config: Config = None, db: DbFile = None, json: Json = False) -> None:
     """Make the index anew from its sources; readers see the old one until the new one is whole."""
     _pass("rebuild", config, db, json)
 

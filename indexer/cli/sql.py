@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand
 
 from indexer.cli import console
-from indexer.cli.app import Config, Db, Json, app, opened
+from indexer.cli.app import Config, DbFile, Json, app, opened
 from indexer.errors import QueryError
 from indexer.project import find_project
 from indexer.queries.limits import limit_time
@@ -41,7 +41,7 @@ def query(
         typer.Option("--param", "-p", metavar="NAME VALUE", help="The value of :NAME in the query."),
     ] = None,
     config: Config = None,
-    db: Db = None,
+    db: DbFile = None,
     json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:

@@ -19,8 +19,8 @@ class Engine(Protocol):
 ONE_OF_MANY = "IN (SELECT value FROM json_each(?))"
 """Follows a text column: it is in a JSON array, for more values than an engine takes as parameters."""
 
-CONTAINS = "instr(lower({}), lower(?)) > 0"
-"""A text column contains a text, ignoring case; SQLite ignores only that of ASCII letters."""
+CONTAINS = "instr(lower({}), ?) > 0"
+"""Whether a text column has a text inside, which is given in small letters (`small_letters`)."""
 
 _REPLACED = (
     (ONE_OF_MANY, "IN (SELECT jsonb_array_elements_text(?::jsonb))"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.queries.engines import CONTAINS, ONE_OF_MANY
+from indexer.store.rows import small_letters
 
 FEW = 5_000
 """Most runs that are found first and then sorted."""
@@ -40,7 +41,7 @@ def having(database: sqlite3.Connection, text: str) -> Piece:
     if runs > FEW:
         return piece
     by_name = f"SELECT id FROM runs WHERE {CONTAINS.format('run_id')} LIMIT ?"  # a covering index
-    found = database.execute(f"SELECT key FROM runs WHERE id IN ({by_name})", (text, FEW + 1))
+    found = database.execute(f"SELECT key FROM runs WHERE id IN ({by_name})", (small_letters(text), FEW + 1))
     keys = {key for (key,) in found}
     if len(keys) > FEW:
         return piece
@@ -64,7 +65,7 @@ def condition(piece: Piece) -> tuple[str, list[Any]]:
     """A condition that one of the names of a run `r` contains a piece, and its values."""
     if piece.keys is not None:
         return (f"r.key {ONE_OF_MANY}", [json.dumps(piece.keys)]) if piece.keys else ("false", [])
-    conditions, values = [CONTAINS.format("r.run_id")], list[Any]([piece.text])
+    conditions, values = [CONTAINS.format("r.run_id")], list[Any]([small_letters(piece.text)])
     for table, columns in (
         ("", {"experiment": "r.experiment"}),
         ("run_targets", {name: f"x.{column}" for name, column in _OF_TARGETS.items()}),

@@ -110,7 +110,11 @@ class SharedIndex(Index):
             return
         psycopg = driver()
         try:
-            self._mine.reading = self._begun()
+            try:
+                self._mine.reading = self._begun()
+            except IndexFileError:  # its transaction goes with the connection
+                self._disconnect()
+                raise
             try:
                 yield cast("sqlite3.Connection", self._mine.reading)
             finally:

@@ -32,5 +32,5 @@ def connected(url: str) -> "Iterator[psycopg.Connection[Any]]":
         with psycopg.connect(place.dsn, **_CONNECTION) as connection:
             connection.execute(_SETTINGS.encode())
             yield connection
-    except psycopg.Error as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InsufficientPrivilege) as error:
         raise IndexFileError(f"{place.place}: {place.told(error)}") from None

@@ -9,7 +9,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 BATCH = 1_000
 """Runs in one transaction."""
+_OF_PASSES = ("id", "changed_at", "failing_since", "first_seen")
+"""Columns that tell of passes, not of what was read: a rebuild has others."""
 _CHANGED = """
 SELECT rev, key, id FROM runs WHERE rev > ? UNION ALL SELECT rev, key, NULL FROM deletions WHERE rev > ?
 ORDER BY 1 LIMIT ?
@@ -70,7 +72,7 @@ class Sender:
         """
         schema.ensure(connection)
         report = Sent()
-        with closing(file.connect_ours(self._path)) as database:
+        with self._index() as database:
             while not self._sent_all(connection, database, report, told):
                 pass  # the index was rebuilt meanwhile
         schema.ensure_indexes(connection)
@@ -92,7 +94,7 @@ class Sender:
             generation, last, _ = _meta(database)
             changed = database.execute(_CHANGED, (state.revision, state.revision, BATCH)).fetchall()
             batch = self._read(database, [(key, pk) for _, key, pk in changed if pk is not None])
-            rest = self._rest(database)
+            rest = self._rest(database) if len(changed) < BATCH else None  # with the last batch
             database.execute("ROLLBACK")
             if generation != state.generation:
                 return False
@@ -109,8 +111,7 @@ class Sender:
 
     def pending(self, connection: "psycopg.Connection[Any]") -> tuple[int, int]:
         """How many runs would be sent, and how many removed; nothing is written."""
-        with closing(file.connect_ours(self._path)) as database:
-            database.execute("BEGIN")
+        with self._index() as database:
             known, keys, differ = self._known(connection), set[str](), 0
             for some in _parts(self._listed(database)):
                 runs = [run for run in self._read(database, some) if run.too_long() is None]
@@ -119,10 +120,11 @@ class Sender:
             return differ, len(known.keys() - keys)
 
     def differences(self, connection: "psycopg.Connection[Any]") -> list[str]:
-        """The keys of runs whose shared rows differ from this machine's index; empty if it is up to date."""
-        with closing(file.connect_ours(self._path)) as database:
-            database.execute("BEGIN")
+        """What differs there from this machine's index: keys of runs, and names of tables; empty if nothing does."""
+        with self._index() as database:
             known = self._known(connection)
+            if self._state(connection) is None:
+                return sorted(key for key, _ in self._listed(database))
             found = set(known)
             wrong: list[str] = []
             for some in _parts(self._listed(database)):
@@ -130,7 +132,29 @@ class Sender:
                 theirs = of_machine(connection, self._machine, [run.key for run in mine])
                 wrong += [run.key for run in mine if theirs.get(run.key) != run]
                 found -= {run.key for run in mine}
-            return sorted([*wrong, *found])
+            tables = [table for table in schema.WHOLE if not self._is_equal(connection, database, table)]
+            return sorted([*wrong, *found]) + tables
+
+    def _is_equal(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, table: str) -> bool:
+        """Whether a table that is sent whole has the same rows there."""
+        names = ", ".join(name for name in schema.columns(table) if name not in _OF_PASSES)
+        there = f"SELECT {names} FROM {schema.sent(table)} WHERE machine = %s ORDER BY id"
+        mine = [clean(row) for row in database.execute(f"SELECT {names} FROM {table} ORDER BY id")]
+        return connection.execute(there.encode(), (self._machine,)).fetchall() == mine
+
+    @contextmanager
+    def _index(self) -> Iterator[sqlite3.Connection]:
+        """The index, open for reading. Raises IndexFileError if it is of another version, or damaged."""
+        with closing(file.connect_ours(self._path)) as database:
+            try:
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if version != file.SCHEMA:
+                    raise IndexFileError(f"{self._path} is of another version ({version}); renew it: indexer sync")
+                yield database
+            except sqlite3.DatabaseError as error:
+                if not file.is_outside(error):
+                    raise
+                raise file.unreadable(self._path, error) from None
 
     def _known(self, connection: "psycopg.Connection[Any]") -> dict[str, str]:
         if connection.execute("SELECT to_regclass('_sent_runs')").fetchone() == (None,):
@@ -198,6 +222,8 @@ class Sender:
         return mine
 
     def _state(self, connection: "psycopg.Connection[Any]") -> _State | None:
+        if connection.execute("SELECT to_regclass('_machines')").fetchone() == (None,):
+            return None
         query = "SELECT generation, sources, origin, rev FROM _machines WHERE machine = %s"
         found = connection.execute(query, (self._machine,)).fetchone()
         return None if found is None else _State(*found)
@@ -213,7 +239,7 @@ class Sender:
         gone: Sequence[str],
         state: _State,
         revision: int,
-        rest: Mapping[str, list[Row]],
+        rest: Mapping[str, list[Row]] | None,
         report: Sent,
     ) -> None:
         """Write a batch and its position in the feed, in one transaction."""
@@ -234,18 +260,21 @@ class Sender:
             delete_runs(connection, self._machine, [*replaced, *removed])
             copy_runs(connection, self._machine, differ)
             settle(connection, [*(run.key for run in differ), *removed], self._machine)
-            told = digest(repr(rest))
-            stored = connection.execute("SELECT rest FROM _machines WHERE machine = %s", (self._machine,)).fetchone()
-            if stored != (told,):
+            if rest is not None:
                 self._replace_whole(connection, rest)
             connection.execute(
-                "UPDATE _machines SET rev = %s, rest = %s, sent_at = %s WHERE machine = %s",
-                (revision, told, utc_now(), self._machine),
+                "UPDATE _machines SET rev = %s, sent_at = %s WHERE machine = %s", (revision, utc_now(), self._machine)
             )
         report.sent += len(differ)
         report.removed += len(removed)
 
     def _replace_whole(self, connection: "psycopg.Connection[Any]", rest: Mapping[str, list[Row]]) -> None:
+        """Write the tables that are sent whole, if any of their rows differs."""
+        told = digest(repr(rest))
+        stored = connection.execute("SELECT rest FROM _machines WHERE machine = %s", (self._machine,)).fetchone()
+        if stored == (told,):
+            return
+        connection.execute("UPDATE _machines SET rest = %s WHERE machine = %s", (told, self._machine))
         for table, found in rest.items():
             connection.execute(f"DELETE FROM {schema.sent(table)} WHERE machine = %s".encode(), (self._machine,))
             more = ["looked_at"] if table == "sources" else []

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from indexer.records import utc_now
 from indexer.shared import schema
 from indexer.store import rows
-from indexer.store.places import Place, added, tags
+from indexer.store.places import Place, added, merit, tags
 
 if TYPE_CHECKING:
     import psycopg
@@ -33,13 +33,7 @@ class PlaceOfMachine(NamedTuple):
 def best_first(places: Sequence[PlaceOfMachine]) -> list[PlaceOfMachine]:
     """`places.ranked` over all machines; ties go to the first machine by name."""
     by_name = sorted(places, key=lambda p: (p.position, p.place.path, p.place.ref or "", p.machine))
-    return sorted(
-        by_name,
-        key=lambda p: (
-            p.place.rank, p.place.last_activity or "", p.place.ended, p.place.ended_count, p.place.edition, p.rank
-        ),
-        reverse=True,
-    )  # fmt: skip
+    return sorted(by_name, key=lambda p: merit(p.place, p.rank), reverse=True)
 
 
 def settle(connection: "psycopg.Connection[Any]", keys: Sequence[str], machine: str) -> None:

@@ -34,11 +34,12 @@ def ranked(places: Sequence[Place], order: Mapping[str, tuple[int, int]]) -> lis
     `order` maps each source to its rank (git before folder) and its position in the settings.
     """
     by_name = sorted(places, key=lambda p: (order[p.source][1], p.path, p.ref or ""))
-    return sorted(
-        by_name,
-        key=lambda p: (p.rank, p.last_activity or "", p.ended, p.ended_count, p.edition, order[p.source][0]),
-        reverse=True,
-    )
+    return sorted(by_name, key=lambda p: merit(p, order[p.source][0]), reverse=True)
+
+
+def merit(place: Place, source_rank: int) -> tuple[str, str, int, int, str, int]:
+    """What ranks a place before others: the greatest is best."""
+    return place.rank, place.last_activity or "", place.ended, place.ended_count, place.edition, source_rank
 
 
 def tags(best_first: Sequence[Place]) -> list[str]:

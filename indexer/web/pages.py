@@ -1,4 +1,4 @@
-"""The pages: runs, one run, two runs, one test, dashboards. Rendered here; the script only adds to them."""
+"""The addresses of all pages, and those that need no module of their own. Scripts only add to them."""
 
 import io
 from collections import defaultdict

@@ -9,6 +9,7 @@ from datasette.utils.asgi import Request
 
 from indexer import Index, files
 from indexer.errors import IndexerError
+from indexer.queries.names import STALE_AFTER
 from indexer.queries.types import RunRow
 from indexer.web import charts
 from indexer.web.api import arguments, required, run_by_key
@@ -16,8 +17,6 @@ from indexer.web.reading import PROJECTS
 
 TRIALS = 100
 """Trials on a page."""
-STALE_AFTER = 3600
-"""Default seconds of silence after which a running run is shown as silent."""
 
 Row = dict[str, Any]
 _GROUP = ("target", "agent", "model", "suite")

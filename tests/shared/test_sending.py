@@ -247,3 +247,35 @@ def test_rights(tmp_path: Path, postgres: Server) -> None:
         assert index.count(search="one") == 1
     with pytest.raises(IndexFileError):
         Machine(tmp_path / "bert", "bert", reader).publish()
+
+
+def test_what_is_sent_whole_and_indexes_of_other_versions(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machine = Machine(tmp_path / "anna", "anna", url)
+    machine.write(at("jobs/one", job({"fizz__aaaaaaa": trial("fizz", 1.0)})))
+    machine.sync()
+    assert machine.differences() == ["pier:23b29240-0000-4000-8000-000000000001"]  # before anything was sent
+    machine.publish()
+    assert machine.differences() == []
+    machine.execute("UPDATE sources SET note = 'differs'")
+    assert machine.differences() == ["sources"]
+    assert machine.publish().sent == 0
+    assert machine.differences() == []
+    machine.execute("PRAGMA user_version = 7")
+    with pytest.raises(IndexFileError, match="is of another version"):
+        machine.publish()
+
+
+def test_a_reader_goes_on_after_the_schema_was_made_anew(tmp_path: Path, postgres: Server) -> None:
+    url = url_of(postgres)
+    machine = Machine(tmp_path / "anna", "anna", url)
+    machine.write(at("jobs/one", job({"fizz__aaaaaaa": trial("fizz", 1.0)})))
+    machine.sync()
+    machine.publish()
+    with SharedIndex(url) as index, psycopg.connect(url, autocommit=True) as connection:
+        assert len(index.runs()) == 1
+        connection.execute("DROP SCHEMA indexer_v8 CASCADE; DROP SCHEMA indexer CASCADE")
+        with pytest.raises(IndexFileError, match="has no index"):
+            index.runs()
+        machine.publish()
+        assert len(index.runs()) == 1
