@@ -9,10 +9,20 @@ from typing import Any
 from indexer.errors import SourceError
 from indexer.formats.masking import error_line
 
+CONNECTION: dict[str, Any] = {
+    "client_encoding": "utf8", "connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000,
+    "prepare_threshold": None, "autocommit": True,
+}  # fmt: skip
+"""How connections are made, by the parameters of libpq and psycopg."""
 _NOT_UNDERSTOOD = (
     "this is no connection string of PostgreSQL; in a URI, special characters of a password are "
     "written as %2F, %40 and so on"
 )
+
+
+def without_nul(value: Any) -> Any:
+    """A value as PostgreSQL stores it: a text has no NUL."""
+    return value.replace("\0", "\ufffd") if type(value) is str and "\0" in value else value
 
 
 def driver() -> ModuleType:

@@ -8,7 +8,7 @@ from datetime import UTC, tzinfo
 from typing import TYPE_CHECKING, Any, cast
 
 from indexer.errors import IndexFileError, QueryError
-from indexer.postgresql import address, driver
+from indexer.postgresql import CONNECTION, address, driver, without_nul
 from indexer.queries.engines import postgresql
 from indexer.queries.index import Index
 from indexer.queries.names import STALE_AFTER
@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     import psycopg
     from sqlite_utils import Database
 
-_CONNECTION = {
-    "application_name": "indexer", "client_encoding": "utf8", "connect_timeout": 5, "keepalives_idle": 30,
-    "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
-    "options": "-c default_transaction_read_only=on",
-}  # fmt: skip
-_SCHEMA = f"indexer_v{file.SCHEMA}"
+SCHEMA = f"indexer_v{file.SCHEMA}"
+"""The schema of this version's tables."""
+VERSIONED = "nspname ~ '^indexer_v[0-9]{1,6}$'"
+"""SQL: whether a schema is of any version."""
+_READ_ONLY = "-c default_transaction_read_only=on"
 _SOURCES = """
 SELECT machine, name, kind, place, tip, runs, changed_at, failing_since, error, note, looked_at FROM sources ORDER BY id
 """
@@ -41,15 +40,10 @@ class Translating:
     def execute(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> "psycopg.Cursor[Any]":
         text, values = postgresql(query, parameters)
         if isinstance(values, Mapping):
-            values = {name: _without_nul(value) for name, value in values.items()}
+            values = {name: without_nul(value) for name, value in values.items()}
         else:
-            values = [_without_nul(value) for value in values]
+            values = [without_nul(value) for value in values]
         return self.connection.execute(text.encode(), values)
-
-
-def _without_nul(value: Any) -> Any:
-    """A value as texts are stored there."""
-    return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 
 def _adapt(connection: "psycopg.Connection[Any]") -> None:
@@ -142,22 +136,24 @@ class SharedIndex(Index):
                 return self._in_transaction(connection)
             except psycopg.OperationalError:
                 self._disconnect()
-        self._mine.connection = psycopg.connect(self._address.dsn, **_CONNECTION)
+        self._mine.connection = psycopg.connect(
+            self._address.dsn, application_name="indexer", options=_READ_ONLY, **CONNECTION
+        )
         return self._in_transaction(self._mine.connection)
 
     def _in_transaction(self, connection: "psycopg.Connection[Any]") -> Translating:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        versions = "SELECT substr(nspname, 10)::integer FROM pg_namespace WHERE nspname ~ '^indexer_v[0-9]{1,6}$'"
+        versions = "SELECT substr(nspname, 10)::integer FROM pg_namespace WHERE " + VERSIONED
         there = sorted(version for (version,) in connection.execute(versions))
         if file.SCHEMA not in there:
             found = f"; it has {', '.join(map(str, there))}" if there else ""
             raise IndexFileError(f"{self.place} has no index of version {file.SCHEMA}{found}")
-        usable = f"SELECT has_schema_privilege('{_SCHEMA}', 'usage')"
+        usable = f"SELECT has_schema_privilege('{SCHEMA}', 'usage')"
         if connection.execute(usable.encode()).fetchone() != (True,):
-            raise IndexFileError(f"{self.place}: there is no right to read the schema {_SCHEMA}")
-        if connection.execute(f"SELECT to_regclass('{_SCHEMA}.shown_runs')".encode()).fetchone() == (None,):
-            raise IndexFileError(f"{self.place}: the schema {_SCHEMA} is no index")
-        connection.execute(f"SET LOCAL search_path TO {_SCHEMA}".encode())
+            raise IndexFileError(f"{self.place}: there is no right to read the schema {SCHEMA}")
+        if connection.execute(f"SELECT to_regclass('{SCHEMA}.shown_runs')".encode()).fetchone() == (None,):
+            raise IndexFileError(f"{self.place}: the schema {SCHEMA} is no index")
+        connection.execute(f"SET LOCAL search_path TO {SCHEMA}".encode())
         return Translating(connection)
 
     def sources(self) -> list[SourceRow]:

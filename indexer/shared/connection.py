@@ -5,19 +5,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import IndexFileError
-from indexer.postgresql import address, driver
-from indexer.shared.schema import NAME
+from indexer.postgresql import CONNECTION, address, driver
+from indexer.queries.shared_index import SCHEMA
 
 if TYPE_CHECKING:
     import psycopg
 
-_CONNECTION = {
-    "application_name": "indexer publish", "client_encoding": "utf8", "connect_timeout": 5, "keepalives_idle": 30,
-    "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
-}  # fmt: skip
 
 _SETTINGS = f"""
-SET search_path TO {NAME}; SET lock_timeout TO '60s'; SET idle_in_transaction_session_timeout TO '600s'
+SET search_path TO {SCHEMA}; SET lock_timeout TO '60s'; SET idle_in_transaction_session_timeout TO '600s'
 """
 
 
@@ -29,7 +25,7 @@ def connected(url: str) -> "Iterator[psycopg.Connection[Any]]":
         raise IndexFileError(place.missing)
     psycopg = driver()
     try:
-        with psycopg.connect(place.dsn, **_CONNECTION) as connection:
+        with psycopg.connect(place.dsn, application_name="indexer publish", **CONNECTION) as connection:
             connection.execute(_SETTINGS.encode())
             yield connection
     except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InsufficientPrivilege) as error:

@@ -1,7 +1,7 @@
 """Writes rows of runs to the tables of a shared index, and deletes them."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from indexer.shared import schema
@@ -36,6 +36,18 @@ def copy_runs(connection: "psycopg.Connection[Any]", machine: str, runs: Sequenc
             for rev, run in enumerate(runs, last + 1)
         ),
     )
+    _copy_trials(connection, runs, pks, shown, ids)
+    _copy_lists(connection, machine, runs, pks, shown)
+
+
+def _copy_trials(
+    connection: "psycopg.Connection[Any]",
+    runs: Sequence[RunOfMachine],
+    pks: Mapping[str, int],
+    shown: Collection[str],
+    ids: Iterator[int],
+) -> None:
+    """Write trials and their scores."""
     scores: list[Row] = []
 
     def trials() -> Iterator[Row]:
@@ -47,6 +59,16 @@ def copy_runs(connection: "psycopg.Connection[Any]", machine: str, runs: Sequenc
 
     copy_rows(connection, "_sent_trials", ["id", "shown", "run_pk", *rows.TRIAL_ROW], trials())
     copy_rows(connection, "_sent_scores", ["run_pk", "trial_pk", *rows.SCORE], scores)
+
+
+def _copy_lists(
+    connection: "psycopg.Connection[Any]",
+    machine: str,
+    runs: Sequence[RunOfMachine],
+    pks: Mapping[str, int],
+    shown: Collection[str],
+) -> None:
+    """Write places, and what runs have any number of; tags only of runs that are shown."""
     for table, names, listed in LISTS:
         flags = (_ON_BOARDS,) if table == "run_targets" else ()
         copy_rows(

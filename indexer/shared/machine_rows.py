@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from indexer.postgresql import without_nul
 from indexer.shared import schema
 from indexer.store import rows
 
@@ -22,6 +23,7 @@ LISTS = (
     ("_errors", rows.ERRORS, "errors"),
 )
 """Tables with any number of rows per run: their columns, and their field in RunOfMachine."""
+_TRIALS, _SCORES = ", ".join(rows.TRIAL_ROW), ", ".join(rows.SCORE)
 _NAMES = [rows.RUN.index(name) for name in ("key", "run_id", "source", "experiment", "target", "agent", "model")]
 _TRIAL_NAMES = [rows.TRIAL_ROW.index(name) for name in ("trial", "suite", "test_id", "target", "error_type")]
 _TARGET_NAMES = [rows.TARGET.index(name) for name in ("target", "agent", "model", "suite")]
@@ -54,7 +56,7 @@ class RunOfMachine:
     def key(self) -> str:
         return str(self.run[0])
 
-    def settled(self) -> "RunOfMachine":
+    def normalised(self) -> "RunOfMachine":
         """Sort the rows, replace NULs, which PostgreSQL rejects, and set the digest. Returns the run."""
         for listed in (self.targets, self.repeats, self.errors, self.places):
             listed.sort(key=repr)
@@ -90,52 +92,70 @@ def digest(told: str) -> str:
 def of_index(database: sqlite3.Connection, ids: Sequence[int], order: Order) -> list[RunOfMachine]:
     """Runs of an index by their ids."""
     among = f"IN ({', '.join(map(str, ids))})"
-    found: dict[int, RunOfMachine] = {}
-    for row in database.execute(f"SELECT id, {', '.join(rows.RUN)} FROM runs WHERE id {among} ORDER BY id"):
-        found[row[0]] = RunOfMachine(row[1:])
-    trials: dict[int, list[Row]] = {}
-    columns = ", ".join(rows.TRIAL_ROW)
-    query = f"SELECT id, run_pk, {columns} FROM trials WHERE run_pk {among} ORDER BY run_pk, trial"
-    for row in database.execute(query):
-        scores = trials[row[0]] = []
-        found[row[1]].trials.append((row[2:], scores))
-    query = f"SELECT s.trial_pk, {', '.join(f's.{name}' for name in rows.SCORE)} FROM scores s "
-    query += f"WHERE s.trial_pk IN (SELECT id FROM trials WHERE run_pk {among}) ORDER BY s.trial_pk, s.id"
-    for row in database.execute(query):
-        trials[row[0]].append(row[1:])
-    for table, names, into in LISTS:
-        for row in database.execute(f"SELECT run_pk, {', '.join(names)} FROM {table} WHERE run_pk {among}"):
-            getattr(found[row[0]], into).append(row[1:])
     place = ", ".join(f"p.{name}" for name in PLACE_COLUMNS)
-    query = f"SELECT p.run_pk, {place}, a.seconds, a.author, coalesce(f.wip, 0) FROM places p {_ADDED}"
-    for row in database.execute(f"{query} WHERE p.run_pk {among}"):
-        found[row[0]].places.append((*row[1:], *order.get(row[1 + _SOURCE], (0, len(order)))))
-    return [run.settled() for run in found.values()]
+    found = database.execute(
+        f"SELECT p.run_pk, {place}, a.seconds, a.author, coalesce(f.wip, 0) FROM places p {_ADDED} "
+        f"WHERE p.run_pk {among}"
+    )
+    places = ((*row, *order.get(row[1 + _SOURCE], (0, len(order)))) for row in found)
+    return _assembled(
+        database.execute(f"SELECT id, {', '.join(rows.RUN)} FROM runs WHERE id {among} ORDER BY id"),
+        database.execute(f"SELECT id, run_pk, {_TRIALS} FROM trials WHERE run_pk {among} ORDER BY run_pk, trial"),
+        database.execute(
+            f"SELECT trial_pk, {_SCORES} FROM scores WHERE trial_pk IN (SELECT id FROM trials WHERE run_pk {among}) "
+            "ORDER BY trial_pk, id"
+        ),
+        {
+            "places": places,
+            **{
+                into: database.execute(f"SELECT run_pk, {', '.join(names)} FROM {table} WHERE run_pk {among}")
+                for table, names, into in LISTS
+            },
+        },
+    )
 
 
 def of_machine(connection: "psycopg.Connection[Any]", machine: str, keys: Sequence[str]) -> dict[str, RunOfMachine]:
-    """A machine's runs in a shared index, by key."""
-    found: dict[int, RunOfMachine] = {}
-    query = f"SELECT id, {', '.join(rows.RUN)} FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
-    for row in connection.execute(query.encode(), (machine, list(keys))):
-        found[row[0]] = RunOfMachine(row[1:])
-    ids = list(found)
-    trials: dict[int, list[Row]] = {}
-    columns = ", ".join(rows.TRIAL_ROW)
-    query = f"SELECT id, run_pk, {columns} FROM _sent_trials WHERE run_pk = ANY(%s) ORDER BY run_pk, trial"
-    for row in connection.execute(query.encode(), (ids,)):
-        scores = trials[row[0]] = []
-        found[row[1]].trials.append((row[2:], scores))
-    query = f"SELECT trial_pk, {', '.join(rows.SCORE)} FROM _sent_scores WHERE run_pk = ANY(%s) ORDER BY trial_pk, id"
-    for row in connection.execute(query.encode(), (ids,)):
-        trials[row[0]].append(row[1:])
-    for table, names, into in (*LISTS, ("places", (*PLACE_COLUMNS, *schema.PLACE), "places")):
-        query = f"SELECT run_pk, {', '.join(names)} FROM {schema.sent(table)} WHERE run_pk = ANY(%s)"
-        for row in connection.execute(query.encode(), (ids,)):
+    """The same from a shared index, by key: the runs that a machine has sent."""
+
+    def asked(query: str, *values: Any) -> Iterable[Row]:
+        return connection.execute(query.encode(), values)
+
+    listed = f"SELECT id, {', '.join(rows.RUN)} FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
+    runs = list(asked(listed, machine, list(keys)))
+    ids = [row[0] for row in runs]
+    tables = (*LISTS, ("places", (*PLACE_COLUMNS, *schema.PLACE), "places"))
+    found = _assembled(
+        runs,
+        asked(f"SELECT id, run_pk, {_TRIALS} FROM _sent_trials WHERE run_pk = ANY(%s) ORDER BY run_pk, trial", ids),
+        asked(f"SELECT trial_pk, {_SCORES} FROM _sent_scores WHERE run_pk = ANY(%s) ORDER BY trial_pk, id", ids),
+        {
+            into: asked(f"SELECT run_pk, {', '.join(names)} FROM {schema.sent(table)} WHERE run_pk = ANY(%s)", ids)
+            for table, names, into in tables
+        },
+    )
+    return {run.key: run for run in found}
+
+
+def _assembled(
+    runs: Iterable[Row], trials: Iterable[Row], scores: Iterable[Row], lists: Mapping[str, Iterable[Row]]
+) -> list[RunOfMachine]:
+    """Runs of rows that begin with ids: those of runs with their own, of trials with theirs and the run's, of scores
+    with the trial's, of lists with the run's.
+    """
+    found = {row[0]: RunOfMachine(row[1:]) for row in runs}
+    of_trials: dict[int, list[Row]] = {}
+    for row in trials:
+        of_trial = of_trials[row[0]] = []
+        found[row[1]].trials.append((row[2:], of_trial))
+    for row in scores:
+        of_trials[row[0]].append(row[1:])
+    for into, listed in lists.items():
+        for row in listed:
             getattr(found[row[0]], into).append(row[1:])
-    return {run.key: run.settled() for run in found.values()}
+    return [run.normalised() for run in found.values()]
 
 
 def clean(row: Iterable[Any]) -> Row:
     """A row with the NULs in its texts replaced."""
-    return tuple(value.replace("\0", "\ufffd") if type(value) is str and "\0" in value else value for value in row)
+    return tuple(map(without_nul, row))

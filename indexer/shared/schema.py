@@ -12,13 +12,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import IndexFileError
+from indexer.queries.shared_index import SCHEMA, VERSIONED
 from indexer.store import file, rows
 
 if TYPE_CHECKING:
     import psycopg
 
 VERSION = file.SCHEMA
-NAME = f"indexer_v{VERSION}"
 SETTLED = ("tags", "sha", "added_at", "author")
 """Columns of runs that are told over all places on all machines."""
 OF_RUN = ("trials", "scores", "run_targets", "_repeats", "_errors", "run_tags")
@@ -27,9 +27,8 @@ WHOLE = ("sources", "problems", "run_commits")
 """Tables that a machine always sends whole."""
 PLACE = ("seconds", "added_author", "wip", "source_rank", "source_position")
 """Columns of a place besides those of a file, needed to rank places."""
-LOCK = 0x69647872
+_LOCK = 0x69647872  # of the database, while tables are made
 _MARK = "views of eval-indexer, version"
-_VERSIONED = "nspname ~ '^indexer_v[0-9]{1,6}$'"
 _TYPES = {"INTEGER": "bigint", "REAL": "double precision", "TEXT": 'text COLLATE "C"'}
 
 _TEXT = 'text COLLATE "C" NOT NULL'
@@ -139,29 +138,30 @@ def _views() -> list[str]:
     for table in ("trials", "run_targets", "_repeats", "_errors"):
         views[table] = f"SELECT {', '.join(columns(table))} FROM {sent(table)} WHERE shown"
     made = [f"CREATE VIEW {name} AS {text}" for name, text in views.items()]
-    made.append(f"CREATE VIEW _values (name, value, runs) AS {rows.VALUES.format(NAME)}")
-    made.append(f"CREATE VIEW _failures AS {rows.FAILURES.format(NAME)}")
+    made.append(f"CREATE VIEW _values (name, value, runs) AS {rows.VALUES.format(SCHEMA)}")
+    made.append(f"CREATE VIEW _failures AS {rows.FAILURES.format(SCHEMA)}")
     return made
 
 
-def _peoples() -> list[str]:
+def _public_views() -> list[str]:
     """The views for people: the tables with the machine, without internal ids."""
-    joined = f"JOIN {NAME}.shown_runs r ON r.id = x.run_pk"
-    views = {"runs": f"SELECT r.machine, {_listed('runs', 'r', 'id')} FROM {NAME}.shown_runs r"}
+    joined = f"JOIN {SCHEMA}.shown_runs r ON r.id = x.run_pk"
+    views = {"runs": f"SELECT r.machine, {_listed('runs', 'r', 'id')} FROM {SCHEMA}.shown_runs r"}
     for table in ("trials", "run_targets", "run_tags"):
         own = _listed(table, "x", "id", "run_pk", "run_key")
-        views[table] = f"SELECT r.machine, r.key AS run_key, {own} FROM {NAME}.{table} x {joined}"
+        views[table] = f"SELECT r.machine, r.key AS run_key, {own} FROM {SCHEMA}.{table} x {joined}"
     views["scores"] = (
-        f"SELECT r.machine, r.key AS run_key, t.trial, {_listed('scores', 's', 'id', 'trial_pk')} FROM {NAME}.scores s "
-        f"JOIN {NAME}.trials t ON t.id = s.trial_pk JOIN {NAME}.shown_runs r ON r.id = t.run_pk"
+        f"SELECT r.machine, r.key AS run_key, t.trial, {_listed('scores', 's', 'id', 'trial_pk')} "
+        f"FROM {SCHEMA}.scores s JOIN {SCHEMA}.trials t ON t.id = s.trial_pk "
+        f"JOIN {SCHEMA}.shown_runs r ON r.id = t.run_pk"
     )
     views["places"] = (
-        f"SELECT x.machine, {_listed('places', 'x', 'id', 'run_pk', 'fingerprint')} FROM {NAME}._sent_places x"
+        f"SELECT x.machine, {_listed('places', 'x', 'id', 'run_pk', 'fingerprint')} FROM {SCHEMA}._sent_places x"
     )
     for table in WHOLE:
-        views[table] = f"SELECT x.machine, {_listed(table, 'x', 'id')} FROM {NAME}.{sent(table)} x"
-    views["deletions"] = f"SELECT * FROM {NAME}._deletions"
-    views["meta"] = f"SELECT * FROM {NAME}.meta"
+        views[table] = f"SELECT x.machine, {_listed(table, 'x', 'id')} FROM {SCHEMA}.{sent(table)} x"
+    views["deletions"] = f"SELECT * FROM {SCHEMA}._deletions"
+    views["meta"] = f"SELECT * FROM {SCHEMA}.meta"
     return [f"CREATE VIEW indexer.{name} AS {text}" for name, text in views.items()]
 
 
@@ -204,26 +204,26 @@ def ensure(connection: "psycopg.Connection[Any]") -> None:
     Raises IndexFileError where the database cannot hold them, or something else is in their place.
     """
     with connection.transaction():
-        connection.execute(f"SELECT pg_advisory_xact_lock({LOCK})")
-        if not _has_schema(connection, NAME):
+        connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        if not _has_schema(connection, SCHEMA):
             if connection.execute("SHOW server_encoding").fetchone() != ("UTF8",):
                 raise IndexFileError("a shared index needs a database whose encoding is UTF8")
-            connection.execute(f"CREATE SCHEMA {NAME}")
-            connection.execute(f"SET LOCAL search_path TO {NAME}")
+            connection.execute(f"CREATE SCHEMA {SCHEMA}")
+            connection.execute(f"SET LOCAL search_path TO {SCHEMA}")
             for statement in _statements():
                 connection.execute(statement)
-        usage = f"SELECT has_schema_privilege('{NAME}', 'usage')"
+        usage = f"SELECT has_schema_privilege('{SCHEMA}', 'usage')"
         if connection.execute(usage).fetchone() != (True,):
-            raise IndexFileError(f"there is no right to use the schema {NAME}")
-        if connection.execute(f"SELECT to_regclass('{NAME}._meta')").fetchone() == (None,):
-            raise IndexFileError(f"the schema {NAME} is no index of ours")
-        _ensure_peoples(connection)
+            raise IndexFileError(f"there is no right to use the schema {SCHEMA}")
+        if connection.execute(f"SELECT to_regclass('{SCHEMA}._meta')").fetchone() == (None,):
+            raise IndexFileError(f"the schema {SCHEMA} is no index of ours")
+        _ensure_public_views(connection)
 
 
-def _ensure_peoples(connection: "psycopg.Connection[Any]") -> None:
+def _ensure_public_views(connection: "psycopg.Connection[Any]") -> None:
     """Make the views for people in the schema `indexer`, for the newest version; a schema of others is left alone."""
     newest = connection.execute(
-        f"SELECT max(substr(nspname, 10)::integer) FROM pg_namespace WHERE {_VERSIONED}"
+        f"SELECT max(substr(nspname, 10)::integer) FROM pg_namespace WHERE {VERSIONED}"
     ).fetchone()
     if newest != (VERSION,):
         return
@@ -238,7 +238,7 @@ def _ensure_peoples(connection: "psycopg.Connection[Any]") -> None:
         raise IndexFileError("the database has a schema named indexer that is not ours; it was left as it is")
     for (view,) in connection.execute("SELECT viewname FROM pg_views WHERE schemaname = 'indexer'").fetchall():
         connection.execute(f'DROP VIEW indexer."{view}"'.encode())
-    for statement in _peoples():
+    for statement in _public_views():
         connection.execute(statement)
     connection.execute(f"COMMENT ON SCHEMA indexer IS '{_MARK} {VERSION}'")
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import SourceError
-from indexer.postgresql import Address, address, driver
+from indexer.postgresql import CONNECTION, Address, address, driver
 
 if TYPE_CHECKING:
     import psycopg
@@ -24,10 +24,6 @@ PATIENCE = 5.0
 LONGEST = 300.0
 """Seconds that one statement may take."""
 
-_CONNECTION = {
-    "application_name": "indexer", "client_encoding": "utf8", "connect_timeout": int(PATIENCE), "keepalives_idle": 30,
-    "tcp_user_timeout": 30_000, "prepare_threshold": None, "autocommit": True,
-}  # fmt: skip
 _SETTINGS = f"""
 SELECT set_config('search_path', quote_ident(%s), true), set_config('datestyle', 'ISO', true),
        set_config('statement_timeout', '{LONGEST:.0f}s', true), set_config('lock_timeout', '2s', true),
@@ -137,7 +133,7 @@ class Database:
         if self._connection is not None and (self._connection.closed or self._connection.broken):
             self._disconnect()
         if self._connection is None:
-            connection = psycopg.connect(self._address.dsn, **_CONNECTION)
+            connection = psycopg.connect(self._address.dsn, application_name="indexer", **CONNECTION)
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             self._connection = connection
