@@ -8,19 +8,19 @@ run's rows tells which of them differ, and only those are sent.
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import IndexFileError
 from indexer.records import utc_now
-from indexer.shared import schema
+from indexer.shared import checking, part, schema
+from indexer.shared.checking import sent_digests
 from indexer.shared.copying import copy_rows, copy_runs, delete_runs
-from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, RunOfMachine, clean, digest, of_index, of_machine
+from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, RunOfMachine, digest
+from indexer.shared.part import Part
 from indexer.shared.settling import settle
-from indexer.store import file, lock
 
 if TYPE_CHECKING:
     import psycopg
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from indexer.settings import Settings
     from indexer.sources import Source
 
-BATCH = 1_000
-"""Runs in one transaction."""
-_OF_PASSES = ("id", "changed_at", "failing_since", "first_seen")
-"""Columns that tell of passes, not of what was read: a rebuild has others."""
 _CHANGED = """
 SELECT rev, key, id FROM runs WHERE rev > ? UNION ALL SELECT rev, key, NULL FROM deletions WHERE rev > ?
 ORDER BY 1 LIMIT ?
@@ -61,9 +57,8 @@ class Sender:
     """Sends the index at `path` as the part of one machine. `sources` limit what is sent to runs found in them."""
 
     def __init__(self, path: Path, machine: str, order: Order, sources: Collection[str] = ()):
-        self._path, self._machine, self._order = path, machine, order
+        self._part, self._machine = Part(path, order, sources), machine
         self._origin = f"{os.uname().nodename}:{os.path.realpath(path)}"
-        self._sources = sorted(sources)
 
     def send(self, connection: "psycopg.Connection[Any]", told: Callable[[int, int], None] | None = None) -> Sent:
         """Bring the machine's part up to date. `told` is called with (done, total) runs.
@@ -72,7 +67,7 @@ class Sender:
         """
         schema.ensure(connection)
         report = Sent()
-        with self._index() as database:
+        with self._part.opened() as database:
             while not self._sent_all(connection, database, report, told):
                 pass  # the index was rebuilt meanwhile
         schema.ensure_indexes(connection)
@@ -92,112 +87,35 @@ class Sender:
         while True:
             database.execute("BEGIN")
             generation, last, _ = _meta(database)
-            changed = database.execute(_CHANGED, (state.revision, state.revision, BATCH)).fetchall()
-            batch = self._read(database, [(key, pk) for _, key, pk in changed if pk is not None])
-            rest = self._rest(database) if len(changed) < BATCH else None  # with the last batch
+            changed = database.execute(_CHANGED, (state.revision, state.revision, part.BATCH)).fetchall()
+            batch = self._part.read(database, [(key, pk) for _, key, pk in changed if pk is not None])
+            rest = self._part.whole_tables(database) if len(changed) < part.BATCH else None  # with the last batch
             database.execute("ROLLBACK")
             if generation != state.generation:
                 return False
             kept = {run.key for run in batch}
             gone = [key for _, key, _ in changed if key not in kept]  # or not in a source that is sent any more
-            revision = changed[-1][0] if len(changed) == BATCH else last
+            revision = changed[-1][0] if len(changed) == part.BATCH else last
             self._write(connection, batch, gone, state, revision, rest, report)
             state = replace(state, revision=revision)
             done += len(changed)
             if told is not None:
                 told(min(done, total), total)
-            if len(changed) < BATCH:
+            if len(changed) < part.BATCH:
                 return True
 
     def pending(self, connection: "psycopg.Connection[Any]") -> tuple[int, int]:
-        """How many runs would be sent, and how many removed; nothing is written."""
-        with self._index() as database:
-            known, keys, differ = self._known(connection), set[str](), 0
-            for some in _parts(self._listed(database)):
-                runs = [run for run in self._read(database, some) if run.too_long() is None]
-                differ += sum(known.get(run.key) != run.digest for run in runs)
-                keys.update(run.key for run in runs)
-            return differ, len(known.keys() - keys)
+        """How many runs would be sent, and how many removed."""
+        return checking.pending(self._part, connection, self._machine)
 
     def differences(self, connection: "psycopg.Connection[Any]") -> list[str]:
-        """What differs there from this machine's index: keys of runs, and names of tables; empty if nothing does."""
-        with self._index() as database:
-            known = self._known(connection)
-            if self._state(connection) is None:
-                return sorted(key for key, _ in self._listed(database))
-            found = set(known)
-            wrong: list[str] = []
-            for some in _parts(self._listed(database)):
-                mine = [run for run in self._read(database, some) if run.too_long() is None]
-                theirs = of_machine(connection, self._machine, [run.key for run in mine])
-                wrong += [run.key for run in mine if theirs.get(run.key) != run]
-                found -= {run.key for run in mine}
-            tables = [table for table in schema.WHOLE if not self._is_equal(connection, database, table)]
-            return sorted([*wrong, *found]) + tables
-
-    def _is_equal(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, table: str) -> bool:
-        """Whether a table that is sent whole has the same rows there."""
-        names = ", ".join(name for name in schema.columns(table) if name not in _OF_PASSES)
-        there = f"SELECT {names} FROM {schema.sent(table)} WHERE machine = %s ORDER BY id"
-        mine = [clean(row) for row in database.execute(f"SELECT {names} FROM {table} ORDER BY id")]
-        return connection.execute(there.encode(), (self._machine,)).fetchall() == mine
-
-    @contextmanager
-    def _index(self) -> Iterator[sqlite3.Connection]:
-        """The index, open for reading. Raises IndexFileError if it is of another version, or damaged."""
-        with closing(file.connect_ours(self._path)) as database:
-            try:
-                (version,) = database.execute("PRAGMA user_version").fetchone()
-                if version != file.SCHEMA:
-                    raise IndexFileError(f"{self._path} is of another version ({version}); renew it: indexer sync")
-                yield database
-            except sqlite3.DatabaseError as error:
-                if not file.is_outside(error):
-                    raise
-                raise file.unreadable(self._path, error) from None
-
-    def _known(self, connection: "psycopg.Connection[Any]") -> dict[str, str]:
-        if connection.execute("SELECT to_regclass('_sent_runs')").fetchone() == (None,):
-            return {}
-        query = "SELECT key, digest FROM _sent_runs WHERE machine = %s"
-        return dict(connection.execute(query, (self._machine,)).fetchall())
-
-    def _listed(self, database: sqlite3.Connection) -> Iterator[tuple[str, int]]:
-        """Key and id of every run that is to be sent."""
-        where, values = self._of_sources()
-        yield from database.execute(f"SELECT r.key, r.id FROM runs r WHERE {where} ORDER BY r.rev", values)
-
-    def _of_sources(self) -> tuple[str, Sequence[str]]:
-        if not self._sources:
-            return "true", ()
-        names = ", ".join("?" * len(self._sources))
-        found = f"EXISTS (SELECT 1 FROM places p WHERE p.run_pk = r.id AND p.source IN ({names}))"
-        return found, self._sources
-
-    def _rest(self, database: sqlite3.Connection) -> dict[str, list[Row]]:
-        """The rows of the tables that are sent whole."""
-        looked = lock.looked(self._path)
-        whole = {}
-        for table in schema.WHOLE:
-            names = list(schema.columns(table))
-            found = database.execute(f"SELECT {', '.join(names)} FROM {table} ORDER BY id").fetchall()
-            more = [(looked.get(row[names.index("name")]),) if table == "sources" else () for row in found]
-            whole[table] = [clean(row + extra) for row, extra in zip(found, more, strict=True)]
-        return whole
-
-    def _read(self, database: sqlite3.Connection, listed: Sequence[tuple[str, int]]) -> list[RunOfMachine]:
-        """All rows of those of the listed runs that are to be sent."""
-        ids = [pk for _, pk in listed]
-        where, values = self._of_sources()
-        if self._sources:
-            among = f"r.id IN ({', '.join(map(str, ids))})"
-            ids = [pk for (pk,) in database.execute(f"SELECT r.id FROM runs r WHERE {among} AND {where}", values)]
-        return of_index(database, ids, self._order)
+        """What differs there from this machine's index: see `checking.differences`."""
+        return checking.differences(self._part, connection, self._machine)
 
     def _begun(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, report: Sent) -> _State:
         """How far this index was sent; after a rebuild, runs that it lost or does not send are removed first."""
         generation, last, forgotten = _meta(database)
-        sources = json.dumps([self._sources, sorted(self._order.items())])
+        sources = json.dumps([self._part.sources, sorted(self._part.order.items())])
         mine = _State(generation, sources, self._origin, 0)
         with connection.transaction():
             _lock(connection)
@@ -209,8 +127,8 @@ class Sender:
                 )
             if there is not None and replace(there, revision=0) == mine and forgotten <= there.revision <= last:
                 return there
-            keys = {key for key, _ in self._listed(database)}
-            gone = sorted(self._known(connection).keys() - keys)
+            keys = {key for key, _ in self._part.listed(database)}
+            gone = sorted(sent_digests(connection, self._machine).keys() - keys)
             self._remove(connection, gone)
             report.removed += len(gone)
             connection.execute(
@@ -222,8 +140,6 @@ class Sender:
         return mine
 
     def _state(self, connection: "psycopg.Connection[Any]") -> _State | None:
-        if connection.execute("SELECT to_regclass('_machines')").fetchone() == (None,):
-            return None
         query = "SELECT generation, sources, origin, rev FROM _machines WHERE machine = %s"
         found = connection.execute(query, (self._machine,)).fetchone()
         return None if found is None else _State(*found)
@@ -312,14 +228,3 @@ def _meta(database: sqlite3.Connection) -> tuple[str, int, int]:
 def _lock(connection: "psycopg.Connection[Any]") -> None:
     """Let one sender write at a time: two must not both decide what is shown, or the next revision."""
     connection.execute("SELECT last_rev FROM _meta FOR UPDATE")
-
-
-def _parts(listed: Iterable[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    part: list[tuple[str, int]] = []
-    for each in listed:
-        part.append(each)
-        if len(part) == BATCH:
-            yield part
-            part = []
-    if part:
-        yield part

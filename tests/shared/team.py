@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from indexer.errors import IndexerError
-from indexer.shared import sending
+from indexer.shared import part, sending
 from indexer.shared.connection import connected
 from tests.agentevals import Server, server
 from tests.shared.changes import NAMES, Change, require_union, team
@@ -90,7 +90,7 @@ def _published(machine: Machine) -> None:
 
 if __name__ == "__main__":
     db, name, url, order = sys.argv[1:]
-    sending.BATCH = 2
+    part.BATCH = 2
     with connected(url) as connection:
         while True:
             sending.Sender(Path(db), name, json.loads(order)).send(connection)
