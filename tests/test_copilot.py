@@ -176,3 +176,16 @@ def test_every_trial_of_every_generation(world: World, shared: Path) -> None:
         assert [row["turns"], row["tool_calls"]] == [None if n == "NULL" else int(n) for n in (turns, calls)]
         assert row["aiu"] == (None if aiu == "NULL" else float(aiu))
     assert not [canary for canary in ("LEAK", "u:pw@h", "FAKE-") if canary in world.content()]
+
+
+def test_trials_of_one_name_are_told_apart_and_large_files_are_read(world: World) -> None:
+    same = [meta(1), meta(1, False), meta(1, padding="x" * (2 << 20))]
+    world.write({f"{PLACE}/run.json": run_json([{"variant": variant(), "trials": same}])})
+    world.synced()
+    names = world.column("SELECT trial FROM trials ORDER BY trial")
+    assert names == [f"Alpha One/prompt-styles/001{number}" for number in ("", "#2", "#3")]
+    trial = f"{PLACE}/variants/alpha-one/tasks/t1/trials/001/meta.json"
+    world.write({f"{PLACE.replace('abc123', 'def456')}/{trial.removeprefix(PLACE + '/')}": json.dumps(same[2])})
+    world.synced()
+    assert world.column("SELECT message FROM problems") == []
+    assert world.column("SELECT count(*) FROM runs") == [2]

@@ -338,3 +338,13 @@ def test_absurd_scores_are_no_difference(world: World) -> None:
     world.synced()
     world.execute("UPDATE runs SET passed = passed + 1")
     assert check(world.db, world.sources, world.options)
+
+
+def test_a_run_whose_name_begins_as_anothers_is_a_run_of_its_own(world: World) -> None:
+    """An event in `jobs/ab` says nothing of `jobs/a`."""
+    world.write(at("jobs/a", job({"fizz__aaaaaaa": trial()})))
+    world.sync()
+    world.write(at("jobs/ab", job({"fizz__aaaaaaa": trial()}, id="23b29240-0000-4000-8000-000000000002")))
+    with closing(file.connect(world.db, write=True)) as database:
+        look(database, world.sources, world.options, {"local": ["jobs/ab/fizz__aaaaaaa"]})
+    assert world.column("SELECT path FROM runs ORDER BY path") == ["jobs/a", "jobs/ab"]

@@ -339,3 +339,10 @@ def test_mutated_logs_give_a_run_or_a_reason(number: int) -> None:
         except Unreadable:
             told["reason"] += 1
     assert min(told.values()) > 20, told
+
+
+@pytest.mark.parametrize("document", [{"status": "ok"}, {"version": 2}, {"eval": {}}, {}])
+def test_other_json_is_no_log(document: dict[str, Any]) -> None:
+    assert inspect._looks_like_a_log(json.dumps(document).encode(), 1 << 20) is False
+    both = json.dumps(document | {"status": "success", "eval": {}}).encode()
+    assert inspect._looks_like_a_log(both, 1 << 20) is True

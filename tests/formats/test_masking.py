@@ -8,6 +8,7 @@ import pytest
 
 from indexer.formats.given import secrets_in
 from indexer.formats.masking import LENGTH, error_line, masked, masked_name, masked_tag
+from indexer.formats.token_shapes import is_random
 from tests.mutations import no_hang
 
 
@@ -361,3 +362,15 @@ def test_a_name_of_the_run_stays_though_it_looks_random() -> None:
 
 def test_a_whole_message_is_masked_line_by_line() -> None:
     assert error_line("a\n  token=abcd1234\nsee s3cr3t-x", ["s3cr3t-x"], whole=True) == "a\n  token=***\nsee ***"
+
+
+@pytest.mark.parametrize(
+    ("word", "random_"),
+    [
+        ("aB3xY9kQ2mZ7p-L4wR8tV1nC6dF5g", True),  # two pieces, none of them long
+        ("aB3xY9-kQ2mZ7", False),  # too short to tell from a name
+        ("gpt4-Turbo2-Preview1-Large3", False),
+    ],
+)
+def test_pieces_of_a_random_word_count_together(word: str, random_: bool) -> None:
+    assert is_random(word) is random_

@@ -56,6 +56,8 @@ def test_unknown_names(index: Index, name: str) -> None:
 def test_a_list_that_is_too_short(index: Index) -> None:
     with pytest.raises(UnknownRunError, match="'latest:a' has no run 2 before its newest"):
         index.run("latest:a~2")
+    with pytest.raises(UnknownRunError, match="'latest' has no run 99 before its newest"):
+        index.run("latest~99")
 
 
 def test_an_ambiguous_name_lists_the_candidates(index: Index) -> None:
