@@ -1,3 +1,4 @@
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 
 from indexer import Index, open_index
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
+from indexer.queries.moments import _months_before
 from indexer.store import file, rows
 from tests.bundles import at, bundle, row, without
 from tests.worlds import World
