@@ -24,7 +24,7 @@ SCHEMA = f"indexer_v{file.SCHEMA}"
 """The schema of this version's tables."""
 VERSIONED = "nspname ~ '^indexer_v[0-9]{1,6}$'"
 """SQL: whether a schema is of any version."""
-_READ_ONLY = "-c default_transaction_read_only=on"
+_READ_ONLY = "SET default_transaction_read_only TO on"  # the options of the URL stay its own
 _SOURCES = """
 SELECT machine, name, kind, place, tip, runs, changed_at, failing_since, error, note, looked_at FROM sources ORDER BY id
 """
@@ -136,9 +136,8 @@ class SharedIndex(Index):
                 return self._in_transaction(connection)
             except psycopg.OperationalError:
                 self._disconnect()
-        self._mine.connection = psycopg.connect(
-            self._address.dsn, application_name="indexer", options=_READ_ONLY, **CONNECTION
-        )
+        self._mine.connection = psycopg.connect(self._address.dsn, application_name="indexer", **CONNECTION)
+        self._mine.connection.execute(_READ_ONLY)
         return self._in_transaction(self._mine.connection)
 
     def _in_transaction(self, connection: "psycopg.Connection[Any]") -> Translating:

@@ -82,9 +82,9 @@ def dashboards(index: Index, experiment: str | None, days: int, base: str) -> Ro
         "empty": not daily,
         "rates": lines("Passed of the verdicts", rates, percent, most=1.0, bounds=by_target("interval")),
         "scores": lines("Mean score", scores, "{:.3g}".format, most=1.0),
-        "seconds": lines("Mean duration", seconds, duration) if any(map(any, seconds.values())) else None,
+        "seconds": lines("Mean duration", seconds, duration) if any(map(_known, seconds.values())) else None,
         "costs": charts.bars("Cost by day", every_day, costs, dollars, lambda day: address(None, day))
-        if any(costs)
+        if _known(costs)
         else None,
         "targets": targets,
         "left_out": len({row["target"] for row in daily}) - len(targets),
@@ -112,6 +112,11 @@ def _costs(daily: list[Row], days: list[str]) -> list[float | None]:
         if row["cost_usd"] is not None:
             known[row["day"]].append(row["cost_usd"])
     return [_sum(known[day]) if known[day] else None for day in days]
+
+
+def _known(values: list[float | None]) -> bool:
+    """Whether any value is known; 0 is one."""
+    return any(value is not None for value in values)
 
 
 def _sum(values: list[float]) -> float | None:

@@ -310,3 +310,10 @@ def test_what_may_be_a_password_is_no_file_name(tmp_path: Path, place: str) -> N
         assert done.returncode == 2
         assert "s3cret" not in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["indexer.toml"]
+
+
+def test_options_of_the_url_stay_and_nothing_is_written(machine: Machine) -> None:
+    with open_index(f"{machine.url}&options=-c%20statement_timeout%3D7s") as index:
+        names = ("statement_timeout", "default_transaction_read_only")
+        found = index.select(f"SELECT {', '.join(f'current_setting({name!r}) AS {name}' for name in names)}")
+    assert found == [{"statement_timeout": "7s", "default_transaction_read_only": "on"}]

@@ -230,3 +230,14 @@ def test_dashboards_survive_odd_numbers(tmp_path: Path) -> None:
         answer = server.get("/dashboards")
     assert answer.status == 200
     assert "No costs are known." in answer.text
+
+
+def test_dashboards_tell_nothing_from_zero(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    rows = [row("t1", cost_usd=0.0, duration_ms=0), row("t2", cost_usd=0.0, duration_ms=0)]
+    world.write(at(".agentv/results/runs/e/2026-01-05T08-00-00-000Z", bundle(rows=rows, experiment="e")))
+    world.sync()
+    with serving(world) as server:
+        text = server.get("/dashboards").text
+    assert "No costs are known." not in text
+    assert "No durations are known." not in text
