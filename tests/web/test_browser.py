@@ -289,12 +289,11 @@ def test_back_leads_to_the_place(page: Page) -> None:
     rows = page.locator("table.runs tbody tr[data-key]")
     while page.locator("table.runs tbody").count() < 4:
         page.mouse.wheel(0, 3_000)
-    row = rows.last
-    key = row.get_attribute("data-key")
+    row = page.locator(f'tr[data-key="{rows.last.get_attribute("data-key")}"]')
     row.get_by_role("link").first.click()
     page.wait_for_url("**/run?*")
     page.go_back()
-    expect(page.locator(f'tr[data-key="{key}"]')).to_be_in_viewport(timeout=10_000)
+    expect(row).to_be_in_viewport(timeout=10_000)
     page.goto("/runs")
     expect(rows).to_have_count(50)
 
