@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from indexer.errors import SourceError
-from indexer.formats.masking import error_line
+from indexer.masking import error_line
 
 CONNECTION: dict[str, Any] = {
     "client_encoding": "utf8", "connect_timeout": 5, "keepalives_idle": 30, "tcp_user_timeout": 30_000,

@@ -1,7 +1,10 @@
 """A format of another package: found by its entry point, guarded, and read again alone when its version changes."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,33 @@ def test_a_new_format_has_the_commits_of_its_runs(project: Project, tmp_path: Pa
     project.run("sync")
     assert project.runs()["toy:r1"]["sha"] == commit
     assert project.run("check")[0] == "the index equals its sources\n"
+
+
+def test_a_clone_gets_the_files_that_a_new_format_reads(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    repo = Repo(tmp_path / "results.git")
+    repo.git("config", "uploadpack.allowFilter", "true")
+    repo.commit({"runs/r1/toy.json": json.dumps({"began": "2026-02-01T09:00:00.000Z", "cost": 1, "results": {}})})
+    (project.root / "indexer.toml").write_text(f'[[source]]\nname = "g"\nkind = "git"\nurl = "file://{repo.path}"\n')
+    project.run("sync")
+    project.install()
+    assert project.run("sync") == ("g: 1 added, 0 changed, 0 removed\n", "")
+    assert project.runs().keys() == {"toy:r1"}
+
+
+def test_a_format_may_be_imported_before_the_program(project: Project) -> None:
+    """As its own unit tests do: what it imports here must not load the formats, itself among them."""
+    project.install("from indexer.masking import error_line\n" + TOY)
+    tried = "import toy_format, indexer.formats; print(indexer.formats.UNUSABLE, 'toy' in indexer.formats.VERSIONS)"
+    process = subprocess.run(
+        [sys.executable, "-c", tried],
+        env=os.environ | {"PYTHONPATH": str(project.site)},
+        capture_output=True,
+        text=True,
+    )
+    assert (process.stdout, process.stderr) == ("[] True\n", "")
 
 
 def test_of_two_that_claim_a_folder_the_first_reads_it_and_one_problem_says_so(project: Project) -> None:

@@ -6,6 +6,8 @@ its anchor file and never by its depth, so layouts of different ages live side b
 tools leave their runs, and what names them elsewhere, is in their `Conventions`.
 """
 
+import json
+
 from indexer.formats.registry import Guarded, load
 from indexer.protocols import AnyFolder, RunFile, RunFolder, Unreadable, no_file
 
@@ -16,6 +18,8 @@ FORMATS, UNUSABLE = load()
 """The formats in the order in which they are asked, and a line for each unusable one."""
 VERSIONS = {form.KEY: form.VERSION for form in FORMATS}
 """The version of each format: runs read by another version are read again."""
+VERSIONS_TEXT = json.dumps([READER, VERSIONS], sort_keys=True)
+"""All these versions. Others may need other files, so what was fetched under other versions may not be enough."""
 ANCHORS = frozenset(anchor for form in FORMATS for anchor in form.ANCHORS if not anchor.startswith("*"))
 """Names of files that come with runs."""
 ANCHOR_ENDS = tuple(anchor[1:] for form in FORMATS for anchor in form.ANCHORS if anchor.startswith("*"))

@@ -19,7 +19,7 @@ from indexer.earlier import Earlier
 from indexer.formats.agentv_documents import Aggregate, Dimensions, Metadata, Row, TagsDocument
 from indexer.formats.agentv_trials import LIMIT, Executions, combined_from, metrics_files
 from indexer.formats.documents import read_document, read_or_note
-from indexer.formats.masking import masked_tag
+from indexer.masking import masked_tag
 from indexer.protocols import (
     Conventions,
     Folder,

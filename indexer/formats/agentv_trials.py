@@ -29,7 +29,7 @@ from indexer.formats.agentv_documents import (
     UsageSources,
 )
 from indexer.formats.documents import read_or_note
-from indexer.formats.masking import error_line, error_type, reason_line
+from indexer.masking import error_line, error_type, reason_line
 from indexer.protocols import Folder, Options, Unreadable
 from indexer.records import Score, Trial, TrialStatus
 

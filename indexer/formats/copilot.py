@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from indexer.earlier import Earlier
 from indexer.formats.documents import Amount, Count, Document, Int, Text, Time, Words, read_document, read_or_note
-from indexer.formats.given import secrets_in
-from indexer.formats.masking import error_line, error_type
+from indexer.masking import error_line, error_type
+from indexer.masking.given import secrets_in
 from indexer.protocols import (
     MALFORMED,
     Conventions,

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 from pydantic_core import from_json
 
-from indexer.formats.masking import masked, masked_name, masked_tag
+from indexer.masking import masked, masked_name, masked_tag
 from indexer.protocols import MALFORMED, Folder, Unreadable
 from indexer.records import utc
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import msgspec
 
-from indexer.formats.given import secrets_in
 from indexer.formats.inspect_documents import Eval, Given, Header, Stats, Summary, Update
 from indexer.formats.inspect_samples import LARGEST, headline_of, reported, trials_of
-from indexer.formats.masking import error_line
+from indexer.masking import error_line
+from indexer.masking.given import secrets_in
 from indexer.protocols import MALFORMED, Options, Unreadable
 from indexer.records import Run, RunState, Tags, Trial, seconds_between
 

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from indexer.formats.inspect_documents import Header, Summary, Usage
-from indexer.formats.masking import error_type, masked_name
+from indexer.masking import error_type, masked_name
 from indexer.records import Reported, Score, Trial, TrialStatus, seconds_between
 
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}

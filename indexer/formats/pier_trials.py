@@ -13,8 +13,6 @@ from typing import Any
 from indexer.earlier import Earlier
 from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
-from indexer.formats.given import secrets_in
-from indexer.formats.masking import error_line, error_type
 from indexer.formats.pier_documents import (
     AgentConfig,
     AgentContext,
@@ -26,6 +24,8 @@ from indexer.formats.pier_documents import (
     TrialConfig,
     TrialResult,
 )
+from indexer.masking import error_line, error_type
+from indexer.masking.given import secrets_in
 from indexer.protocols import Folder, Options, Unreadable
 from indexer.records import RunState, Score, Trial, TrialStatus, seconds_between
 

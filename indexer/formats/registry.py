@@ -15,7 +15,7 @@ from types import UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from indexer.earlier import Earlier
-from indexer.formats.masking import error_line
+from indexer.masking import error_line
 from indexer.protocols import PROTOCOL, Conventions, Folder, Format, Options, Unreadable, never_divided, undivided
 from indexer.records import Run, RunState, TrialStatus, utc
 

@@ -17,8 +17,8 @@ import pygit2
 from pydantic import Field, model_validator
 
 from indexer.errors import SourceError
-from indexer.formats import READER, REFS
-from indexer.formats.masking import error_line, masked
+from indexer.formats import REFS, VERSIONS_TEXT
+from indexer.masking import error_line, masked
 from indexer.protocols import Unreadable
 from indexer.records import span_seconds, utc_now
 from indexer.sources import Source
@@ -81,8 +81,8 @@ class CloneSource(GitSource):
         repository = open_repository(self.folder)
         held = (ref for ref in repository.references if ref.startswith("refs/") and not ref.startswith(_INCOMING))
         mine = {ref: str(repository.references[ref].target) for ref in held}
-        marker = self.folder / "indexer-reader"  # the reader version decides which files are needed
-        known = mine if marker.exists() and marker.read_text() == str(READER) else {}
+        marker = self.folder / "indexer-reader"
+        known = mine if marker.exists() and marker.read_text() == VERSIONS_TEXT else {}
         if wanted == known:
             return False
         incoming = {ref: ref.replace("refs/", _INCOMING, 1) for ref, oid in wanted.items() if known.get(ref) != oid}
@@ -97,7 +97,7 @@ class CloneSource(GitSource):
         if head is not None:
             self._git(["symbolic-ref", HEAD, head])
         self._remove_refs(incoming.values())
-        marker.write_text(str(READER))
+        marker.write_text(VERSIONS_TEXT)
         self._git(["gc", "--auto", "--quiet"])
         return True
 

@@ -20,7 +20,7 @@ from pydantic import AfterValidator
 from indexer.changes import Advance, Change, Indexed, Missing, NamedCommit, Naming, Tip, Trouble
 from indexer.errors import SourceError
 from indexer.formats import TRAILERS
-from indexer.formats.masking import error_line, masked_name
+from indexer.masking import error_line, masked_name
 from indexer.sources import Source
 from indexer.sources.git import GitSource
 from indexer.sources.gitcommand import Listing

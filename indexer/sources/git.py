@@ -14,7 +14,7 @@ import pygit2
 from indexer.changes import Change, Found, Indexed, Missing, Trouble
 from indexer.errors import SourceError
 from indexer.formats import DRAFTS, REFS
-from indexer.formats.masking import error_line
+from indexer.masking import error_line
 from indexer.protocols import Folder, Unreadable
 from indexer.records import utc_now
 from indexer.sources import RefSource

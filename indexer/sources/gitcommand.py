@@ -19,7 +19,7 @@ import pygit2
 
 from indexer import interrupts
 from indexer.errors import SourceError
-from indexer.formats.masking import error_line
+from indexer.masking import error_line
 
 TIMEOUT = 300.0
 """Seconds that a git command may take to talk to a remote."""

@@ -21,7 +21,7 @@ import pygit2
 from indexer.changes import Added
 from indexer.errors import SourceError
 from indexer.formats import ANCHOR_ENDS, ANCHORS, is_run_file, run_folder
-from indexer.formats.masking import masked
+from indexer.masking import masked
 from indexer.sources.gitcommand import Listing
 
 _DIFF_TREE = ["diff-tree", "--stdin", "--root", "-r", "-t", "-c", "--always", "-z", "--no-renames", "--name-status"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pygit2
 
-from indexer.formats import READER
+from indexer.formats import VERSIONS_TEXT
 from indexer.sources.gitcommand import FETCH, run_git
 from indexer.sources.objects import common_folder
 
@@ -47,8 +47,8 @@ class LackingObjects:
     def fetched(self) -> Mapping[str, str]:
         """By ref, the commit up to which all blobs that rows are read from are here."""
         try:
-            reader, tips = json.loads((self.folder / "tips.json").read_text())
-            return dict(tips) if reader == READER else {}
+            versions, tips = json.loads((self.folder / "tips.json").read_text())
+            return dict(tips) if versions == VERSIONS_TEXT else {}
         except (OSError, ValueError, TypeError):
             return {}
 
@@ -56,7 +56,7 @@ class LackingObjects:
         """Note that the blobs of these commits, by ref, are here; notes on other refs stay while the refs exist."""
         others = {ref: commit for ref, commit in self.fetched().items() if ref in existing}
         new = self.folder / "tips.json.new"
-        new.write_text(json.dumps([READER, {**others, **tips}]))
+        new.write_text(json.dumps([VERSIONS_TEXT, {**others, **tips}]))
         new.replace(self.folder / "tips.json")
 
     @contextmanager

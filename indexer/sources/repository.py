@@ -9,7 +9,7 @@ import pygit2
 from pygit2.enums import RepositoryOpenFlag
 
 from indexer.errors import SourceError
-from indexer.formats.masking import error_line
+from indexer.masking import error_line
 from indexer.protocols import Unreadable
 from indexer.sources.objects import GitFolder, Objects
 from indexer.sources.partial import LackingObjects

@@ -12,8 +12,8 @@ from msgspec import Meta
 
 from indexer.earlier import Earlier
 from indexer.formats.documents import Count, Document, Number, Text, Time, Words, fitted, read_document
-from indexer.formats.given import secrets_in
-from indexer.formats.masking import error_line, masked_name
+from indexer.masking import error_line, masked_name
+from indexer.masking.given import secrets_in
 from indexer.protocols import Options, Unreadable
 from indexer.records import Run, RunState, Score, Trial, TrialStatus, joined, seconds_between
 

@@ -6,9 +6,9 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from indexer.formats.given import secrets_in
-from indexer.formats.masking import LENGTH, error_line, masked, masked_name, masked_tag
-from indexer.formats.token_shapes import is_random
+from indexer.masking import LENGTH, error_line, masked, masked_name, masked_tag
+from indexer.masking.given import secrets_in
+from indexer.masking.token_shapes import is_random
 from tests.mutations import no_hang
 
 

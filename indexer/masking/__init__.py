@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from urllib.parse import quote, quote_plus
 
-from indexer.formats.given import is_secret
-from indexer.formats.token_shapes import without_tokens, without_unmistakable_tokens
+from indexer.masking.given import is_secret
+from indexer.masking.token_shapes import without_tokens, without_unmistakable_tokens
 
 MASK = "***"
 LENGTH = 200
