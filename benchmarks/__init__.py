@@ -1,1 +1,1 @@
-"""How fast the index is, beside floors and peers measured in the same run: `scripts/bench`."""
+"""How fast the index is, compared with floors and peers in the same run: `scripts/bench`."""

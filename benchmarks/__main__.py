@@ -1,4 +1,4 @@
-"""Prints how fast the index is beside its floors, and writes the same as JSON."""
+"""Prints how fast the index is, compared with floors and peers, and writes the same as JSON."""
 
 import argparse
 import json
@@ -47,7 +47,7 @@ class Bench:
             yield Line(f"rebuild from git, {runs:,} runs, {'loose' if loose else 'packed'}", ours, floor, 1.5)
 
     def memory(self) -> Iterator[Line]:
-        """Anonymous memory of a rebuild: it must not grow with the number of runs. Bytes, not seconds."""
+        """Anonymous memory of a rebuild: it must not grow with the number of runs. In MB, not seconds."""
         few, many = (1_000, 4_000) if self.quick else (10_000, 100_000)
         most = []
         for runs in (few, many):
@@ -69,7 +69,7 @@ class Bench:
         yield Line(f"rebuild of {logs:,} logs of Inspect x 10", ours, floor, 5.0)
 
     def one_new_run(self) -> Iterator[Line]:
-        """One commit with one run: among many against among few, and in one large folder against `git diff-tree`."""
+        """One more run: in a large repository against a small one; in a large folder against `git diff-tree`."""
         few, many = (500, 4_000) if self.quick else (1_000, 100_000)
         times = [self._one_new_run(runs, flat=False) for runs in (few, many)]
         yield Line(f"one new run, {many:,} / {few:,}, folders by experiment", times[1], times[0], 1.5)
@@ -95,7 +95,7 @@ class Bench:
         yield Line(f"nothing new, folders, {jobs:,} jobs x 10, against a bare stat", ours, floor, 1.3)
 
     def one_changed_trial(self) -> Iterator[Line]:
-        """A trial of a large job is written again: a look at it by a watcher, and a `sync`, both without a start."""
+        """A trial of a large job is written again: a watcher's look at it, and a `sync`, without process starts."""
         trials = 1_000 if self.quick else 5_000
         for what in ("", ", no lock.json", ", a trajectory of 5 MB"):
             root = self.place / f"job-of-{trials}{what}"

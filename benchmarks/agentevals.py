@@ -1,4 +1,4 @@
-"""A database of agentevals with many runs, and what following it takes."""
+"""A database of agentevals with many runs, and how long passes over it take."""
 
 import json
 from collections.abc import Callable, Iterator

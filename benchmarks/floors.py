@@ -113,7 +113,7 @@ def _database(db: Path) -> sqlite3.Connection:
 
 
 class _Rows:
-    """Rows for all tables, inserted in batches; the indexes come last."""
+    """Rows for the large tables, inserted in batches; the indexes for reading come last."""
 
     def __init__(self, database: sqlite3.Connection):
         self._database = database

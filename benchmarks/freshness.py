@@ -1,4 +1,4 @@
-"""How long after a file was written a reader of the index sees it, beside the barest loop that could do the same."""
+"""How soon a reader of the index sees a file that was written, compared with the barest loop that could do the same."""
 
 import json
 import os
@@ -23,7 +23,7 @@ IDENTITY = "ffffffff-0000-4000-8000-000000000000"
 
 
 def make_live_job(root: Path) -> Path:
-    """A job that goes on, with ten trials."""
+    """A running job, with ten finished trials."""
     folder = root / "jobs" / LIVE
     trees.make_job(folder, 0xFFFFFFFF % 1_000_000, 10)
     result = json.loads((folder / "result.json").read_text())

@@ -15,7 +15,10 @@ Task = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What was measured beside what: the medians of both in seconds, and the ratio that is promised."""
+    """A measurement (`ours`), what it is compared with (`floor`), and the largest ratio that is promised (`limit`).
+
+    Both are in seconds, unless `note` names another unit.
+    """
 
     name: str
     ours: float

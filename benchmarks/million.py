@@ -28,7 +28,7 @@ _VIEWS = (
 
 
 def lines(db: Path, runs: int) -> Iterator[Line]:
-    """Everything about an index of so many runs. Times are of the second call, against the second that is allowed."""
+    """Everything about an index of so many runs. Times are of the second call; the limit is one second."""
     yield from _build(db, runs)
     with open_index(db) as index:
         yield from _answers(index, _pages(index) | _questions(index))

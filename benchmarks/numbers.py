@@ -14,7 +14,7 @@ _NUMBERS = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n
 def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
     """An index of that many runs with one target, a place and sometimes a tag each. Returns a writing connection.
 
-    Every tenth rate is NULL, every fifth cost; half of the runs share their timestamp with another one. With
+    Every tenth rate is NULL, every fifth cost; every two consecutive runs share a timestamp. With
     `trials`, each run has as many, with a score each, and the counts and rates that follow from them.
     """
     file.create(path)

@@ -1,4 +1,4 @@
-"""How long other tools take for the first page of their run lists, over HTTP, beside the same page here.
+"""How long other tools take over HTTP for the first page of their lists of runs, which ours is compared with.
 
 `scripts/peers` installs them. Each is started, asked, and stopped again. AgentV's dashboard listens on all
 interfaces, so it lives in a network namespace of its own; the others listen on loopback.
@@ -23,7 +23,7 @@ _PATIENCE = 300.0  # seconds until a server must answer
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server with a run list: how it is started (`{port}` and `{place}` filled in) and asked, and where."""
+    """A server with a list of runs: the command that starts it (`{port}` and `{place}` are filled in), its query."""
 
     name: str
     command: tuple[str, ...]
@@ -61,7 +61,7 @@ def first_page(peer: Peer, place: Path, rounds: int) -> tuple[float, int]:
 
 
 def agentv_project(place: Path, clone: Path | None = None) -> Path:
-    """A project folder whose list is that of a clone of a results repository; of its own folders without one."""
+    """A project folder whose list of runs is that of a clone of a results repository, or without one, its own."""
     (place / ".agentv").mkdir(parents=True, exist_ok=True)
     subprocess.run(["git", "init", "--quiet", place], check=True)
     if clone:

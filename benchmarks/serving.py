@@ -41,7 +41,7 @@ def seconds(connection: HTTPConnection, path: str) -> float:
 
 
 def lines(db: Path, index: Index) -> Iterator[Line]:
-    """Pages over HTTP against the same query without, and Datasette's own page against the second that is allowed."""
+    """Pages of `/api` against the same query without HTTP; HTML pages, ours and Datasette's, against one second."""
     deep = index.runs(limit=995)
     for _ in range(9):
         deep = index.runs(limit=995, cursor=deep.next_cursor)

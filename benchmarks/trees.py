@@ -47,7 +47,7 @@ def run_files(number: int, *, flat: bool = False) -> dict[str, str]:
 
 
 def make_repository(path: Path, runs: int, *, flat: bool = False, loose: bool = False) -> None:
-    """A bare repository with a commit a run. Loose objects are what many small publications leave."""
+    """A bare repository with one commit per run. Many small publications leave loose objects."""
     subprocess.run(["git", "init", "--quiet", "--bare", path], check=True)
     unpack = ["-c", f"fastimport.unpackLimit={10**9 if loose else 0}"]
     git = subprocess.Popen(["git", f"--git-dir={path}", *unpack, "fast-import", "--quiet"], stdin=subprocess.PIPE)
@@ -75,7 +75,7 @@ def _commit(number: int, flat: bool, parent: str = "") -> Iterator[bytes]:
 
 
 def make_jobs(root: Path, jobs: int, trials: int) -> None:
-    """`jobs/` of Pier: each job has its three files and as many trials, each with a result and a configuration."""
+    """`jobs/` of Pier: each job has its own files and as many trials, each with a result and a configuration."""
     for job in range(jobs):
         make_job(root / "jobs" / f"job-{job:05}", job, trials)
 

@@ -11,7 +11,7 @@ _NOT_PLAIN = re.compile(r"[^A-Za-z0-9]")
 
 
 class Stamp(NamedTuple):
-    """Shows whether a file on disk changed, without reading it. Bytes and nanoseconds."""
+    """Tells whether a file or folder on disk changed, without reading it. Sizes are bytes, times nanoseconds."""
 
     size: int
     mtime_ns: int
@@ -20,13 +20,18 @@ class Stamp(NamedTuple):
 
 
 ABSENT = Stamp(0, 0, 0, 0)
-"""Nothing is there."""
+"""The stamp of a path where nothing exists."""
 UNSETTLED = -(2**63)
 """The `mtime_ns` of a file to read again: no real file has it."""
 
 
 class Tip(NamedTuple):
-    """How far a ref was read. `tree` is empty when a part of it could not be read, so that it is walked again."""
+    """How far a ref was read.
+
+    `tree` is the id of the tree that was read (for a run in progress, of the commit); empty if part of it could not be
+    read, so that the next pass walks it again. Commit sources leave it empty. `history` is the commit up to which the
+    history was read, with a digest of where a shallow clone ends. `wip` marks a ref of a run in progress.
+    """
 
     commit: str
     tree: str
@@ -39,8 +44,8 @@ class Found:
     """A run that is new or differs from what is indexed.
 
     `stamps` cover its files on disk and the folders searched for them; empty in git. Folder names end with `/`, the
-    run's own folder has the empty name, and names outside the run start with `//`. With `trials` (names of folders
-    directly inside) only these and the files beside them were checked; all other stamps are unchanged.
+    run's own folder or single file has the empty name, and names outside the run start with `//`. With `trials` (names
+    of folders directly inside) only these and the files beside them were checked; all other stamps are unchanged.
     """
 
     ref: str | None
@@ -167,13 +172,13 @@ class Indexed(Protocol):
         """The key of the format that read the run at `path` on disk; None in a rebuild, or if none did."""
 
     def run_above(self, path: str) -> str | None:
-        """The path of the run on disk that a path lies below; None if there is none."""
+        """The path of the nearest run on disk above a path; None if there is none."""
 
     def fingerprints(self) -> Iterator[tuple[str, str]]:
-        """Path and fingerprint of each run outside of refs, sorted by path."""
+        """Path and fingerprint of each run that is not in a ref, sorted by path."""
 
     def unfinished(self) -> Sequence[str]:
-        """The paths of the runs outside of refs that have not ended."""
+        """The paths of the runs that are not in a ref and have not ended."""
 
     def below(self, path: str) -> Sequence[str]:
         """The paths of the runs on disk below a folder; all of them for the empty path."""

@@ -23,7 +23,7 @@ Configuration = tuple[str | None, str | None, str | None, str | None]
 Tests = dict[tuple[str | None, str | None], tuple[int, int]]
 """Executions and passes of each (suite, test_id)."""
 
-# getters for each subset of a configuration's columns; the empty subset has only one value
+# a getter for each subset of a configuration's columns, except the empty one, whose value is always the same
 _PARTS = [itemgetter(*[at for at in range(4) if subset >> at & 1]) for subset in range(1, 16)]
 
 

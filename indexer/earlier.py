@@ -18,13 +18,14 @@ class Rest:
     is_derived: bool
     """Whether trials are copied from other runs."""
     size_bytes: int
+    """Bytes of the other trials' files only: the run's own files are read again too."""
     started_at: str | None
     finished_at: str | None
     running_count: int
 
 
 class Execution(NamedTuple):
-    """The values that number the executions of a test."""
+    """One execution of a test: its start, which decides its attempt number, and that number."""
 
     trial: str
     started_at: str | None
@@ -41,7 +42,7 @@ class Earlier(Protocol):
         """A trial as it was read last; None if it was not."""
 
     def unchanged(self, part: str) -> bool:
-        """Whether no file below the folder `part`, directly inside the run's, changed since."""
+        """Whether the file or folder `part`, directly inside the run's folder, is known not to have changed since."""
 
     def copies(self) -> bool:
         """Whether some of its trials were copied from other runs."""
@@ -59,7 +60,7 @@ class EarlierTrials(Earlier, Protocol):
 
 
 class Nothing:
-    """Earlier, for a run that is read for the first time."""
+    """`Earlier` for a run that is read for the first time, or as if it were."""
 
     def exists(self) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""Errors that a user can cause: each is one line that says what is wrong and what to do."""
+"""Errors that users see: each is one line that says what is wrong and, where possible, what to do."""
 
 
 class IndexerError(Exception):
@@ -26,7 +26,7 @@ class QueryError(IndexerError):
 
 
 class UnknownRunError(IndexerError):
-    """A RUN that names no run, or more than one."""
+    """A RUN that names no run, or more than one; or a run whose files cannot be shown."""
 
 
 class UnknownTrialError(IndexerError):
@@ -34,7 +34,7 @@ class UnknownTrialError(IndexerError):
 
 
 class UnknownTestError(IndexerError):
-    """A TEST that names no test, or tests of several suites."""
+    """A TEST that names no test, or tests of several suites; or sides that share no test."""
 
 
 class StaleTokenError(IndexerError):

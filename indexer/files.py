@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from indexer.sources import FileSource, Source
 
 LARGEST = 8 << 20
-"""Bytes of a file at most."""
+"""The most bytes read of a file."""
 MOST = 1000
-"""Files of a folder that are listed."""
+"""The most files listed for a trial."""
 _NAMED = 10
-"""Files that are named in a message."""
+"""The most files named in a message."""
 _DEPTH_OF_RUN, _DEPTH_OF_TRIAL = 2, 5
 _USEFUL = (
     r"(^|/)exception[^/]*\.txt$|(^|/)error[^/]*$",
@@ -51,7 +51,7 @@ def names(project: Project, run: RunRow) -> list[str]:
 
 
 def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
-    """The files of a trial, most useful first; empty if it has none of its own. Raises as `names`."""
+    """The files of a trial, most useful first; empty if it has none of its own. Raises the errors of `names`."""
     inside = _folder(_source(project, run), run)
     if inside is None or trial["folder"] is None:
         return []
@@ -68,14 +68,14 @@ def _rank(path: str) -> int:
 
 
 def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> bytes:
-    """The bytes of one of the run's files, or of one of a trial's. Raises as `names`."""
+    """The bytes of a file of the run, or of the trial if one is given. Raises the errors of `names`."""
     path = posixpath.normpath(path)
     with _told(run):
         return _whole(*_holding(project, run, trial), path)
 
 
 def ending(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> tuple[bytes, bool]:
-    """Like `content`, but only the end of a file above LARGEST; and whether that is all of it. Raises as `names`."""
+    """Like `content`, but only the last LARGEST bytes of a larger file; and whether these are the whole file."""
     path = posixpath.normpath(path)
     with _told(run):
         folder, called, depth = _holding(project, run, trial)
@@ -90,7 +90,7 @@ def _holding(project: Project, run: RunRow, trial: TrialRow | None) -> tuple[Fol
     """The folder to read from, its name for messages, and how many levels to list."""
     folder = _folder(_source(project, run), run)
     if folder is None:
-        raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no files")
+        raise UnknownRunError(f"{run['run_id']} comes from a database and has no files")
     if trial is not None and trial["folder"] and folder.size(trial["folder"]) is None:
         return _folder_of(folder, run, trial), f"{run['run_id']} {trial['trial']}", _DEPTH_OF_TRIAL
     return folder, run["run_id"], _DEPTH_OF_RUN
@@ -119,7 +119,7 @@ def _folder_of(inside: Folder, run: RunRow, trial: TrialRow) -> Folder:
     """The folder of a trial in that of its run. Raises UnknownRunError."""
     folder = inside.find(trial["folder"] or "")
     if folder is None:
-        raise UnknownRunError(f"{run['run_id']} {trial['trial']} is no more at {run['path']}/{trial['folder']}")
+        raise UnknownRunError(f"{run['run_id']} {trial['trial']} is no longer at {run['path']}/{trial['folder']}")
     return folder
 
 
@@ -135,7 +135,7 @@ def place(project: Project, run: RunRow, trial: TrialRow | None = None) -> str:
     source = _source(project, run)
     folder = _folder(source, run)
     if folder is None:
-        raise UnknownRunError(f"{run['run_id']} is rows of a database: it has no folder")
+        raise UnknownRunError(f"{run['run_id']} comes from a database and has no folder")
     real = cast("FileSource", source).real_path(run["path"])
     if not os.path.isdir(real):
         return real.rpartition("/")[0]
@@ -147,7 +147,10 @@ def place(project: Project, run: RunRow, trial: TrialRow | None = None) -> str:
 
 
 def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:
-    """The full error of a trial, masked, from its files; else the line that the index has."""
+    """The full error of a trial, masked, from its files; the line in the index if they cannot be read.
+
+    Raises SettingsError.
+    """
     from indexer.settings import load
 
     settings, sources = load(project)
@@ -168,7 +171,7 @@ def whole_error(project: Project, run: RunRow, trial: TrialRow) -> str | None:
 
 
 class _OnlyOne:
-    """A `protocols.Earlier` that has read every trial but one."""
+    """An `Earlier` that claims to know every trial but one, so that a format reads only that one."""
 
     def __init__(self, trial: TrialRow):
         self._name, self._folder = trial["trial"], trial["folder"]
@@ -207,14 +210,14 @@ def _require_here(project: Project, shared: str, run: RunRow) -> None:
         machine = index.machine_of(run["key"])
     if machine != mine:
         where = ":".join(filter(None, (run["source"], run["ref"], run["path"])))
-        raise UnknownRunError(f"files of {run['run_id']} lie on {machine}, at {where}")
+        raise UnknownRunError(f"the files of {run['run_id']} are on {machine}, at {where}")
 
 
 def _named(sources: "list[Source]", run: RunRow) -> "Source":
     """The source that a run was read from. Raises SettingsError."""
     source = next((source for source in sources if source.name == run["source"]), None)
     if source is None:
-        raise SettingsError(f"the settings name no source {run['source']!r} any more; run indexer sync")
+        raise SettingsError(f"the settings no longer name the source {run['source']!r}; run indexer sync")
     return source
 
 
@@ -225,10 +228,10 @@ def _folder(source: "Source", run: RunRow) -> Folder | None:
     try:
         source.open()
     except SourceError as error:
-        raise SourceError(f"source {source.name}: {error}; its files are read from there") from None
+        raise SourceError(f"the run's files cannot be read: source {source.name}: {error}") from None
     folder = source.folder_at(run["ref"], run["path"])
     if folder is None:
-        raise UnknownRunError(f"{run['run_id']} is no more at {run['path']}, or cannot be read")
+        raise UnknownRunError(f"{run['run_id']} is no longer at {run['path']}, or cannot be read")
     return folder
 
 

@@ -23,7 +23,7 @@ def freshness(index: Index) -> Row:
 def newer_sources(index: Index) -> list[str]:
     """Names of the sources in which a ref's file or a root folder changed since the index was brought up to date.
 
-    Nothing deeper is checked, so the index may be stale even if there are none.
+    Nothing deeper is checked, so the index may be stale even if the list is empty.
     """
     with index.snapshot():
         signs = {row["name"]: json.loads(row["signs"]) for row in index.select("SELECT name, signs FROM sources")}

@@ -15,7 +15,7 @@ CONNECTION: dict[str, Any] = {
 }  # fmt: skip
 """How connections are made, by the parameters of libpq and psycopg."""
 _NOT_UNDERSTOOD = (
-    "this is no connection string of PostgreSQL; in a URI, special characters of a password are "
+    "this is not a PostgreSQL connection string; in a URI, special characters of a password are "
     "written as %2F, %40 and so on"
 )
 

@@ -23,14 +23,14 @@ DB = "results/index.db"
 SHARED = ("postgresql://", "postgres://")
 """How the URL of a shared index begins."""
 _NO_FILE = re.compile(r"\w[\w+.-]*:/|(^|\s)password\s*=", re.IGNORECASE)
-"""What is meant as a connection string, and may hold a password."""
+"""Matches what looks like a connection string rather than a file; it may hold a password."""
 RUN_FOLDERS = ("jobs", "logs", "results", ".agentv/results")
 """Where the tools of the built-in formats keep runs: these folders mark a project's root without settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """`root` is the folder of the settings file, else the current one; `config` is None without a file.
+    """`root` is the folder of the settings file, else the nearest folder with runs; `config` is None without a file.
 
     `content` is the rest of the file, without `db` and `stale_after`; `shared` is the URL of a shared index to read
     instead of `db`.
@@ -54,7 +54,7 @@ def find_project(config: Path | None = None, db: str | Path | None = None) -> Pr
 
     Options override `INDEXER_*`, which override the settings file.
 
-    Raises SettingsError if a named file is missing or cannot be read.
+    Raises SettingsError if a named file is missing or cannot be read, or if a value is wrong.
     """
     named = config or _environment_path("INDEXER_CONFIG")
     if named is not None and not named.is_file():
@@ -69,8 +69,9 @@ def find_project(config: Path | None = None, db: str | Path | None = None) -> Pr
     in_file = scalars.get("db", DB)
     for where, name in (("--db", db), ("INDEXER_DB", os.environ.get("INDEXER_DB")), (f"{path}: db", in_file)):
         if name is not None and _NO_FILE.search(str(name)) and (where.endswith(": db") or not is_shared(name)):
-            how = "; a shared index is named by --db or INDEXER_DB" if where.endswith(": db") else " or postgresql://…"
-            raise SettingsError(f"{where}: that is no file{how}")
+            if where.endswith(": db"):
+                raise SettingsError(f"{where}: not a file; name a shared index with --db or INDEXER_DB")
+            raise SettingsError(f"{where}: neither a file nor postgresql://…")
     shared = next((name for name in (db, os.environ.get("INDEXER_DB")) if name), None)
     shared = shared if is_shared(shared) else None
     if shared is not None and shared == db:
@@ -100,13 +101,13 @@ def require_no_password(option: str, url: str) -> None:
 
     if address(url).has_password:
         raise SettingsError(
-            f"{option}: a password on a command line is seen by others; use PGPASSFILE, a service, or a variable: "
+            f"{option}: other users can see a password on the command line; use PGPASSFILE, a service, or a variable: "
             "INDEXER_DB, INDEXER_PUBLISH__URL"
         )
 
 
 def _root_around(here: Path) -> Path:
-    """The nearest folder that holds an index or folders of runs, up to the root of the git worktree.
+    """The nearest folder that holds an index or folders of runs, up to the root of the git worktree; else `here`.
 
     The home folder and `/` count only as the current folder: such folders there usually belong to other programs.
     """
@@ -131,7 +132,7 @@ def _may_hold_runs(folder: Path) -> bool:
 
 
 def expanded(path: str | Path) -> Path:
-    """A path of the settings with `~` filled in. Raises SettingsError."""
+    """A path of the settings with `~` expanded. Raises SettingsError."""
     try:
         if "\0" in str(path):
             raise SettingsError(f"path {str(path)!r} holds a NUL character")
@@ -150,7 +151,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingsError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except RecursionError:
-        raise SettingsError(f"{path}: it is nested too deep") from None
+        raise SettingsError(f"{path}: it is nested too deeply") from None
     except ValueError as error:  # invalid TOML or UTF-8, or a number too large
         raise SettingsError(f"{path}: {error}") from None
 

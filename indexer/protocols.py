@@ -60,7 +60,10 @@ class Options(BaseModel):
 
 
 class Folder(Protocol):
-    """A read-only folder of a source, in a git tree or on disk. Names are text; links do not exist here."""
+    """A read-only folder of a source, in a git tree or on disk. Every method may raise Unreadable.
+
+    Names are text. A format never sees a symlink: the source either follows it or reports it.
+    """
 
     @property
     def path(self) -> str:
@@ -124,7 +127,7 @@ def no_file(name: str) -> bool:
 
 def never_opened(folder: Folder, name: str) -> Folder:
     """`opened` of a format whose runs are folders."""
-    raise AssertionError(f"{name} is no run")
+    raise AssertionError(f"{name} is not a run")
 
 
 def alone(folder: Folder) -> list[str]:
@@ -143,7 +146,7 @@ class Conventions:
     refs: tuple[str, ...] = ()
     """Refs that they are published in, as in the settings."""
     drafts: tuple[str, ...] = ()
-    """Refs of runs in progress: each holds all published runs, and one whose plain name is the ref's last part."""
+    """Refs of runs in progress: each holds all published runs, and its own, whose plain name is the ref's last part."""
     passed_over: tuple[str, ...] = ()
     """Suffixes of folders that hold no runs."""
     overlays: tuple[str, ...] = ()
@@ -167,14 +170,16 @@ class Format(Protocol):
     """The tool, as `runs.format` has it."""
     CONVENTIONS: Conventions
     ANCHORS: frozenset[str]
-    """Names of files in every run, by which git history finds when a run's folder was added; a leading `*` matches any
-    prefix."""
+    """Names of files of which every run folder has at least one; by these, git history finds when a folder was added.
+
+    A leading `*` matches any prefix.
+    """
 
     def recognises(self, folder: Folder) -> bool:
-        """Whether this folder is a run (or may be one until it is read), judged by names alone."""
+        """Whether this folder may be a run, judged by names alone; `read` decides."""
 
     def is_file(self, name: str) -> bool:
-        """Whether a file of this name is a run (or may be one until it is read)."""
+        """Whether a file of this name may be a run; `read` decides."""
 
     def opened(self, folder: Folder, name: str) -> Folder:
         """Such a file as a read-only folder of its content; nothing is read yet."""
@@ -193,7 +198,7 @@ class Format(Protocol):
         """The path, in the same source, of the files that override those of the run at `path`; None if none do."""
 
     def run_of_overlay(self, path: str) -> str | None:
-        """The inverse: the run whose overlay is at `path`; None if that is no overlay."""
+        """The inverse: the run whose overlay is at `path`; None if that is not an overlay."""
 
     def run_folder(self, anchor: str) -> str | None:
         """The run folder that an anchor file at this path belongs to; None if it belongs to none."""
@@ -210,7 +215,7 @@ class Format(Protocol):
     def read_trials(
         self, folder: Folder, options: Options, earlier: EarlierTrials, trials: Collection[str]
     ) -> Run | None:
-        """The run with only these trials and those whose rows change with them; a named trial that is missing is gone.
+        """The run with only these trials and those whose rows change with them; one that is absent is deleted.
 
         None if the whole run has to be read. Raises Unreadable; the run's rows then stay.
         """

@@ -27,7 +27,7 @@ class Score:
     score: float | None = None
     weight: float | None = None
     passed: bool | None = None
-    reason: str | None = None  # first line, masked, as an error
+    reason: str | None = None  # first line, masked like an error
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class Run:
 
 
 def utc(text: str | None) -> str | None:
-    """An ISO 8601 time as UTC text with milliseconds; None if it is no time. Naive times are taken as UTC."""
+    """An ISO 8601 time as UTC text with milliseconds; None if it is not one. Naive times are taken as UTC."""
     if not text:
         return None
     try:
@@ -175,7 +175,7 @@ def span_seconds(text: str) -> int:
     """Seconds in a span such as `30s`, `15m`, `1h`, `7d` or `2w`. Raises ValueError."""
     match = _SPAN.fullmatch(text.strip())
     if not match:
-        raise ValueError(f"{text!r} is no span such as 30s, 15m, 1h, 7d or 2w")
+        raise ValueError(f"{text!r} is not a span such as 30s, 15m, 1h, 7d or 2w")
     return int(match[1]) * _SECONDS[match[2]]
 
 

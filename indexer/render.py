@@ -89,7 +89,7 @@ def age(time: str | None) -> str:
 
 
 def lag(looked_at: str | None) -> str:
-    """How long ago a UTC text was, for a column headed AGO."""
+    """How long ago a UTC text was, without the word `ago`, for columns such as AGO, LAG and SILENT."""
     return "" if looked_at is None else duration(seconds_since(looked_at))
 
 
@@ -109,7 +109,7 @@ def is_live(run: Row, stale_after: int) -> bool:
 
 
 def progress(run: Row) -> str:
-    """How far a run is: `4/10, 2 running`."""
+    """How far a run has come: `4/10, 2 running`."""
     of = "" if run["planned_count"] is None else f"/{run['planned_count']}"
     running = f", {run['running_count']} running" if run["running_count"] else ""
     return f"{run['ended_count']}{of}{running}"
@@ -125,7 +125,7 @@ def status(run: Row, stale_after: int) -> str:
 
 
 def size(count: int | None) -> str:
-    """Bytes as people say them."""
+    """A number of bytes as people say it: 1.2 MB."""
     if count is None:
         return ""
     for unit, length in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):

@@ -1,6 +1,6 @@
 """`indexer.toml` and `INDEXER_*` variables as typed settings, and the sources they name.
 
-Without a file, sources are found in the current folder: the folders that tools keep runs in, and the git
+Without a file, sources are found in the project's root: the folders that tools keep runs in, and the git
 repository around it when one of its refs holds results.
 """
 
@@ -46,7 +46,7 @@ class Publish(Strict):
 
 
 class Settings(BaseSettings):
-    """The keys of `indexer.toml` that `project` leaves; `INDEXER_ERRORS` and the like override them."""
+    """The keys of `indexer.toml` that `project` does not parse; `INDEXER_ERRORS` and the like override them."""
 
     model_config = SettingsConfigDict(
         env_prefix="INDEXER_", env_nested_delimiter="__", env_ignore_empty=True, extra="forbid", frozen=True
@@ -93,7 +93,7 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
         if not sources:
             raise SettingsError(
                 f"no runs found in {project.root}: no {_or(f'{folder}/' for folder in FOLDERS)}, and "
-                f"{_why_not_git(project.root)}; go to a project, or name sources in indexer.toml"
+                f"{_why_not_git(project.root)}; change to a project's folder, or name sources in indexer.toml"
             )
         _require_outside(project.db, sources)
         _require_known(settings.publish, sources)
@@ -117,7 +117,7 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
 
 
 def _require_known(publish: Publish, sources: Sequence[Source]) -> None:
-    """Raises SettingsError if sources are to be published that there are not: all others would be removed."""
+    """Raises SettingsError if `publish.sources` names an unknown source: publishing removes the runs of all others."""
     if unknown := sorted(set(publish.sources) - {source.name for source in sources}):
         raise SettingsError(f"publish.sources: there is no source {unknown[0]!r}")
 
@@ -158,7 +158,7 @@ def _repository_around(root: Path) -> GitSource | None:
 
 
 def _why_not_git(root: Path) -> str:
-    """Why the git repository around a folder is no source."""
+    """Why the git repository around a folder is not a source."""
     try:
         git = _repository_around(root)
         if git is None:
@@ -191,7 +191,7 @@ def _read(project: Project) -> Settings:
     except EnvironmentVariableError as unreadable:
         raise SettingsError(f"environment: {unreadable}") from None
     except RecursionError:
-        raise SettingsError("environment: an INDEXER_ variable is nested too deep") from None
+        raise SettingsError("environment: an INDEXER_ variable is nested too deeply") from None
     except ValidationError as wrong:
         error = wrong.errors(include_url=False)[0]
         steps = list(error["loc"])

@@ -1,4 +1,4 @@
-"""The formulas behind comparisons and boards, each with its source. Times and money play no part here.
+"""The formulas behind comparisons and boards, each with its source. They judge outcomes and scores only.
 
 Two sides are compared test by test: a test is a stratum with `a` of `m` executions passed on one side and `b` of `n` on
 the other. Nothing here says that two sides are equal: an interval tells which differences may have been missed.
@@ -17,10 +17,10 @@ SIGNIFICANT = 0.05
 LARGEST_SUPPORT = 2000
 """The largest support of a sum of counts for which its distribution is computed; beyond, it is taken as normal."""
 MOST_ARRANGEMENTS = 100_000
-"""Likewise: permutations of the scores of all tests between the sides."""
+"""The most permutations of all scores between the sides that are enumerated; beyond, see `permutation_p`."""
 
 _FEW, _PATTERNS = 4, 256
-"""If there are too many permutations: scores of a test that are still enumerated, and the most ways to do so."""
+"""Beyond MOST_ARRANGEMENTS: the most scores of one test that are still enumerated, and their most patterns in all."""
 LIKELY = 0.2
 """A normal p-value above this is not refined, since that is slow: no p this large is ever called a change."""
 
@@ -76,8 +76,8 @@ def exact_p(tables: Iterable[Table]) -> float:
 
     Twice the smaller tail of the sum of the second side's counts, a sum of hypergeometric variables: the exact
     Cochran-Mantel-Haenszel test (Agresti, "Categorical Data Analysis", 3rd ed., section 7.3.5). With one execution each
-    it is McNemar's exact test, with one test twice Fisher's one-sided p. Tests that all passed or all failed tell
-    nothing. Beyond LARGEST_SUPPORT the sum is taken as normal, with a continuity correction.
+    it is McNemar's exact test; with a single test it is twice Fisher's one-sided p. Tests that all passed or all failed
+    tell nothing. Beyond LARGEST_SUPPORT the sum is taken as normal, with a continuity correction.
     """
     telling = [table for table in tables if 0 < table.a + table.b < table.m + table.n]
     observed = sum(table.b - max(0, table.a + table.b - table.m) for table in telling)
@@ -127,7 +127,7 @@ def risk_difference(tables: Sequence[Table]) -> tuple[float, Interval]:
 def scores(strata: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Effect:
     """The difference of mean scores over tests, each with the scores of both sides, and whether it is more than chance.
 
-    The interval is Student's t over the tests with weights mn/(m+n); None below two tests.
+    The interval is Student's t over the tests with weights mn/(m+n); None for a single test, or if all differ alike.
     """
     known = [(a, b) for a, b in strata if a and b]
     if not known:
@@ -252,7 +252,7 @@ def disagreement(outcomes: Iterable[tuple[int, int]]) -> float | None:
 
 
 def pass_at_k(executions: int, passed: int, k: int) -> float | None:
-    """The unbiased estimate that at least one of k executions passes; None for less than k executions.
+    """The unbiased estimate that at least one of k executions passes; None for fewer than k executions.
 
     1 - C(n - c, k) / C(n, k): Chen et al., "Evaluating large language models trained on code" (2021),
     https://arxiv.org/abs/2107.03374, section 2.1.
@@ -305,7 +305,7 @@ def _convolved(one: list[float], other: list[float]) -> list[float]:
 
 
 def _power(distribution: list[float], times: int) -> list[float]:
-    """The distribution of the sum of so many independent variables."""
+    """The distribution of the sum of `times` independent variables."""
     found = [1.0]
     while times:
         if times & 1:

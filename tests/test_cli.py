@@ -213,7 +213,7 @@ def test_what_may_have_stopped_is_called_so_by_every_command(project: Path) -> N
     for command in (["runs"], ["show", "j"], ["compare", RUN_ID, "j"]):
         assert ("stopped?" if "compare" in command else "stopped? 2/2") in done(project, *command)
     assert "(silent " in done(project, "show", "j")
-    assert "1 run says that they go on and were silent for 1 h or longer" in done(project, "status")
+    assert "1 unfinished run has been silent for 1 h or longer" in done(project, "status")
     assert json.loads(done(project, "status", "--json"))["live"] == []
 
 
@@ -288,7 +288,7 @@ def test_show_names_what_to_look_at(project: Path) -> None:
     assert "AgentTimeoutError" in shown[at_trials + 2]
     (project / "jobs/j/half__bbbbbbb/result.json").write_text("{")
     done(project, "sync")
-    assert "not read: jobs/j/half__bbbbbbb/result.json: no valid JSON" in done(project, "show", "j")
+    assert "not read: jobs/j/half__bbbbbbb/result.json: invalid JSON" in done(project, "show", "j")
 
 
 def test_init_writes_what_it_found_and_never_overwrites(project: Path) -> None:
@@ -302,7 +302,7 @@ def test_init_writes_what_it_found_and_never_overwrites(project: Path) -> None:
     settings = (project / "indexer.toml").read_text()
     assert done(project, "sync").count("added") == 2
     assert len(done(project / ".agentv", "runs", "--json").splitlines()) == 3  # found from below, too
-    assert "is there already" in refused(1, project, "init")
+    assert "already exists" in refused(1, project, "init")
     assert (project / "indexer.toml").read_text() == settings
 
 
@@ -343,18 +343,18 @@ WRONG: list[tuple[int, list[str], str]] = [
     (2, ["runs", "--sort", "size"], "sort: 'size' is none of"),
     (2, ["runs", "--cursor", "x"], "cursor: it is not one of ours"),
     (2, ["runs", "--limit", "0"], "limit"),
-    (2, ["runs", "--since", "soon"], "since: 'soon' is no date"),
+    (2, ["runs", "--since", "soon"], "since: 'soon' is not a date"),
     (1, ["show", "nope"], "no run is called 'nope'"),
     (1, ["show", "x\x1b[31m\n"], r"no run is called"),
-    (2, ["changes", "--since", "x"], "is no token"),
+    (2, ["changes", "--since", "x"], "is not a change token"),
     (2, ["runs", "--config", "gone.toml"], "gone.toml: there is no such settings file"),
     (1, ["runs", "--db", "gone.db"], "there is no index at"),
     (1, ["compare", "latest", "nope"], "no run is called 'nope'"),
     (1, ["compare", "--a", "target=m*", "--b", "test=t1", "--since", "1h"], "matches target='m*' since='1h'"),
     (1, ["history", "nope"], "no test is called 'nope'"),
-    (2, ["history", "t2", "--since", "2026-13-01"], "since: '2026-13-01' is no date"),
+    (2, ["history", "t2", "--since", "2026-13-01"], "since: '2026-13-01' is not a date"),
     (2, ["compare", "latest"], "name two sides"),
-    (2, ["compare", "--a", "colour=red", "--b", "target=b"], "'colour=red' is no FILTER=VALUE"),
+    (2, ["compare", "--a", "colour=red", "--b", "target=b"], "'colour=red' is not FILTER=VALUE"),
     (2, ["compare", "latest", "latest"], "the same trials are on both sides"),
     (2, ["runs", "--json", "--csv"], "choose one"),
     (1, ["show", "live"], "no run is running now"),
@@ -436,7 +436,9 @@ def test_an_old_index_says_so_when_its_sources_look_newer(project: Path) -> None
     folder = project / ".agentv/results"
     os.utime(folder, (folder.stat().st_atime + 60, folder.stat().st_mtime + 60))
     told = indexer(project, "runs").stderr
-    assert re.fullmatch(r"indexer: index as of \S+ \(.*\), no writer running; .*; newer: local: indexer sync\n", told)
+    assert re.fullmatch(
+        r"indexer: index as of \S+ \(.*\), no writer running; .*; changed since: local; run indexer sync\n", told
+    )
 
 
 def test_a_source_without_runs_is_not_silent(tmp_path: Path) -> None:

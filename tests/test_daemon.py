@@ -108,7 +108,7 @@ def watching(world: World) -> Iterator[Watching]:
     try:
         yield running
         assert running.stop() == 0
-        own = ("is gone and is made anew", "was replaced and is brought up to date")  # where a test deletes the index
+        own = ("is gone; building a new one", "was replaced; bringing it up to date")  # where a test deletes the index
         assert [told for told in running.told("error") if not told["error"].endswith(own)] == []
         world.sync()
         assert check(world.db, world.sources, world.options) == []

@@ -176,7 +176,7 @@ def test_the_sample_of_a_trial_is_its_file(tmp_path: Path) -> None:
     assert ("KeyError('a')\n  and more" in process.stdout, process.stderr) == (True, "")
     (tmp_path / "logs" / NAME).write_bytes(b"torn")
     torn = indexer(tmp_path, "show", f"inspect:{TASK_ID}", "q1", "--file", "samples/q1_epoch_1.json")
-    assert (torn.returncode, "no readable zip file" in torn.stderr) == (1, True)
+    assert (torn.returncode, "not a readable zip file" in torn.stderr) == (1, True)
 
 
 @pytest.mark.slow

@@ -104,20 +104,20 @@ def test_a_version_moves_its_own_runs_alone_and_a_format_that_goes_takes_them_wi
         (TOY + "\ndef read(folder, options, earlier):\n    return 1 / 0\n", "format toy: ZeroDivisionError in read"),
         (TOY + "\ndef inputs(folder):\n    raise SystemError\n", "format toy: SystemError in inputs"),
         (TOY.replace('f"toy:{', 'f"joy:{'), "does not begin with toy:"),
-        (TOY.replace("cost_usd=", "cost_usd=float('nan') or "), "cost_usd is no finite number"),
+        (TOY.replace("cost_usd=", "cost_usd=float('nan') or "), "cost_usd is not a finite number"),
         (TOY.replace('"passed" if', '"won" if'), "the status 'won' is none of"),
-        (TOY + "\ndef read(folder, options, earlier):\n    return 7\n", "read gives a int, not a Run"),
-        (TOY.replace("trials=trials", "trials=None"), "is no whole Run"),
+        (TOY + "\ndef read(folder, options, earlier):\n    return 7\n", "read returned a int, not a Run"),
+        (TOY.replace("trials=trials", "trials=None"), "read returned a malformed Run"),
         (TOY.replace("cost_usd=", "cost_usd='1' or "), "cost_usd is a str"),
-        (TOY.replace("timestamp=began", 'timestamp="9999-99-99T99:99:99.999Z"'), "timestamp is no time"),
-        (TOY.replace("trials=trials", "trials=trials, optional=['a']"), "is no whole Run"),
+        (TOY.replace("timestamp=began", 'timestamp="9999-99-99T99:99:99.999Z"'), "timestamp is not a time"),
+        (TOY.replace("trials=trials", "trials=trials, optional=['a']"), "read returned a malformed Run"),
         (TOY.replace("trials=trials", "trials=trials, rank=None"), "rank is missing"),
         (TOY + "\ndef read(f, o, e):\n    raise SystemExit(3)\n", "SystemExit in read: 3"),
         ("import sys\nsys.exit(3)", "is not used: SystemExit: 3"),
-        (TOY + "\ndef inputs(folder):\n    return [5]\n", "inputs gives what are no names"),
-        (TOY + "\nANCHORS = 'toy.json'\n", "its ANCHORS are not several texts"),
-        (TOY + "\nCONVENTIONS = {}\n", "its CONVENTIONS is no Conventions"),
-        (TOY + "\nVERSION = '1.0'\n", "its VERSION is no int"),
+        (TOY + "\ndef inputs(folder):\n    return [5]\n", "inputs returned something that is not a name"),
+        (TOY + "\nANCHORS = 'toy.json'\n", "its ANCHORS is not a collection of non-empty strings"),
+        (TOY + "\nCONVENTIONS = {}\n", "its CONVENTIONS is not of type Conventions"),
+        (TOY + "\nVERSION = '1.0'\n", "its VERSION is not of type int"),
         (TOY + "\ndef inputs(folder):\n    yield 1 / 0\n", "ZeroDivisionError in inputs"),
         (TOY + "\ndef read(f, o, e):\n    raise KeyError('token=abcdefgh1')\n", "KeyError in read: 'token=***"),
     ],
@@ -183,8 +183,8 @@ def test_of_two_that_claim_a_folder_the_first_reads_it_and_one_problem_says_so(p
     _, said = project.run("sync")
     assert AGENTV in project.runs()
     assert "toy:t1" in project.runs()
-    assert f"not read: a: .agentv/results/runs/e/{NAME}: read as agentv; it looks like one of zoo too" in said
-    assert said.count("it looks like one of") == 3
+    assert f"not read: a: .agentv/results/runs/e/{NAME}: read as agentv; also claimed by zoo" in said
+    assert said.count("also claimed by") == 3
 
 
 def test_two_packages_with_one_name(project: Project) -> None:

@@ -248,6 +248,6 @@ path = "{{repo}}"
 def test_a_remote_as_path_is_not_repeated(world: World) -> None:
     for key in ("source]]\nname = 'a'\nkind = 'git'", "source]]\nname = 'a'\nkind = 'folder'", "repo]]"):
         (world.root / "indexer.toml").write_text(f"[[{key}\npath = '{URL}'\n")
-        with pytest.raises(SettingsError, match=r"path: a folder on this machine is wanted") as error:
+        with pytest.raises(SettingsError, match=r"path: must be a folder on this machine") as error:
             load(find_project(world.root / "indexer.toml"))
         assert CANARY not in str(error.value)

@@ -34,23 +34,23 @@ WRONG = [
     (FOLDER.replace('"folder"', '"git"') + 'wip = "perhaps"\n', "source.0.wip"),
     ('[[source]]\nname = "t"\nkind = "git"\n', "source.0: name either path or url"),
     (FOLDER.replace('"folder"', '"git"') + 'url = "https://x/y"\n', "source.0: name either path or url"),
-    (FOLDER.replace('"folder"', '"git"') + 'fetch_every = "often"\n', "source.0.fetch_every: 'often' is no span"),
+    (FOLDER.replace('"folder"', '"git"') + 'fetch_every = "often"\n', "source.0.fetch_every: 'often' is not a span"),
     ('[[source]]\nname = "t"\nkind = "git"\nurl = "--upload-pack=x"\n', "source.0.url"),
     (FOLDER + '[[repo]]\nweb_url = "https://x/{sha}"\n', "repo.0.path: field required"),
     (FOLDER + '[[repo]]\npath = "."\nweb_url = "https://x/"\n', "repo.0.web_url: must start with http"),
     (FOLDER + '[[repo]]\npath = "."\nweb_url = "javascript:{sha}"\n', "repo.0.web_url: must start with http"),
     (FOLDER + '[[repo]]\npath = "."\nweb_url = "https://u:pw@x/{sha}"\n', "repo.0.web_url: must start with http"),
     (FOLDER + '[[repo]]\npath = "local"\n', "repo.path: two sources are called 'local'"),
-    ('stale_after = "soon"\n' + FOLDER, "stale_after: 'soon' is no span"),
+    ('stale_after = "soon"\n' + FOLDER, "stale_after: 'soon' is not a span"),
     ("stale_after = 5\n" + FOLDER, "stale_after: must be text"),
     ("db = 5\n" + FOLDER, "db: must be text"),
     ('[threshold]\nagentv = "high"\n' + FOLDER, "threshold.agentv"),
     ("[threshold]\nagentv = 2\n" + FOLDER, "threshold.agentv"),
     ("[threshold]\nother = 1\n" + FOLDER, "threshold.other: there is no such key"),
     ("[threshold]\nagentevals = 1\n" + FOLDER, "threshold.agentevals: there is no such key"),
-    (EVALS, "source.0: name one of dsn_env and dsn"),
-    (EVALS + 'dsn = "x"\ndsn_env = "X"\n', "source.0: name one of dsn_env and dsn"),
-    (EVALS + 'dsn_env = "postgresql://u:p@h"\n', "source.0.dsn_env: the name of an environment variable is wanted"),
+    (EVALS, "source.0: name either dsn_env or dsn"),
+    (EVALS + 'dsn = "x"\ndsn_env = "X"\n', "source.0: name either dsn_env or dsn"),
+    (EVALS + 'dsn_env = "postgresql://u:p@h"\n', "source.0.dsn_env: must be the name of an environment variable"),
     (EVALS + 'dsn = "x"\nschema = "a b"\n', "source.0.schema"),
     ("source = 3\n", "source"),
     ("", "source: name at least one"),
@@ -129,7 +129,7 @@ def test_spans() -> None:
         300,
     ]
     for wrong in ("", "5", "h", "-1h", "1.5h", "1y", "1h30m"):
-        with pytest.raises(ValueError, match="is no span"):
+        with pytest.raises(ValueError, match="is not a span"):
             span_seconds(wrong)
 
 

@@ -276,7 +276,7 @@ def test_a_file_that_is_no_database_is_left_alone_even_in_the_indexs_own_place(w
     world.db.write_bytes(b"notes of mine" * 1000)
     assert world.db.stat().st_ino == inode
     for act in (world.sync, world.rebuild, lambda: open_index(world.db)):
-        with pytest.raises(IndexFileError, match="is no index and was left alone"):
+        with pytest.raises(IndexFileError, match="is not an index and was left alone"):
             act()
     assert world.db.read_bytes() == b"notes of mine" * 1000
 
@@ -478,7 +478,7 @@ def test_a_left_lock_gives_no_right_to_another_file(world: World) -> None:
 def test_a_pipe_in_the_place_of_the_index_is_left_alone(world: World) -> None:
     world.db.parent.mkdir()
     os.mkfifo(world.db)
-    with pytest.raises(IndexFileError, match="no regular file"):
+    with pytest.raises(IndexFileError, match="not a regular file"):
         world.sync()
     assert world.db.is_fifo()
 

@@ -150,8 +150,8 @@ def test_one_trial_with_its_graders_error_and_files(tmp_path: Path) -> None:
     assert done(tmp_path, "show", "j", "slow", "--file", "./verifier//test-stdout.txt").startswith("line 0")
     assert "choose one" in refused(2, tmp_path, "show", "j", "--path", "--json")
     (tmp_path / "jobs/j/slow__bbbbbbb").rename(tmp_path / "away")
-    assert "is no more at" in refused(1, tmp_path, "show", "j", "slow", "--file", "result.json")
-    assert "is no more at" in indexer(tmp_path, "show", "j", "slow").stderr
+    assert "is no longer at" in refused(1, tmp_path, "show", "j", "slow", "--file", "result.json")
+    assert "is no longer at" in indexer(tmp_path, "show", "j", "slow").stderr
     assert "--tail: needs a --file" in refused(2, tmp_path, "show", "j", "--tail", "3")
     listed = done(tmp_path, "trials", "--error", "NAMES NO FILE").splitlines()
     assert [line.split()[1] for line in listed[1:]] == ["refund/t1/mock-alpha/1"]
@@ -173,7 +173,7 @@ def test_sql_of_ones_own(tmp_path: Path) -> None:
     endless = "with recursive c(x) as (select 1 union all select x + 1 from c) select x from c"
     assert "larger than" in indexer(tmp_path, "query", endless, "--csv").stderr
     for wrong, says in (
-        ("delete from runs", "readonly|only what returns rows"),
+        ("delete from runs", "readonly|only statements that return rows"),
         ("select nope from runs", "no such column"),
         ("select :a", "binding"),
         ("select 1; select 2", "one statement"),

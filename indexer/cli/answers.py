@@ -234,11 +234,11 @@ def _matrix(found: Sequence[Row], *, down: str, across: str) -> None:
         [[line or "-", *(cells.get((line or None, column), "") for column in columns)] for line in lines],
         right=columns,
     )
-    _note(f"total: {_cell(found[-1])}" + ("; + is what errored" if found[-1]["errored"] else ""))
+    _note(f"total: {_cell(found[-1])}" + ("; + counts what errored" if found[-1]["errored"] else ""))
 
 
 def _cell(row: Row) -> str:
-    """A rate with its number of verdicts, and errors, which are no verdicts."""
+    """A rate with its number of verdicts, and errors, which are not verdicts."""
     verdicts = row["passed"] + row["failed"]
     rate = f"{render.percent(row['quality_rate'])} of {verdicts}" if verdicts else ""
     return f"{rate} +{row['errored']}".strip() if row["errored"] else rate

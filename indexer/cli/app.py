@@ -94,7 +94,7 @@ def _program(
 
 
 _UNKNOWN = 10
-"""Unknown values of filters that are named."""
+"""The most unknown filter values that are named."""
 _TYPES = {"text": str, "commit": str, "time": str, "number": float}
 
 

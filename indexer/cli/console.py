@@ -1,4 +1,4 @@
-"""Printing: tables that fit 80 columns on a terminal and are never cut in a pipe, documents, logs, progress."""
+"""Printing: tables, which fit the terminal and are never cut in a pipe; documents, logs and progress."""
 
 import json
 import sys
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 Change = Any
 _NARROWEST = 8  # columns
-_LINES = 10  # for running jobs
+_LINES = 10  # for live runs
 _WHOLE = frozenset({"STATUS", "PROGRESS", "OF RUN"})
 """Headings of columns that are never cut."""
 _TEXTS = frozenset({"REASON", "ERROR", "PLACE", "PATH", "VERDICT"})
-"""Headings of columns without names."""
+"""Headings of columns with free text, which may be cut anywhere; all others hold names."""
 
 
 def table(
@@ -35,7 +35,7 @@ def table(
     """Print rows under headings, without columns that are empty.
 
     On a terminal, `wide` columns are shown while they fit, the first ones first, and omitted ones are named; then texts
-    are truncated. Names are truncated only while they stay distinct, and a truncated name with its `…` can be typed.
+    are truncated. Names are truncated only while they stay distinct, and commands accept a name with its `…`.
     If that is not enough, `dispensable` columns are omitted too.
     """
     from rich.cells import cell_len
@@ -61,7 +61,7 @@ def table(
     for line in captured.get().splitlines():
         print(line.rstrip())
     if left_out:
-        print(f"left out, for the width of this terminal: {', '.join(left_out)}", file=sys.stderr)
+        print(f"left out to fit this terminal: {', '.join(left_out)}", file=sys.stderr)
 
 
 def _fitted(
@@ -98,7 +98,7 @@ def _fitted(
     while _total(widths) > console.width:
         flexible = [at for at, least in narrowest.items() if at in widths and widths[at] > least]
         if not flexible:
-            console.width = _total(widths) + 2  # rather long lines than ambiguous names
+            console.width = _total(widths) + 2  # long lines are better than ambiguous names
             break
         widths[max(flexible, key=lambda at: widths[at])] -= 1
     return widths, left_out
@@ -114,7 +114,7 @@ def _cut(text: str, width: int) -> str:
 
     if cell_len(text) <= width:
         return text
-    end = min(len(text), width)  # a character takes a column, or more
+    end = min(len(text), width)  # most characters take at least one column; the others are added below
     while cell_len(text[:end]) >= width:
         end -= 1
     while end < len(text) and cell_len(text[: end + 1]) == cell_len(text[:end]):
@@ -164,7 +164,7 @@ class Log:
 
 @contextmanager
 def log(stream: TextIO, form: str, stale_after: int) -> Iterator[Log]:
-    """A watcher's log: lines, or on a terminal a live display with one line per running job."""
+    """A watcher's log: lines, or on a terminal (unless `form` is json) a live display with a line per live run."""
 
     def told(event: str, facts: Row) -> str:
         time = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -208,7 +208,7 @@ def _said(value: object) -> str:
 
 @contextmanager
 def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] | None]:
-    """A progress display of the runs read and their rate; None if `stream` is no terminal.
+    """A progress display of the runs read and their rate; None if `stream` is not a terminal.
 
     The total is unknown: counting first would walk every source twice.
     """
@@ -237,7 +237,7 @@ def progress(stream: TextIO) -> Iterator[Callable[[Any, Any], Iterator[Change]] 
 
 @contextmanager
 def counting(stream: TextIO, what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A progress bar, called with (done, total); None if `stream` is no terminal."""
+    """A progress bar, called with (done, total); None if `stream` is not a terminal."""
     if not stream.isatty():
         yield None
         return

@@ -16,7 +16,7 @@ def changes(
     config: Config = None,
     db: Db = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TOKEN", help="An earlier `next`; else from the beginning.")
+        str | None, typer.Option(metavar="TOKEN", help="The `next` of an earlier call; else from the beginning.")
     ] = None,
 ) -> None:
     """Print what changed after a token as JSON lines, deletions included; the last line has the next token."""

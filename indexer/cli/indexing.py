@@ -1,4 +1,4 @@
-"""Commands that write the index, or prove it."""
+"""Commands that write the index, or check it."""
 
 import os
 import sys
@@ -27,7 +27,7 @@ def init(config: Config = None, db: DbFile = None) -> None:
 
     path = (config or Path(CONFIG)).absolute()
     if path.exists():
-        raise IndexerError(f"{path} is there already and was left as it is")
+        raise IndexerError(f"{path} already exists and was left as it is")
     project = Project(path.parent, None, path.parent / "results/index.db", 0)
     sources = find_sources(project.root)
     index = os.path.relpath((file_of("init", db) or project.db).absolute(), project.root)
@@ -74,13 +74,13 @@ def watch(
 
 @app.command(epilog="Example: indexer rebuild --db /tmp/fresh.db")
 def rebuild(config: Config = None, db: DbFile = None, json: Json = False) -> None:
-    """Make the index anew from its sources; readers see the old one until the new one is whole."""
+    """Build a new index from its sources; readers see the old one until the new one is complete."""
     _pass("rebuild", config, db, json)
 
 
 @app.command(epilog="Example: indexer check")
 def check(config: Config = None, db: Db = None, json: Json = False) -> None:
-    """Compare the index with a fresh read of its sources; exit 1 and tell the differences if there are any.
+    """Compare the index with a fresh read of its sources; print the differences, and exit 1 if there are any.
 
     With --db postgresql://… this machine's part of a shared index is compared with its index.
     """
@@ -147,7 +147,7 @@ def _pass(command: str, config: Path | None, db: str | None, json: bool) -> None
     with interrupts.handled(), console.progress(sys.stderr) as progress:
         report = run(project.db, sources, settings.options(), progress)
     if report.built and command == "sync":
-        print(f"built {project.db} anew: {report.built}", file=sys.stderr)
+        print(f"built {project.db} from scratch: {report.built}", file=sys.stderr)
     if report.waiting:
         print(f"indexer: {render.visible(report.waiting)}", file=sys.stderr)
     _print_report(report, json=json)

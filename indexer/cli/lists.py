@@ -20,7 +20,7 @@ from indexer.queries.trials import COLUMNS
 from indexer.queries.types import RunRow, TrialRow
 
 Limit = Annotated[int, typer.Option(help="Rows on a page, 1 to 1000.")]
-Cursor = Annotated[str | None, typer.Option(help="Go on after a page, with the same filters.")]
+Cursor = Annotated[str | None, typer.Option(help="Continue after an earlier page, with the same filters.")]
 Every = Annotated[bool, typer.Option("--all", help="All pages.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
 
@@ -54,11 +54,13 @@ def trials(
     *,
     filters: Filters,
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="Of this run alone.", autocompletion=complete_run)
+        str | None, typer.Argument(metavar="[RUN]", help="Only the trials of this run.", autocompletion=complete_run)
     ] = None,
     trial_status: Annotated[
         list[str] | None,
-        typer.Option(help="Trials that passed, failed, errored, skipped, are running or cancelled; several: any."),
+        typer.Option(
+            help="Trials with this status: passed, failed, errored, skipped, running or cancelled; several: any."
+        ),
     ] = None,
     error_type: Annotated[list[str] | None, typer.Option(help="Trials with this type of error; several: any.")] = None,
     error: Annotated[

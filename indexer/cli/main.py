@@ -26,7 +26,7 @@ def main() -> None:
         sys.exit(1)
     except UnicodeEncodeError as error:
         what = error.object[error.start : error.end]
-        why = "an argument or path is no valid UTF-8" if error.encoding == "utf-8" else "try PYTHONUTF8=1"
+        why = "an argument or path is not valid UTF-8" if error.encoding == "utf-8" else "try PYTHONUTF8=1"
         print(f"indexer: {what!a} cannot be written as {error.encoding}: {why}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:

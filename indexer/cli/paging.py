@@ -68,5 +68,5 @@ def tell_if_old(index: Index) -> None:
     """Warn if no writer is running and the sources look newer than the index."""
     fresh = freshness(index)
     if fresh["writer"] is None and (newer := newer_sources(index)):
-        sources = ", ".join(newer)
-        print(f"indexer: {render.freshness(fresh)}; newer: {render.visible(sources)}: indexer sync", file=sys.stderr)
+        changed = render.visible(", ".join(newer))
+        print(f"indexer: {render.freshness(fresh)}; changed since: {changed}; run indexer sync", file=sys.stderr)

@@ -21,7 +21,7 @@ def publish(
     forget: Annotated[
         str | None, typer.Option(metavar="MACHINE", help="Remove all that a machine has sent, and do nothing else.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many runs would be sent.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the runs to be sent and removed.")] = False,
     json: Json = False,
 ) -> None:
     """Send the changes of the index to a shared one in PostgreSQL; `indexer watch` keeps sending."""
@@ -38,7 +38,7 @@ def publish(
     settings, sources = load(project)
     place = url or settings.publish.url
     if place is None:
-        raise SettingsError("publish: name a shared index, postgresql://…, as argument or as publish.url")
+        raise SettingsError("publish: name a shared index, postgresql://…, as the argument or as publish.url")
     if not is_shared(place):
         raise SettingsError("publish: the URL of a shared index begins with postgresql://")
     mine = sender(project.db, settings, sources)

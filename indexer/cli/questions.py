@@ -29,7 +29,7 @@ def add(question: Question) -> None:
             found, more = _asked(index, question, given, filters)
             _show(question, found, index.stale_after, json=json)
         if more:
-            print("more than these match: --limit shows more", file=sys.stderr)
+            print("there are more: raise --limit to see them", file=sys.stderr)
 
     command.__doc__ = question.help
     _register(question, command)
@@ -40,9 +40,9 @@ def _compare(
     filters: Filters,
     runs: Annotated[list[str] | None, typer.Argument(metavar="A B", help="Two runs, by any RUN name.")] = None,
     a: Annotated[
-        list[str] | None, typer.Option(metavar="FILTER=VALUE", help="A group of trials instead; several: all hold.")
+        list[str] | None, typer.Option(metavar="FILTER=VALUE", help="Side A: trials that match all these filters.")
     ] = None,
-    b: Annotated[list[str] | None, typer.Option(metavar="FILTER=VALUE", help="Likewise.")] = None,
+    b: Annotated[list[str] | None, typer.Option(metavar="FILTER=VALUE", help="Side B, likewise.")] = None,
     fail_if: Annotated[
         str | None, typer.Option("--fail-if", help="worse or errors: exit 3 if B is worse, or has more errors.")
     ] = None,

@@ -16,7 +16,7 @@ from indexer.queries.index import Index
 from indexer.queries.types import ProblemRow, RunDetails, TrialRow
 
 _FILES = 30
-"""Files of a trial that are named; the rest is counted."""
+"""The most files of a trial that are named; the rest are counted."""
 
 
 @app.command(
@@ -34,7 +34,7 @@ def show(
     ] = None,
     tail: Annotated[int | None, typer.Option(min=1, help="Only the last lines of the file.")] = None,
     path: Annotated[bool, typer.Option("--path", help="Print the folder of the run or trial.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="All trials, those that passed too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All trials, including those that passed.")] = False,
     json: Json = False,
 ) -> None:
     """Show one run: summary, targets, failing trials with reasons, places; or one trial: graders, error, files."""
@@ -71,7 +71,7 @@ def _last(data: bytes, lines: int | None) -> bytes:
 
 
 def _failing(index: Index, run: RunDetails) -> Iterator[TrialRow]:
-    """The trials that did not pass, and those that passed with an exception."""
+    """The trials that are running, errored or failed, and those that passed with an exception."""
     for status in ("running", "errored", "failed"):
         yield from index.each_trial(run["key"], trial_status=status)
     if run["exceptions"] > run["errored"]:

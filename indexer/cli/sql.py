@@ -45,7 +45,7 @@ def query(
     json: Json = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
 ) -> None:
-    """Ask the index in SQL, read-only: a table, JSON lines, or CSV."""
+    """Query the index in SQL, read-only, and print a table, JSON lines or CSV."""
     if json and as_csv:
         raise QueryError("--json and --csv: choose one")
     with opened(find_project(config, db)) as index:
@@ -63,7 +63,7 @@ def _asked(database: "Database", sql: str, parameters: dict[str, str]) -> Iterat
     try:
         return iter(database.query(sql, parameters))
     except ValueError:
-        raise QueryError("sql: only what returns rows can be asked: select, with, explain, values") from None
+        raise QueryError("sql: only statements that return rows are allowed: select, with, explain, values") from None
 
 
 def _print(first: dict[str, Any] | None, rest: Iterator[dict[str, Any]], *, json: bool, as_csv: bool) -> None:
@@ -83,7 +83,7 @@ def _print(first: dict[str, Any] | None, rest: Iterator[dict[str, Any]], *, json
 
 
 def _plain(value: object) -> object:
-    """A value for JSON: bytes as text, infinities and NaN as None."""
+    """A value that can be printed: bytes as text, infinities and NaN as None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value

@@ -10,7 +10,7 @@ from indexer.project import find_project
 from indexer.queries.types import ProblemRow, RunRow, SourceRow
 
 _LIVE = 20
-"""Most live runs that are named; the rest are counted."""
+"""The most live runs that are named; the rest are counted."""
 
 
 @app.command(epilog="Example: indexer status")
@@ -81,7 +81,7 @@ def _print_live(live: list[RunRow], stopped: int, stale_after: int) -> None:
         print(f"{len(live) - _LIVE:,} more are running")
     if stopped:
         print(
-            f"\n{stopped:,} {'run says' if stopped == 1 else 'runs say'} that they go on and were silent for "
+            f"\n{stopped:,} unfinished {'run has' if stopped == 1 else 'runs have'} been silent for "
             f"{render.duration(stale_after)} or longer: indexer runs --status running --status queued"
         )
 

@@ -46,7 +46,7 @@ TRAILERS = {name: run for form in reversed(FORMATS) for name, run in form.CONVEN
 
 
 def recognise(folder: AnyFolder) -> RunFolder[AnyFolder] | None:
-    """A folder as a run; None if it is not one. Of several formats that claim it, the first one reads it."""
+    """A folder as a run; None if it is not one. The first format that claims it reads it. Raises Unreadable."""
     return next((RunFolder(form, folder) for form in FORMATS if form.recognises(folder)), None)
 
 
@@ -81,7 +81,7 @@ def is_anchor(name: str) -> bool:
 
 
 def recognise_file(folder: AnyFolder, name: str) -> RunFile[AnyFolder] | None:
-    """A file in a folder as a run; None if it is not one."""
+    """A file in a folder as a run, judged by its name alone; None if it is not one."""
     return next((RunFile(form, folder, name) for form in _OF_FILES if form.is_file(name)), None)
 
 
@@ -91,7 +91,7 @@ def is_run_file(name: str) -> bool:
 
 
 def run_of_overlay(path: str) -> str | None:
-    """The run that the overlay at `path` belongs to; None if that is no overlay."""
+    """The run that the overlay at `path` belongs to; None if that is not an overlay."""
     return next((run for form in FORMATS if (run := form.run_of_overlay(path)) is not None), None)
 
 

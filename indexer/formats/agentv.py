@@ -79,7 +79,7 @@ def _is_stub(folder: Folder) -> bool:
 
 
 def is_unique(name: str) -> bool:
-    """A run is named by its time unless somebody renamed it."""
+    """Whether the name is a time: AgentV names a run by its start, unless somebody renamed it."""
     return _time_of(name) is not None
 
 
@@ -100,7 +100,7 @@ def overlay(path: str) -> str | None:
 
 
 def run_of_overlay(path: str) -> str | None:
-    """The run folder whose overlay is at `path`; None if that is no overlay."""
+    """The run folder whose overlay is at `path`; None if that is not an overlay."""
     parts = path.split("/")
     at = parts.index("runs") if "runs" in parts[:-1] else 0
     return "/".join(parts[: at - 1] + parts[at:]) if at and parts[at - 1] == "metadata" else None
@@ -138,7 +138,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     time_in_name = _time_of(_name(folder.path))
     timestamp = time_in_name or metadata.timestamp or earliest
     if timestamp is None:
-        raise Unreadable("", "no-time", "nothing tells when this run began: no time in its name, metadata or rows")
+        raise Unreadable("", "no-time", "nothing says when this run began: no time in its name, metadata or rows")
     run_id = _run_id(folder)
     state = _state(told, rows)
     ended = [trial.finished_at for trial in trials if trial.finished_at]

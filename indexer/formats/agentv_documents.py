@@ -135,7 +135,7 @@ class Timing(Document):
 
 
 class Metrics(Document):
-    """Of a run in its aggregate, or of one execution in its `metrics.json` (until 5.1 in `timing` and `metrics`)."""
+    """Figures of a run (its aggregate) or of an execution (its `metrics.json`; until 5.1 in `timing` and `metrics`)."""
 
     target: Text | None = None  # only in an execution's
     tokens: Tokens | None = None

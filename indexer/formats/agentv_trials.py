@@ -35,7 +35,7 @@ from indexer.records import Score, Trial, TrialStatus
 
 METRICS = "metrics.json"
 LIMIT = 16 * 2**20
-"""Bytes of an aggregate or a file of metrics."""
+"""The most bytes read of an aggregate or a file of metrics."""
 
 _EXECUTION_NAME = re.compile(r"(?:sample|attempt|run)-\d{1,9}")
 _NO_TESTS = frozenset({"task", "test", "outputs", "sources"})

@@ -163,7 +163,7 @@ def read(folder: Folder, options: Options, earlier: Earlier) -> Run | None:
     run_id = run.run_id or parts[-1]
     started_at = run.started_at or _time_of(run_id)
     if started_at is None:
-        why = Unreadable("run.json", "no-time", "nothing tells when this run began")
+        why = Unreadable("run.json", "no-time", "nothing says when this run began")
         raise unreadable(broken) if broken else why
     for trial in trials:
         trial.test_id = trial.test_id or slug
@@ -196,7 +196,7 @@ def _secrets(data: bytes) -> list[str]:
     try:
         return secrets_in(data)
     except ValueError as error:
-        raise Unreadable("run.json", MALFORMED, f"no valid JSON: {error}") from None
+        raise Unreadable("run.json", MALFORMED, f"invalid JSON: {error}") from None
 
 
 def _time_of(run_id: str) -> str | None:

@@ -77,11 +77,11 @@ D = TypeVar("D", bound=Document)
 
 
 def read_document(model: type[D], path: str, data: bytes) -> D:
-    """The document in `data`. Raises Unreadable if it is no JSON object or lacks a required field."""
+    """The document in `data`. Raises Unreadable if it is not a JSON object or lacks a required field."""
     try:
         document: D = _decoder(model).decode(data)
         return document
-    except (ValueError, RecursionError):  # it does not fit, holds NaN or Infinity, or is no JSON
+    except (ValueError, RecursionError):  # it does not fit, holds NaN or Infinity, or is not JSON
         pass
     try:
         found = msgspec.json.decode(data)
@@ -89,7 +89,7 @@ def read_document(model: type[D], path: str, data: bytes) -> D:
         try:
             found = from_json(data)
         except ValueError as error:
-            raise Unreadable(path, MALFORMED, f"no valid JSON: {error}") from None
+            raise Unreadable(path, MALFORMED, f"invalid JSON: {error}") from None
     if not isinstance(found, dict):
         raise Unreadable(path, MALFORMED, "not a JSON object")
     try:

@@ -42,9 +42,9 @@ def run_of(told: Told, options: Options) -> Run:
     spec = header.eval or Eval()
     identity = spec.task_id or spec.eval_id
     if identity is None:
-        raise Unreadable("", MALFORMED, "it has no task_id: nothing tells which run it is")
+        raise Unreadable("", MALFORMED, "it has no task_id: nothing says which run it is")
     if spec.created is None:
-        raise Unreadable("", "no-time", "nothing tells when this run began")
+        raise Unreadable("", "no-time", "nothing says when this run began")
     latest = _latest(told.samples)
     errors = _Errors(_secrets(told.document, header, latest.values()), _names(spec), options)
     target, agent, _, model = _configuration(header, options)
@@ -161,7 +161,7 @@ def _effort(header: Header) -> str | None:
 
 
 def _checksum(spec: Eval) -> str:
-    """The same for runs of a task under equal conditions."""
+    """A digest that is the same for runs of a task under equal conditions."""
     dataset = spec.dataset.name if spec.dataset else None
     told = json.dumps([spec.task, spec.task_version, dataset, spec.task_args_passed], sort_keys=True, default=str)
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()

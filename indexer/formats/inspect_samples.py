@@ -91,7 +91,7 @@ def headline_of(header: Header, samples: Collection[Summary]) -> Headline | None
 
 
 def reported(header: Header, headline: Headline | None) -> Reported:
-    """What Inspect wrote of the headline score: its metric, and its accuracy."""
+    """What Inspect reports of the headline score: its metric, and the accuracy."""
     results = header.results
     if results is None or headline is None:
         return Reported()

@@ -3,7 +3,8 @@
 A job keeps `config.json`, `lock.json` and a `result.json` that is rewritten in place at every step; a trial's
 `result.json` is written once, at its end. Jobs lie flat (`jobs/<job>/`) or, written by copilot-experiments,
 nested (`jobs/<job>/<run>/`, with a manifest once they ended). Some of their files may be missing: artifacts of
-pipelines have only the results, restored trials no job around them; one trial's folder is enough to recognise a job.
+pipelines have only the results, and restored trials have no job around them. One trial's folder is enough to recognise
+a job.
 
 A job's own totals are not used: they are rewritten while it runs, go stale after a kill,
 and count a trial with both a reward and an exception twice. Job times are naive local times, trial times are
@@ -57,7 +58,7 @@ ANCHORS = frozenset({"result.json", "config.json"})
 
 _MARKS = frozenset({"config.json", "result.json", "lock.json", "job.log"})
 _PLACES = frozenset({"jobs", "runs", "results", ".agentv"})
-_NO_TIME = "nothing tells when this job began: no lock, trial or start"
+_NO_TIME = "nothing says when this job began: no time in its lock, result or trials"
 
 CONVENTIONS = Conventions(folders=("jobs",))
 overlay = run_of_overlay = nowhere
@@ -66,7 +67,7 @@ is_file, opened = no_file, never_opened
 
 
 def recognises(folder: Folder) -> bool:
-    """A folder with at least two of the files that every job has, or with trials, or with a result and nothing else."""
+    """A folder with at least two of a job's own files, or with trials, or with a result and no folders."""
     files, folders = folder.files(), folder.folders()
     name = folder.path.rpartition("/")[2]
     if name in _PLACES or not _PLACES.isdisjoint(folders):

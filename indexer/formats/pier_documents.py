@@ -25,7 +25,7 @@ class JobResult(Document):
     finished_at: Text | None = None
     n_total_trials: Count | None = None
     stats: Stats | None = None
-    status: Stats | None = None  # held the numbers for a while
+    status: Stats | None = None  # where some versions kept the numbers
 
 
 class Anything(Document):

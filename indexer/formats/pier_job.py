@@ -143,11 +143,11 @@ def derived_from(config: JobConfig) -> list[str]:
 
 
 def _doubts(trials: Iterable[Trial]) -> dict[str, str]:
-    """By file: rewards that are no numbers and so give no verdict."""
+    """By file: rewards that are not numbers and so give no verdict."""
     doubts = {}
     for trial in trials:
         if names := sorted(score.name for score in trial.scores if score.score is None):
-            doubts[f"{trial.trial}/result.json"] = f"no number, so no verdict: reward {', '.join(names)}"
+            doubts[f"{trial.trial}/result.json"] = f"not a number, so no verdict: reward {', '.join(names)}"
     return doubts
 
 

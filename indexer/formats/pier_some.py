@@ -28,14 +28,14 @@ from indexer.formats.pier_trials import TrialReader
 from indexer.protocols import Folder, Options
 from indexer.records import Run, Trial
 
-_MOST = 50  # other trials whose numbers change
+_MOST = 50  # other trials whose attempt numbers change
 
 
 def inputs_of(folder: Folder, trials: Collection[str]) -> list[str] | None:
     """The files that the rows of these trials and of the job itself depend on; None where all have to be looked at.
 
-    That is so if a name may be an inner run, another tool's, or a link or file in the place of a trial. Raises
-    Unreadable.
+    They have to be if a name is hidden, may be an inner run, or is a file or link in place of a trial, or if the job
+    lacks its own files. Raises Unreadable.
     """
     for name in trials:
         hidden, stands_in = name.startswith("."), is_trial_name(name) and folder.size(name) is not None

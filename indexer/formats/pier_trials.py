@@ -1,8 +1,8 @@
 """The trials of a job of Pier or Harbor.
 
-A reward is a verdict even beside an exception, unless the tool marks it invalid. A trial with a failed step has failed
-too, though only the step has the exception. Files that the agent left (a trajectory, a session) only add figures: a
-problem with them never holds back the result.
+A reward is a verdict even beside an exception, unless the tool marks it invalid. Without one, a trial with a failed
+step has errored too, though only the step has the exception. Files that the agent left (a trajectory, a session) only
+add figures: a problem with them never holds back the result.
 """
 
 import math
@@ -30,7 +30,7 @@ from indexer.protocols import Folder, Options, Unreadable
 from indexer.records import RunState, Score, Trial, TrialStatus, seconds_between
 
 CONFIG_LIMIT = 8 * 2**20
-"""Bytes of a configuration."""
+"""The most bytes read of a configuration."""
 _RESULT_LIMIT = 64 * 2**20  # token ids and their probabilities make it large
 _EFFORT = re.compile(r"[a-z0-9_-]{1,20}")
 
@@ -170,7 +170,7 @@ class TrialReader:
         return provider or None, self._options.model(name or None)
 
     def _error(self, path: str, exception: ExceptionInfo) -> str | None:
-        """The exception's first line; whatever the run was given as argument or environment is masked in it."""
+        """The exception's first line; secrets among the run's arguments and environment are masked in it."""
         if not self._options.errors or not exception.exception_message:
             return None
         if not self._broken.keys().isdisjoint(("config.json", "lock.json")):
@@ -222,7 +222,7 @@ def _rewards(result: TrialResult) -> dict[str, float | None]:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    """The mean; None without values, or if one is no number."""
+    """The mean; None without values, or if one is not a number."""
     known = [value for value in values if value is not None]
     return _finite(sum(known) / len(known)) if known and len(known) == len(values) else None
 

@@ -1,4 +1,4 @@
-"""Loads the formats of this program and of other packages, by the entry points `indexer.formats`.
+"""Loads the formats of this program and of other packages from the entry point group `indexer.formats`.
 
 An entry point's name is the prefix of its runs' keys. Built-in formats are asked first, others by name. A format that
 cannot be loaded, or whose name is taken, is left out and reported in one line; a later exception costs only the run
@@ -64,7 +64,7 @@ def _loaded(entry: EntryPoint, keys: set[str]) -> Format:
     if getattr(found, "PROTOCOL", PROTOCOL) != PROTOCOL:
         raise _Unusable(f"it is for protocol {found.PROTOCOL}, and this program speaks {PROTOCOL}")
     if entry.name != found.KEY or not _KEY.fullmatch(entry.name):
-        raise _Unusable(f"its KEY is {found.KEY!r}, which has to be the name of its entry point, in small letters")
+        raise _Unusable(f"its KEY is {found.KEY!r}, which must be the name of its entry point, in lower case")
     if entry.name in keys:
         raise _Unusable("another format has this name")
     return cast("Format", found) if _is_own(entry) else Guarded(found)
@@ -74,18 +74,18 @@ def _wrong_types(form: Any) -> Iterator[str]:
     """What is wrong with a format's constants."""
     for name, kind in (("KEY", str), ("NAME", str), ("VERSION", int), ("CONVENTIONS", Conventions)):
         if not isinstance(getattr(form, name), kind):
-            yield f"its {name} is no {kind.__name__}"
+            yield f"its {name} is not of type {kind.__name__}"
     if isinstance(form.VERSION, int) and not 0 <= form.VERSION < 2**31:
-        yield "its VERSION is no small number"
+        yield "its VERSION is not between 0 and 2**31 - 1"
     several = {"ANCHORS": form.ANCHORS}
     if isinstance(form.CONVENTIONS, Conventions):
         fields = [field.name for field in dataclasses.fields(Conventions) if field.name != "trailers"]
         several |= {f"CONVENTIONS.{name}": getattr(form.CONVENTIONS, name) for name in fields}
         if not isinstance(form.CONVENTIONS.trailers, Mapping):
-            yield "its CONVENTIONS.trailers are no mapping"
+            yield "its CONVENTIONS.trailers is not a mapping"
     for name, values in several.items():
         if isinstance(values, str) or not all(isinstance(value, str) and value for value in values):
-            yield f"its {name} are not several texts"
+            yield f"its {name} is not a collection of non-empty strings"
 
 
 class Guarded:
@@ -142,7 +142,7 @@ class Guarded:
         try:
             return next(_faults(run, self.KEY), None)
         except Exception as error:  # not the structure of a Run
-            return f"what read returns is no whole Run: {type(error).__name__}"
+            return f"read returned a malformed Run: {type(error).__name__}"
 
     def _required(self, name: str, *arguments: Any) -> Any:
         """The format's answer. Any exception becomes Unreadable."""
@@ -152,7 +152,7 @@ class Guarded:
             told = (error.path, error.kind, error.message)
             if all(isinstance(each, str) and _is_text(each) for each in told) and not error.others:
                 raise
-            raise Unreadable("", "format", f"format {self.KEY}: an Unreadable in {name} that says nothing") from None
+            raise Unreadable("", "format", f"format {self.KEY}: a malformed Unreadable in {name}") from None
         except (Exception, SystemExit) as error:
             said = f"{type(error).__name__} in {name}: {_said(error)}"
             raise Unreadable("", "format", f"format {self.KEY}: {said}") from None
@@ -166,7 +166,7 @@ class Guarded:
             said = f"{type(error).__name__} in {name}: {_said(error)}"
             raise Unreadable("", "format", f"format {self.KEY}: {said}") from None
         if not all(isinstance(each, str) and _is_text(each) for each in found):
-            raise Unreadable("", "format", f"format {self.KEY}: {name} gives what are no names")
+            raise Unreadable("", "format", f"format {self.KEY}: {name} returned something that is not a name")
         return found
 
     def _asked(self, name: str, *arguments: Any) -> Any:
@@ -186,7 +186,7 @@ def _said(error: BaseException) -> str:
     try:
         return error_line(str(error)) or ""
     except Exception:
-        return "(it cannot say what)"
+        return "(no message)"
 
 
 def _is_text(text: str) -> bool:
@@ -197,7 +197,7 @@ def _is_text(text: str) -> bool:
 def _faults(run: Any, key: str) -> Iterator[str]:
     """Why no index can hold a run."""
     if not isinstance(run, Run):
-        yield f"read gives a {type(run).__name__}, not a Run"
+        yield f"read returned a {type(run).__name__}, not a Run"
         return
     if not isinstance(run.key, str) or not run.key.startswith(f"{key}:"):
         yield f"the key {run.key!r} does not begin with {key}:"
@@ -209,15 +209,15 @@ def _faults(run: Any, key: str) -> Iterator[str]:
     texts += [text for told in (run.broken, run.optional, run.doubts) for each in dict(told).items() for text in each]
     texts += [text for text in (run.configuration or ()) if text is not None]
     if not all(isinstance(text, str) and _is_text(text) for text in texts):
-        yield "a tag, a file or another name is no text"
+        yield "a tag, a file or another name is not valid text"
     if run.configuration is not None and len(run.configuration) != 4:
-        yield "the configuration has not four parts"
+        yield "the configuration does not have four parts"
     if run.tags is not None and run.tags.updated_at is not None:
         yield from _wrong_time("tags", "updated_at", run.tags.updated_at)
     for reported in dict(run.reported).values():
         yield from _wrong_values(reported, "what is reported")
     if len(set(names)) < len(names):
-        yield "two trials have one name"
+        yield "two trials have the same name"
     for trial in run.trials:
         if trial.status not in get_args(TrialStatus):
             yield f"the status {trial.status!r} is none of {', '.join(get_args(TrialStatus))}"
@@ -247,17 +247,17 @@ def _wrong_values(record: Any, called: str) -> Iterator[str]:
             yield f"{called}: {field.name} is a {type(value).__name__}"
         elif isinstance(value, str):
             if not _is_text(value):
-                yield f"{called}: {field.name} is no valid Unicode"
+                yield f"{called}: {field.name} is not valid Unicode"
             if field.name in _TIMES:
                 yield from _wrong_time(called, field.name, value)
         elif isinstance(value, int) and not -(2**63) <= value < 2**63:
             yield f"{called}: {field.name} is beyond 64 bits"
         elif isinstance(value, float) and not math.isfinite(value):
-            yield f"{called}: {field.name} is no finite number"
+            yield f"{called}: {field.name} is not a finite number"
         elif value is None and field.name in _NEEDED:
             yield f"{called}: {field.name} is missing"
 
 
 def _wrong_time(called: str, name: str, value: Any) -> Iterator[str]:
     if not isinstance(value, str) or not _TIME.fullmatch(value) or utc(value) != value:
-        yield f"{called}: {name} is no time like 2026-01-05T09:00:00.000Z: {value!r}"
+        yield f"{called}: {name} is not a time like 2026-01-05T09:00:00.000Z: {value!r}"

@@ -29,7 +29,7 @@ _ENCRYPTED = 0x1
 _LOCAL_HEADER = 30
 _BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, struct.error, zlib.error, zstandard.ZstdError, EOFError,
            NotImplementedError, ValueError, OverflowError, RuntimeError, UnicodeError, OSError)  # fmt: skip
-"""What zipfile raises for files that are no zip, or damaged."""
+"""What zipfile and the decompressors raise for files that are damaged or not a zip file."""
 
 
 class ZipFolder:
@@ -79,14 +79,14 @@ class ZipFolder:
             raise Unreadable(path, "too-large", f"{member.file_size:,} bytes are more than the {limit:,} that are read")
         if member.file_size > _ROOM + _MOST_TIMES * member.compress_size:
             times = member.file_size // max(member.compress_size, 1)
-            raise Unreadable(path, "too-large", f"it would be unpacked to {times:,} times its size, as no log is")
+            raise Unreadable(path, "too-large", f"it would unpack to {times:,} times its size, far more than any log")
         with self._file() as file:
             try:
                 data = _unpacked(file, member)
             except _BROKEN as error:
-                raise Unreadable(path, MALFORMED, f"no readable member: {_said(error)}") from None
+                raise Unreadable(path, MALFORMED, f"not a readable member: {_said(error)}") from None
         if len(data) != member.file_size or zlib.crc32(data) != member.CRC:
-            raise Unreadable(path, MALFORMED, "its content is not what the directory of the file says")
+            raise Unreadable(path, MALFORMED, "its content does not match the directory of the zip file")
         return data
 
     def open(self, path: str) -> IO[bytes] | None:
@@ -119,7 +119,7 @@ class ZipFolder:
                 _require_small_directory(file)
                 members = zipfile.ZipFile(file).infolist()
             except _BROKEN as error:
-                raise Unreadable("", MALFORMED, f"no readable zip file: {_said(error)}") from None
+                raise Unreadable("", MALFORMED, f"not a readable zip file: {_said(error)}") from None
         return {member.filename: member for member in members}
 
     @cached_property
@@ -140,7 +140,7 @@ class ZipFolder:
     def _opened(self) -> IO[bytes]:
         file = self._parent.open(self._name)
         if file is None:
-            raise Unreadable("", "vanished", "it went while it was read")
+            raise Unreadable("", "vanished", "it vanished while it was read")
         return file
 
 
@@ -150,7 +150,7 @@ def _require_small_directory(file: IO[bytes]) -> None:
     if end is None:
         raise zipfile.BadZipFile("it has no end record")
     if end[5] > DIRECTORY_LIMIT:
-        raise Unreadable("", "too-large", f"a directory of {end[5]:,} bytes is larger than what is read of one")
+        raise Unreadable("", "too-large", f"its directory has {end[5]:,} bytes, more than are read")
 
 
 def _unpacked(file: IO[bytes], member: zipfile.ZipInfo) -> bytes:

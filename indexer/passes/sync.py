@@ -40,7 +40,7 @@ def sync(db: Path, sources: Sequence[Source], options: Options, progress: Progre
 
 
 def bring_up_to_date(db: Path, sources: Sequence[Source], options: Options, progress: Progress | None = None) -> Report:
-    """Like sync(); the caller holds the lock and has fetched."""
+    """Like `sync`, without fetching; the caller holds the lock."""
     began = utc_now()
     with _clear_errors(db):
         report = _continue(db, Plan(sources=sources, options=options, progress=progress))
@@ -170,7 +170,7 @@ def _build_in_place(db: Path, plan: Plan, why: str) -> Report:
 
 @contextmanager
 def _few_collections() -> Iterator[None]:
-    """Make garbage collections rare: they would scan pending rows, a seventh of a rebuild, and find no cycles."""
+    """Make garbage collections rare: they would take a seventh of a rebuild's time, and find no cycles."""
     before = gc.get_threshold()
     gc.set_threshold(100_000, *before[1:])
     try:
@@ -180,7 +180,7 @@ def _few_collections() -> Iterator[None]:
 
 
 def _require_space(db: Path) -> None:
-    """A rebuild writes the whole index into its log before the old one goes. Raises IndexFileError."""
+    """Raises IndexFileError if the disk is too full: a rebuild writes a whole index beside the old one first."""
     needed = sum(part.stat().st_size for part in (db, Path(f"{db}-wal")) if part.exists())
     free = shutil.disk_usage(db.parent).free
     if free < needed:
@@ -189,7 +189,7 @@ def _require_space(db: Path) -> None:
 
 @contextmanager
 def _clear_errors(db: Path) -> Iterator[None]:
-    """Turn SQLite's errors about a full disk or a read-only file into one line."""
+    """Turn SQLite's errors that are caused outside this program, such as a full disk, into an IndexFileError."""
     try:
         yield
     except sqlite3.OperationalError as error:

@@ -26,7 +26,7 @@ RACY_NS = 20_000_000
 """In nanoseconds: a file that changed this shortly before it was read may change again without a new stamp."""
 
 Progress = Callable[[Source, Indexed], Iterator[Change]]
-"""Yields the changes of a source and shows how far the pass is."""
+"""Yields the changes of a source and shows how many runs were read."""
 Work = Mapping[str, Collection[str] | None]
 """By source: the paths to look at, None for everything."""
 
@@ -47,7 +47,7 @@ class Plan:
     strict: bool = False
 
     def paths(self, source: str) -> Collection[str] | None:
-        """The paths of a source to look at, none of them if it has no work; None for everything."""
+        """The paths of a source to look at, empty if it has no work; None for everything."""
         return None if self.work is None else self.work.get(source, ())
 
     def has_work(self, source: str) -> bool:
@@ -74,7 +74,7 @@ class Report:
     waiting: str | None = None  # why it has to be rebuilt but was not
     changed: bool = False  # whether there is anything to commit
     sources: list[SourceReport] = field(default_factory=list)
-    unsettled: list[tuple[str, str]] = field(default_factory=list)  # source and run folder to be looked at again
+    unsettled: list[tuple[str, str]] = field(default_factory=list)  # source and path to look at again
 
     @property
     def failed(self) -> bool:
@@ -239,7 +239,7 @@ def _index_whole(found: Found, state: SourceState, options: Options) -> list[str
 def _doubt_claims(found: Found, run: Run) -> None:
     """Report a run that other formats claim too."""
     if isinstance(found.run, RunFolder | RunFile) and (others := also_claimed(found.run)):
-        claimed = f"read as {found.run.reader}; it looks like one of {', '.join(others)} too"
+        claimed = f"read as {found.run.reader}; also claimed by {', '.join(others)}"
         run.doubts = {**run.doubts, "": claimed}
 
 

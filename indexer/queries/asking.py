@@ -42,7 +42,7 @@ class Asking(Reading):
         limit: int = 20,
         **wanted: Unpack[Filters],
     ) -> Row:
-        """What fell lately by more than noise: see `drift.drift`."""
+        """What fell lately by more than chance: see `drift.drift`."""
         return cast("Row", self.ask("drift", window=window, by=by, every=every, limit=limit, **wanted))
 
     def leaderboard(
@@ -65,7 +65,7 @@ class Asking(Reading):
         from indexer.queries.questions import QUESTIONS
 
         if question not in QUESTIONS:
-            raise QueryError(f"unknown question: {question}; there are {', '.join(QUESTIONS)}")
+            raise QueryError(f"unknown question: {question}; the questions are {', '.join(QUESTIONS)}")
         asked = QUESTIONS[question]
         wanted = {name: arguments.pop(name) for name in list(arguments) if name not in asked.parameters}
         if unknown := sorted(wanted.keys() - set(asked.filters)):

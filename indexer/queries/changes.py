@@ -37,7 +37,7 @@ def changes(database: sqlite3.Connection, since: str | None, limit: int) -> Chan
 
 
 def token(database: sqlite3.Connection) -> str:
-    """The current token: `changes` after it has what comes."""
+    """The current token: `changes` with it returns what changes from now on."""
     generation, last = database.execute("SELECT generation, last_rev FROM meta").fetchone()
     return f"{generation}.{last}"
 
@@ -47,7 +47,7 @@ def _revision(database: sqlite3.Connection, token: str | None, generation: str) 
         return 0
     made_in, dot, text = token.partition(".")
     if not dot or not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise QueryError(f"since: {token!r} is no token of changes")
+        raise QueryError(f"since: {token!r} is not a change token")
     last, forgotten = database.execute("SELECT last_rev, forgotten_rev FROM meta").fetchone()
     if made_in != generation or not forgotten <= int(text) <= last:
         raise StaleTokenError("since: the token is from before a rebuild or too old; list all runs again")

@@ -1,4 +1,4 @@
-"""Two sides, test by test: what differs by more than chance, what flipped without proof, what only one side has.
+"""Two sides, test by test: what differs by more than chance, what may differ only by chance, what only one side has.
 
 A side is a run, or a group of trials of runs that ended. If the sides share targets, tests are compared per target,
 so that one target's rise does not hide another's fall; if they share none (two models), targets are ignored. Only
@@ -89,7 +89,7 @@ def _side(database: sqlite3.Connection, common: Filters, name: Name, reader: Rea
 def execution(
     database: sqlite3.Connection, common: Filters, name: Name, reader: Reader, test: Row, statuses: Sequence[str]
 ) -> tuple[str, str] | None:
-    """Run and trial of the newest execution of a test on one side that ended in one of these ways; None without one.
+    """Run and trial of a test's newest execution on one side with one of these statuses; None if there is none.
 
     `test` is a row of `tests`.
     """
@@ -156,7 +156,7 @@ def _judged(found: Effect, above: str, below: str, shared: bool) -> Row:
 
 
 def _tests(keys: list[_Key], pairs: list[tuple[Tally, Tally]]) -> list[Row]:
-    """Each shared test: first what changed, then what flipped without proof, the widest difference first."""
+    """Each shared test: significant changes first, then all others, each by the size of the difference."""
     found = [effect("quality_rate", [pair]) for pair in pairs]
     known = [at for at, each in enumerate(found) if each.p_value is not None]
     corrected = dict(zip(known, q_values([found[at].p_value or 0.0 for at in known]), strict=True))
@@ -200,7 +200,7 @@ def group_of(texts: list[str]) -> Filters:
         written, equals, value = text.partition("=")
         name = written.replace("-", "_")
         if not equals or name not in DECLARED:
-            raise QueryError(f"{text!r} is no FILTER=VALUE; there are {', '.join(DECLARED)}")
+            raise QueryError(f"{text!r} is not FILTER=VALUE; the filters are {', '.join(DECLARED)}")
         if DECLARED[name].several:
             found.setdefault(name, []).append(value)
         else:
@@ -214,8 +214,8 @@ QUESTION = Question(
     example="indexer compare tag:baseline latest; indexer compare --a model='alpha*' --b model='beta*' --since 30d",
     answer=compare,
     parameters={
-        "a": Parameter(help="A RUN, or FILTER=VALUE.", kind="side"),
-        "b": Parameter(help="Likewise.", kind="side"),
+        "a": Parameter(help="One side: a RUN, or FILTER=VALUE.", kind="side"),
+        "b": Parameter(help="The other side: a RUN, or FILTER=VALUE.", kind="side"),
     },
     filters=tuple(DECLARED),
 )

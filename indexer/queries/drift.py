@@ -39,14 +39,13 @@ def drift(
     every: bool = False,
     limit: int = 20,
 ) -> Row:
-    """`looked_at` and the `groups` that fell, the smallest q-value first; with `every` all that were looked at.
+    """The measures of groups that fell, the smallest q-value first; with `every`, all that were examined.
 
-    `more`: not all are given; `detectable_fall`: about how far a rate would
-    have to fall to be detected, None if no fall would be.
-
-    A group has its `target` (and `suite`, `test_id`), `measure`, `before`, `recent`, `difference`, `interval`,
-    `p_value`, `q_value`, `since` and `last_good`, the `first` run that was looked at, and `compare`: both sides as
-    `compare` takes them, None without a target or if both sides have the same time. Raises QueryError.
+    `looked_at` counts the examined pairs of group and measure. `groups` has a row for each pair: `target` (`suite`,
+    `test_id`), `measure`, `before`, `recent`, `difference`, `interval`, `p_value`, `q_value`, the runs `since`,
+    `last_good` and `first` (the oldest examined), and `compare`: both sides as `compare` takes them, None without a
+    target or if both sides have the same time. `more`: `limit` left some out. `detectable_fall`: about how far a rate
+    would have to fall to be detected, None if no fall would be. Raises QueryError.
     """
     if by is not None and by not in LEVELS:
         raise QueryError(f"by: {by!r} is none of {', '.join(LEVELS)}")
@@ -79,7 +78,7 @@ def _sides(filters: Filters, row: Row) -> Row | None:
 def change_point(
     database: sqlite3.Connection, selection: Selection, target: str | None, suite: str | None, test_id: str
 ) -> Row | None:
-    """The fall of a target in the verdicts of a test, as drift finds it for this group alone; None without one."""
+    """The fall of a target in the verdicts of a test, as drift finds it for this group alone; None if there is none."""
     where, values = selection.of_trials()
     group = (target, suite, test_id)
     if where:
@@ -219,7 +218,7 @@ QUESTION = Question(
         "window": Parameter(help="Runs of each group, or a span of time before the newest run.", default=WINDOW),
         "by": Parameter(help="Only this level: target, dataset or test."),
         "every": Parameter(help="All groups that were looked at, with their p and q.", kind="flag", default=False),
-        "limit": Parameter(help="Rows at most, 1 to 1000, unless all are asked for.", kind="number", default=20),
+        "limit": Parameter(help="Rows to show, 1 to 1000, unless all are asked for.", kind="number", default=20),
     },
     filters=tuple(DECLARED),
 )

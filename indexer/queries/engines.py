@@ -20,7 +20,7 @@ ONE_OF_MANY = "IN (SELECT value FROM json_each(?))"
 """Follows a text column: it is in a JSON array, for more values than an engine takes as parameters."""
 
 CONTAINS = "instr(lower({}), ?) > 0"
-"""Whether a text column has a text inside, which is given in small letters (`small_letters`)."""
+"""SQL: whether a text column contains a text, ignoring ASCII case; give the text in lower case (`small_letters`)."""
 
 _REPLACED = (
     (ONE_OF_MANY, "IN (SELECT jsonb_array_elements_text(?::jsonb))"),

@@ -1,7 +1,7 @@
 """Results of executions: the counts behind comparisons, histories and boards.
 
 An execution is a trial that counts: passed, failed or errored, in a run that ended. A test is (suite, test_id). An
-error is no verdict: it says nothing about what is tested.
+error is not a verdict: it says nothing about what is tested.
 """
 
 import math
@@ -62,7 +62,7 @@ class Tally:
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """The mean; None without values, and if their sum overflows."""
+    """The mean; None without values, or if their sum overflows."""
     return derive.mean(list(values))
 
 
@@ -72,12 +72,12 @@ def finite(value: float | None) -> float | None:
 
 
 def whole(value: float | None) -> int | None:
-    """A sum of counts as an integer; SQLite adds floats, since integers may overflow."""
+    """A sum of counts as an integer; the queries sum floats, since integers may overflow."""
     return None if value is None else int(value)
 
 
 def quality(tally: Tally) -> Row:
-    """Passed of the verdicts, the rate and its 95 % interval; both None without a verdict."""
+    """Counts of passed and of verdicts, the rate of passed and its 95 % interval; both None without a verdict."""
     interval: Interval | None = wilson(tally.passed, tally.verdicts)
     rate = tally.passed / tally.verdicts if tally.verdicts else None
     return {"passed": tally.passed, "verdicts": tally.verdicts, "quality_rate": rate, "interval": interval}

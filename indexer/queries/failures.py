@@ -90,7 +90,7 @@ QUESTION = Question(
     help="Show which tests fail most often, with which error, for which target, and runs to look at.",
     example="indexer failures --since 7d",
     answer=failures,
-    parameters={"limit": Parameter(help="Rows at most, 1 to 1000.", kind="number", default=50)},
+    parameters={"limit": Parameter(help="Rows to show, 1 to 1000.", kind="number", default=50)},
     filters=tuple(DECLARED),
     rows=True,
 )

@@ -126,15 +126,15 @@ def number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise QueryError(f"{name}: {text!r} is no number") from None
+        raise QueryError(f"{name}: {text!r} is not a number") from None
 
 
 def require_text(name: str, value: str) -> None:
-    """Raises QueryError for lone surrogates, which no database holds."""
+    """Raises QueryError for lone surrogates, which no database can store."""
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise QueryError(f"{name}: {value!r} is no valid Unicode") from None
+        raise QueryError(f"{name}: {value!r} is not valid Unicode") from None
 
 
 def given(filters: Filters) -> dict[str, Any]:

@@ -48,7 +48,7 @@ QUESTION = Question(
     help="Show the tests whose verdicts disagree most under equal conditions.",
     example="indexer flaky --since 30d --target alpha",
     answer=flaky,
-    parameters={"limit": Parameter(help="Rows at most, 1 to 1000.", kind="number", default=50)},
+    parameters={"limit": Parameter(help="Rows to show, 1 to 1000.", kind="number", default=50)},
     filters=tuple(DECLARED),
     rows=True,
 )

@@ -1,4 +1,4 @@
-"""One test over time: what each target made of it, how often equal executions disagree, and since when it fell."""
+"""One test over time, for each target: its results, how often equal executions disagree, and since when it fell."""
 
 import sqlite3
 from typing import Any
@@ -30,11 +30,11 @@ def history(
     suite: str | None = None,
     limit: int = 50,
 ) -> Row:
-    """`suite`, `test_id`, and `targets`: the results of each in runs that ended.
+    """`suite`, `test_id`, and `targets`: the results of each target in runs that ended.
 
-    A target has its verdicts with rate and interval, errors apart, `disagreement` and `flaky` over all executions;
-    `change`, its fall by more than chance, if any, as drift has it; the newest `limit` executions as `outcomes`,
-    newest first, with the `scores` of their graders, and `more` if older ones are left out.
+    A target has the counts `passed`, `verdicts`, `executions` and `errored`, and `quality_rate` with its `interval`.
+    `disagreement` and `flaky` cover all executions. `change` is its fall as `drift` finds it, or None. `outcomes` are
+    the newest `limit` executions, newest first, each with the `scores` of its graders; `more`: older ones are left out.
     Raises UnknownTestError, QueryError.
     """
     require_limit(limit)
@@ -86,7 +86,7 @@ def _target(
 
 QUESTION = Question(
     name="history",
-    help="Show one test over time for each target: how often it passed, when, since when not, and whether it is flaky.",
+    help="Show one test over time for each target: its results, since when it fell, and whether it is flaky.",
     example="indexer history suite/test-1 --since 30d",
     answer=history,
     parameters={

@@ -110,7 +110,7 @@ class Index(Asking):
             return trials.one(database, pk, names.resolve_trial(database, pk, name))
 
     def execution(self, side: "Name", of: Row, statuses: Sequence[str], **wanted: Unpack[Filters]) -> TrialRow | None:
-        """The newest execution of one of a comparison's `tests` on one side, with one of these statuses."""
+        """The newest execution of one of a comparison's `tests` on one side, with one of these statuses, or None."""
         from indexer.queries import compare
         from indexer.queries.question import Reader
 
@@ -192,12 +192,12 @@ class Index(Asking):
             return runs.unnamed(database)
 
     def token(self) -> str:
-        """The current token: `changes(token)` has what comes after."""
+        """The current token: `changes(token)` returns what changes from now on."""
         with self._reading() as database:
             return changes.token(database)
 
     def sources(self) -> list[SourceRow]:
-        """The sources with their tips, counts and errors; as of `looked_at`, the index is known to equal one."""
+        """The sources with tips, counts and errors; `looked_at`: when the index was last known to equal one."""
         with self._reading() as database:
             looked = lock.looked(self.path)
             rows = dicts(database, f"SELECT {_SOURCE} FROM sources ORDER BY id")

@@ -1,6 +1,6 @@
 """Boards by any one or two dimensions over runs that ended, copies left out: rates, pass@k, scores, cost, tokens, time.
 
-What is counted of each configuration of a run stands in `run_targets`; only tests need the trials themselves.
+`run_targets` has the counts of each configuration of a run; only boards by test, or with a filter on it, read trials.
 """
 
 import json
@@ -81,7 +81,7 @@ def leaderboard(
 ) -> list[Row]:
     """A row for each value of `by`, or each pair with `across`, the best first, and a last one with `total`.
 
-    Days, weeks (ISO) and months are those of `zone`, the newest first. `interval` is the 95 % interval of
+    Days, weeks (ISO) and months are those of the reader's zone, the newest first. `interval` is the 95 % interval of
     `quality_rate`; `pass_at_k` the mean over tests with at least `k` executions in a run; `duration_s` is seconds
     per execution. Unknown values are None. Raises QueryError.
     """
@@ -227,12 +227,12 @@ def _column(name: str, tags: Sequence[str], zone: tzinfo, beside: Mapping[str, s
     time = beside.get("timestamp", "r.timestamp")
     if name in TIMES:
         quarter = (
-            f"substr({time}, 1, 14) || (CAST(substr({time}, 15, 2) AS INTEGER) / 15 * 15)"  # zones differ by these
+            f"substr({time}, 1, 14) || (CAST(substr({time}, 15, 2) AS INTEGER) / 15 * 15)"  # the unit of UTC offsets
         )
         return f"substr({time}, 1, 10)" if zone is UTC else quarter
     if name.startswith("tag:") and len(name) > 4:
         return f"g{tags.index(name.partition(':')[2])}.value"
-    raise QueryError(f"{name!r} is no dimension; there are {', '.join(DIMENSIONS)} and tag:KEY")
+    raise QueryError(f"{name!r} is not a dimension; the dimensions are {', '.join(DIMENSIONS)} and tag:KEY")
 
 
 def _named(zone: tzinfo, form: str) -> Callable[[str], str]:
@@ -294,8 +294,8 @@ QUESTION = Question(
     example="indexer leaderboard --by model --since 7d; indexer leaderboard --by model --across test",
     answer=leaderboard,
     parameters={
-        "by": Parameter(help=f"{', '.join(DIMENSIONS)} or tag:KEY; else experiment."),
-        "across": Parameter(help="A second dimension; without both, target."),
+        "by": Parameter(help=f"{', '.join(DIMENSIONS)} or tag:KEY; experiment by default."),
+        "across": Parameter(help="A second dimension; target if neither is given."),
         "k": Parameter(help="K of pass@k: how often at least one of K executions passes.", kind="number", default=1),
     },
     filters=tuple(DECLARED),

@@ -1,4 +1,4 @@
-"""Limits of user-written queries: no value, row or result that fills the memory, no endless query.
+"""Limits of user-written queries: none fills the memory with a value, row or result, and none runs forever.
 
 A time limit does not stop a function that builds one huge value, so SQLite itself limits their length
 (https://www.sqlite.org/c3ref/limit.html), and results are counted row by row.
@@ -21,14 +21,14 @@ _STEPS = 10_000
 
 
 def limit(database: sqlite3.Connection) -> None:
-    """Set the limits of a connection that runs visitors' queries."""
+    """Set the limits of a connection that runs queries of users or visitors."""
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     database.setlimit(sqlite3.SQLITE_LIMIT_COLUMN, MOST_COLUMNS)
     database.row_factory = _counted()
 
 
 def limit_time(database: sqlite3.Connection, seconds: float) -> None:
-    """Stop a query that is still running after so many seconds, from now on."""
+    """Stop whatever query still runs so many seconds from now."""
     end = time.monotonic() + seconds
     database.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
 

@@ -19,7 +19,7 @@ def moment(value: Moment, name: str, zone: tzinfo = UTC) -> str:
         return utc_text(_time(value, datetime.now(zone)))
     except (ValueError, OverflowError, TypeError, AttributeError):
         raise QueryError(
-            f"{name}: {value!r} is no date (2026-11-22), time, today, yesterday or span (7d, 1mo)"
+            f"{name}: {value!r} is not a date (2026-11-22), time, today, yesterday or span (7d, 1mo)"
         ) from None
 
 

@@ -40,16 +40,16 @@ def resolve(database: sqlite3.Connection, name: str, stale_after: int = STALE_AF
     ) is not None:
         return pk
     if match and _is_list(match[1]) and _newest(database, match[1], 0) is not None:
-        raise UnknownRunError(f"{match[1]!r} has no run {match[2]} before its newest")
+        raise UnknownRunError(f"{match[1]!r} has fewer than {match[2]} runs before its newest")
     if name == "live":
         raise UnknownRunError("no run is running now")
     if _is_list(name):
-        raise UnknownRunError(f"no run is called {name!r}, of those that ended; `indexer runs` lists all")
+        raise UnknownRunError(f"no run that ended is called {name!r}; `indexer runs` lists all runs")
     raise UnknownRunError(f"no run is called {name!r}; `indexer runs` lists them")
 
 
 def _before(database: sqlite3.Connection, name: str, count: int, stale_after: int) -> int | None:
-    """The Nth run before a run in the list it was named in: all that ended, those of an experiment, or with a tag."""
+    """The run `count` places before a named one, in its list: all ended runs, an experiment's or a tag's."""
     if (pk := _newest(database, name, count)) is not None or _is_list(name):
         return pk
     start = _named(database, name, stale_after)
@@ -94,7 +94,7 @@ def _is_list(name: str) -> bool:
 
 
 def _newest(database: sqlite3.Connection, name: str, count: int) -> int | None:
-    """The Nth newest run that ended of a named list."""
+    """The run `count` places before the newest in a list of ended runs: `latest`, `latest:EXPERIMENT`, `tag:NAME`."""
     if name == "latest":
         return _first(database.execute(f"SELECT id FROM runs WHERE {ENDED} {_NEWEST}", (count,)))
     kind, _, value = name.partition(":")

@@ -166,7 +166,7 @@ def _sort(sort: str) -> tuple[str, bool]:
 
 
 def encode(bound: dict[str, Any], value: Any, key: str) -> str:
-    """A cursor after a sort value and a key, which goes on only with what it is bound to."""
+    """A cursor after a sort value and a key; it is only valid with what it is bound to."""
     text = json.dumps([_digest(bound), value, key], ensure_ascii=False, separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 

@@ -19,7 +19,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """One parameter beside the filters; it has to be given if it is `required`.
+    """One parameter besides the filters; it has to be given if it is `required`.
 
     `side` is one side of a comparison: a RUN name, or filters.
     """
@@ -35,7 +35,7 @@ class Parameter:
             return
         kinds: dict[str, Any] = {"text": str, "number": int, "side": (str, Mapping), "flag": bool}
         if not isinstance(value, kinds[self.kind]) or (self.kind == "number" and isinstance(value, bool)):
-            raise QueryError(f"{name}: {value!r} is no {self.kind}")
+            raise QueryError(f"{name}: {value!r} is not a {self.kind}")
         if isinstance(value, str):
             require_text(name, value)
 

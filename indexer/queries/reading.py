@@ -46,7 +46,7 @@ class Reading:
         return f"{type(self).__name__}({str(self.path)!r}{', closed' if self._closed.is_set() else ''})"
 
     def close(self) -> None:
-        """Close the file. Other threads that use it get an IndexFileError from then on; theirs close with them."""
+        """Close the file. Other threads get an IndexFileError from then on; their connections close when they end."""
         self._closed.set()
         self._disconnect()
 
@@ -69,7 +69,7 @@ class Reading:
             try:
                 version = database.execute("PRAGMA user_version").fetchone()[0]
                 if version != file.SCHEMA:
-                    raise IndexFileError(f"{self.path} is of another version ({version}); renew it: indexer sync")
+                    raise IndexFileError(f"{self.path} has schema version {version}; rebuild it: indexer sync")
                 yield database
             finally:
                 database.execute("ROLLBACK")

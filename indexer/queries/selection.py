@@ -52,8 +52,8 @@ class Selection:
     ) -> tuple[str, list[Any]]:
         """SQL that starts with AND over `runs r` and its `trials t`, and its values.
 
-        `beside` maps columns of the run to equal ones beside its trials. `within_run`: it is about one run, so that no
-        condition has to lead to runs.
+        `beside` maps columns of `runs` to equal ones of `t`. `within_run`: the query is about one run, so no condition
+        has to lead to runs by an index.
         """
         where, parameters = self._times(beside.get("timestamp", "r.timestamp"))
         for name, groups in self.groups.items():
@@ -83,7 +83,7 @@ class Selection:
 def select(database: sqlite3.Connection, filters: Filters, zone: tzinfo = UTC) -> Selection:
     """Check filters and resolve their values; times without a zone are in `zone`. Raises QueryError."""
     if unknown := sorted(filters.keys() - DECLARED.keys()):
-        raise QueryError(f"unknown filter: {', '.join(unknown)}; there are {', '.join(DECLARED)}")
+        raise QueryError(f"unknown filter: {', '.join(unknown)}; the filters are {', '.join(DECLARED)}")
     groups: dict[str, list[list[Any]]] = {}
     for name, declared in DECLARED.items():
         if declared.several and (values := texts(filters, name)):

@@ -1,4 +1,4 @@
-"""Reading a shared index in PostgreSQL: the same questions, and the same answers, as of a file."""
+"""Reading a shared index in PostgreSQL: the same questions and answers as with a file."""
 
 import sqlite3
 import threading
@@ -116,7 +116,7 @@ class SharedIndex(Index):
                 with suppress(psycopg.Error):
                     connection.execute("ROLLBACK")
         except psycopg.errors.NumericValueOutOfRange:
-            raise QueryError("the sum of what is asked for is beyond all numbers") from None
+            raise QueryError("a sum in the answer is too large for a number") from None
         except (
             psycopg.OperationalError,
             psycopg.InterfaceError,
@@ -149,9 +149,9 @@ class SharedIndex(Index):
             raise IndexFileError(f"{self.place} has no index of version {file.SCHEMA}{found}")
         usable = f"SELECT has_schema_privilege('{SCHEMA}', 'usage')"
         if connection.execute(usable.encode()).fetchone() != (True,):
-            raise IndexFileError(f"{self.place}: there is no right to read the schema {SCHEMA}")
+            raise IndexFileError(f"{self.place}: no permission to read the schema {SCHEMA}")
         if connection.execute(f"SELECT to_regclass('{SCHEMA}.shown_runs')".encode()).fetchone() == (None,):
-            raise IndexFileError(f"{self.place}: the schema {SCHEMA} is no index")
+            raise IndexFileError(f"{self.place}: the schema {SCHEMA} is not an index")
         connection.execute(f"SET LOCAL search_path TO {SCHEMA}".encode())
         return Translating(connection)
 

@@ -26,7 +26,7 @@ TRIAL_STATUSES: tuple[str, ...] = get_args(TrialStatus)
 
 _OF_RUN = {"run_key": "key", "run_id": "run_id", "experiment": "experiment", "timestamp": "timestamp"}
 COLUMNS = (*_OF_RUN, *TRIAL)
-"""The columns of a trial's row beside its scores."""
+"""The columns of a trial's row besides its scores."""
 _SELECTED = ", ".join(
     [*(f"r.{column} AS {name}" for name, column in _OF_RUN.items()), *(f"t.{name}" for name in TRIAL)]
 )
@@ -35,10 +35,9 @@ _IN_REASON = "EXISTS (SELECT 1 FROM scores s WHERE s.trial_pk = t.id AND instr(l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked of trials beside the filters of their runs: any of the statuses and of the error types.
+    """What is asked of trials besides the filters of their runs: any of the statuses and of the error types.
 
-    In error types `*` and `?` are wildcards. `error` is a piece of an error or a reason, in which the case of the
-    letters A to Z does not count.
+    In error types `*` and `?` are wildcards. `error` is a piece of an error or a reason; the case of A to Z is ignored.
     """
 
     statuses: Sequence[str] = ()
@@ -78,7 +77,7 @@ def _texts(name: str, given: Any) -> list[str]:
     values = [] if given is None else list(given) if isinstance(given, list | tuple) else [given]
     for value in values:
         if not isinstance(value, str):
-            raise QueryError(f"{name}: {value!r} is no text")
+            raise QueryError(f"{name}: {value!r} is not text")
         require_text(name, value)
     return sorted(set(values))
 
@@ -133,7 +132,7 @@ def _of_run(
 
 
 def add_scores(database: sqlite3.Connection, trials: list[Row]) -> None:
-    """Replace each trial's id by the scores of its graders."""
+    """Replace each trial's id with the scores of its graders."""
     query = f"SELECT {', '.join(ScoreRow.__annotations__)} FROM scores WHERE trial_pk = ? ORDER BY id"
     for trial in trials:
         trial["scores"] = dicts(database, query, trial.pop("id"))

@@ -61,7 +61,7 @@ class RunRow(_Counts):
 
 
 class TargetRow(_Counts):
-    """A row of `run_targets`."""
+    """A row of `run_targets` without the columns that repeat the run's; `outcomes` is a list."""
 
     target: str | None
     agent: str | None
@@ -79,7 +79,7 @@ class TargetRow(_Counts):
 
 
 class PlaceRow(TypedDict):
-    """A row of `places`."""
+    """What readers get of a row of `places`."""
 
     source: str
     path: str
@@ -175,7 +175,7 @@ class Change(_Change, total=False):
 
 
 class SourceRow(TypedDict):
-    """A row of `sources`; as of `looked_at`, the index is known to equal it."""
+    """Some columns of `sources`; `looked_at`: when the index was last known to equal the source."""
 
     name: str
     kind: str
@@ -191,7 +191,7 @@ class SourceRow(TypedDict):
 
 
 class ProblemRow(TypedDict):
-    """A row of `problems`."""
+    """A row of `problems` without its id and `lasting`."""
 
     source: str
     path: str

@@ -42,7 +42,7 @@ def known_values(database: sqlite3.Connection, name: str) -> Iterator[str]:
 
 
 def completions(database: sqlite3.Connection, name: str, beginning: str) -> list[str]:
-    """The first values of a filter with this prefix; for `run`, ids of the newest runs."""
+    """The first values of a filter with this prefix; for `run`, ids of the newest runs. None of `source` and `test`."""
     bounds = [beginning, f"{beginning}\U0010ffff"]
     if name == "run":
         query = "SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY timestamp DESC LIMIT 50"
@@ -91,7 +91,7 @@ def meant(database: sqlite3.Connection, name: str, value: str) -> list[Any]:
 def _commit(value: str) -> str:
     """A commit id or prefix in lower case. Raises QueryError if malformed or too short."""
     if len(value) < 4 or not set(value.lower()) <= set("0123456789abcdef"):
-        raise QueryError(f"commit: {value!r} is no commit id of at least 4 digits")
+        raise QueryError(f"commit: {value!r} is not a commit id of at least 4 hex digits")
     return value.lower()
 
 

@@ -1,1 +1,1 @@
-"""One index for a team: machines send the runs of their own indexes to a PostgreSQL, which shows each run once."""
+"""One index for a team: machines send their runs to one PostgreSQL database, which shows each run once."""

@@ -1,4 +1,4 @@
-"""Whether what a machine has sent is what its index holds."""
+"""Compares what a machine has sent with its index."""
 
 import sqlite3
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import psycopg
 
 _OF_PASSES = ("id", "changed_at", "failing_since", "first_seen")
-"""Columns that tell of passes, not of what was read: a rebuild has others."""
+"""Columns that depend on passes, not on what was read: a rebuild changes them."""
 
 
 def pending(part: Part, connection: "psycopg.Connection[Any]", machine: str) -> tuple[int, int]:
@@ -27,7 +27,7 @@ def pending(part: Part, connection: "psycopg.Connection[Any]", machine: str) -> 
 
 
 def differences(part: Part, connection: "psycopg.Connection[Any]", machine: str) -> list[str]:
-    """What differs there from the index: keys of runs, and names of tables; empty if nothing does."""
+    """What differs in the shared index from this one: keys of runs and names of tables; empty if nothing does."""
     with part.opened() as database:
         database.execute("BEGIN")
         known = sent_digests(connection, machine)
@@ -55,7 +55,7 @@ def _is_there(connection: "psycopg.Connection[Any]", table: str) -> bool:
 
 
 def _is_equal(database: sqlite3.Connection, connection: "psycopg.Connection[Any]", machine: str, table: str) -> bool:
-    """Whether a table that is sent whole has the same rows there."""
+    """Whether a table that is sent whole has the same rows in the shared index."""
     names = ", ".join(name for name in schema.columns(table) if name not in _OF_PASSES)
     there = f"SELECT {names} FROM {schema.sent(table)} WHERE machine = %s ORDER BY id"
     mine = [clean(row) for row in database.execute(f"SELECT {names} FROM {table} ORDER BY id")]

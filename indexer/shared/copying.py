@@ -68,7 +68,7 @@ def _copy_lists(
     pks: Mapping[str, int],
     shown: Collection[str],
 ) -> None:
-    """Write places, and what runs have any number of; tags only of runs that are shown."""
+    """Write the places of runs and their other lists; tags only of runs that are shown."""
     for table, names, listed in LISTS:
         flags = (_ON_BOARDS,) if table == "run_targets" else ()
         copy_rows(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import psycopg
 
 LONGEST_NAME = 500
-"""Longest name in bytes: an index entry of PostgreSQL takes 2,704, and some hold five names."""
+"""Longest name in bytes: an index entry of PostgreSQL holds at most 2,704, and some have five names."""
 PLACE_COLUMNS = tuple(name for name in schema.columns("places") if name not in ("id", "run_pk", "fingerprint"))
 LISTS = (
     ("run_targets", rows.TARGET, "targets"),
@@ -140,8 +140,8 @@ def of_machine(connection: "psycopg.Connection[Any]", machine: str, keys: Sequen
 def _assembled(
     runs: Iterable[Row], trials: Iterable[Row], scores: Iterable[Row], lists: Mapping[str, Iterable[Row]]
 ) -> list[RunOfMachine]:
-    """Runs of rows that begin with ids: those of runs with their own, of trials with theirs and the run's, of scores
-    with the trial's, of lists with the run's.
+    """Group rows into runs. A row begins with ids: a run's with its own, a trial's with its own and the run's, a
+    score's with the trial's, a list's with the run's.
     """
     found = {row[0]: RunOfMachine(row[1:]) for row in runs}
     of_trials: dict[int, list[Row]] = {}

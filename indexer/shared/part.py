@@ -23,12 +23,12 @@ class Part:
 
     @contextmanager
     def opened(self) -> Iterator[sqlite3.Connection]:
-        """The index, open for reading. Raises IndexFileError if it is of another version, or damaged."""
+        """The index, open for reading. Raises IndexFileError if it has another schema version, or is damaged."""
         with closing(file.connect_ours(self.path)) as database:
             try:
                 (version,) = database.execute("PRAGMA user_version").fetchone()
                 if version != file.SCHEMA:
-                    raise IndexFileError(f"{self.path} is of another version ({version}); renew it: indexer sync")
+                    raise IndexFileError(f"{self.path} has schema version {version}; rebuild it: indexer sync")
                 yield database
             except sqlite3.DatabaseError as error:
                 if not file.is_outside(error):

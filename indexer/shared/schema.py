@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 VERSION = file.SCHEMA
 SETTLED = ("tags", "sha", "added_at", "author")
-"""Columns of runs that are told over all places on all machines."""
+"""Columns of runs that are decided over all places on all machines."""
 OF_RUN = ("trials", "scores", "run_targets", "_repeats", "_errors", "run_tags")
 """Tables whose rows belong to a run; `run_tags` has only the settled tags of shown runs."""
 WHOLE = ("sources", "problems", "run_commits")
 """Tables that a machine always sends whole."""
 PLACE = ("seconds", "added_author", "wip", "source_rank", "source_position")
 """Columns of a place besides those of a file, needed to rank places."""
-_LOCK = 0x69647872  # of the database, while tables are made
+_LOCK = 0x69647872  # the advisory lock that is held while tables are created
 _MARK = "views of eval-indexer, version"
 _TYPES = {"INTEGER": "bigint", "REAL": "double precision", "TEXT": 'text COLLATE "C"'}
 
@@ -214,14 +214,17 @@ def ensure(connection: "psycopg.Connection[Any]") -> None:
                 connection.execute(statement)
         usage = f"SELECT has_schema_privilege('{SCHEMA}', 'usage')"
         if connection.execute(usage).fetchone() != (True,):
-            raise IndexFileError(f"there is no right to use the schema {SCHEMA}")
+            raise IndexFileError(f"no permission to use the schema {SCHEMA}")
         if connection.execute(f"SELECT to_regclass('{SCHEMA}._meta')").fetchone() == (None,):
-            raise IndexFileError(f"the schema {SCHEMA} is no index of ours")
+            raise IndexFileError(f"the schema {SCHEMA} is not an index of ours")
         _ensure_public_views(connection)
 
 
 def _ensure_public_views(connection: "psycopg.Connection[Any]") -> None:
-    """Make the views for people in the schema `indexer`, for the newest version; a schema of others is left alone."""
+    """Make the views for people in the schema `indexer`, for the newest version.
+
+    Raises IndexFileError if somebody else has a schema of this name, which is left alone.
+    """
     newest = connection.execute(
         f"SELECT max(substr(nspname, 10)::integer) FROM pg_namespace WHERE {VERSIONED}"
     ).fetchone()

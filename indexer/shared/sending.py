@@ -1,8 +1,8 @@
 """Sends an index to a shared one: what changed since the last time, in batches of one transaction each.
 
 A sender follows the change feed. Each batch is written together with its position in the feed (generation and
-revision), so a sender that was killed resumes where it was. After a rebuild the feed begins anew; a digest of each
-run's rows tells which of them differ, and only those are sent.
+revision), so a sender that was killed resumes where it was. After a rebuild the feed starts over; a digest of each
+run's rows shows which runs differ, and only those are sent.
 """
 
 import json
@@ -94,7 +94,7 @@ class Sender:
             if generation != state.generation:
                 return False
             kept = {run.key for run in batch}
-            gone = [key for _, key, _ in changed if key not in kept]  # or not in a source that is sent any more
+            gone = [key for _, key, _ in changed if key not in kept]  # deleted, or no longer in a source that is sent
             revision = changed[-1][0] if len(changed) == part.BATCH else last
             self._write(connection, batch, gone, state, revision, rest, report)
             state = replace(state, revision=revision)
@@ -122,7 +122,7 @@ class Sender:
             there = self._state(connection)
             if there is not None and there.origin != self._origin:
                 raise IndexFileError(
-                    f"{self._machine!r} is what another index is sent as ({there.origin}); choose another "
+                    f"another index is published as {self._machine!r} ({there.origin}); choose another "
                     f"publish.machine, or remove what it sent: indexer publish --forget {self._machine}"
                 )
             if there is not None and replace(there, revision=0) == mine and forgotten <= there.revision <= last:
@@ -166,7 +166,7 @@ class Sender:
         with connection.transaction():
             _lock(connection)
             if self._state(connection) != state:
-                raise IndexFileError(f"{self._machine!r} was sent or forgotten by another process meanwhile; try again")
+                raise IndexFileError(f"another process changed what {self._machine!r} published; try again")
             query = "SELECT key, digest FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
             known = dict(connection.execute(query, (self._machine, [*digests, *gone])).fetchall())
             refused = report.refused

@@ -71,7 +71,7 @@ class Source(Protocol):
     def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
         """What differs from the index; lazy, so that each change is indexed before the next is looked for.
 
-        `paths` limits the look, if the source can look at some paths alone.
+        `paths` limits the look, if the source can look at some paths alone. Raises SourceError.
         """
 
     def folder_at(self, ref: str | None, path: str) -> Folder | None:

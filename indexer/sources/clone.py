@@ -122,7 +122,7 @@ class CloneSource(GitSource):
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Let one process at a time fetch, the others wait; make the clone if there is none."""
+        """Wait until no other process fetches; make the clone if there is none."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         with self.folder.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another process that fetches it fetches for this one too

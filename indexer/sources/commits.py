@@ -1,8 +1,8 @@
 """Commits of a code repository that name a run in a trailer of their message (git-interpret-trailers(1)).
 
-Formats declare the trailers of their tools, Entire marks a commit with `Entire-Checkpoint: <id>`, and
+Formats declare the trailers of their tools. Besides these, Entire marks a commit with `Entire-Checkpoint: <id>`, and
 `Eval-Run: <key or run id>` names a run of any tool. A squash merge keeps its commits' trailers in the middle of its
-text, so such lines count there too, unless the name has spaces after its experiment, as prose about trailers does.
+text, so such lines count there too. There, a name with spaces (except in its experiment) does not: it is prose.
 
 All local and remote-tracking branches count. Only commits since the tips of the last pass are read; if one of those
 tips is no longer reachable from any branch, everything is read again.

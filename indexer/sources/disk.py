@@ -1,8 +1,8 @@
 """Directories on disk as folders, and the targets of symlinks in them.
 
-A link is followed if it leads to a folder or regular file of the user who made it; the target has the same caps and
-allow-lists as any other. Any other link (into a loop, to a device, to another user's files, behind other links,
-nowhere) counts as an unreadable file, so that it is reported.
+A link is followed if it leads to a folder or regular file of the user who made it; the same limits apply to its target
+as to any other file. Any other link (into a loop, to a device, to another user's files, behind several links, nowhere)
+counts as an unreadable file, so that it is reported.
 """
 
 import os
@@ -17,7 +17,7 @@ from indexer.protocols import Unreadable
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _LINKS_IN_A_PATH = 2
-"""Folders that link to each other would be walked in every order."""
+"""The most followed links above another: folders that link to each other would be walked in every order."""
 
 
 class Snapshot:
@@ -73,7 +73,7 @@ class Snapshot:
                 "the folders that it lies in" if any(is_within(each, target) for each in self._above(path)) else ""
             )
             if not refused and sum(path.startswith(f"{link}/") for link in self.links) >= _LINKS_IN_A_PATH:
-                refused = "a folder behind several others"
+                refused = "a folder behind several other links"
             if target in self._walked(path):
                 return None
         else:
@@ -162,7 +162,7 @@ class DiskFolder:
         found = self._locate(path)
         if found is None or not _is_file(found[1]):
             if "_entries" in self.__dict__ and path in self.files():
-                raise Unreadable(path, "vanished", "it went while the folder was read")
+                raise Unreadable(path, "vanished", "it vanished while the folder was read")
             return None
         if not stat.S_ISREG(found[1].st_mode):
             refused = self.snapshot.refused.get(joined(self.path, path))
@@ -174,7 +174,7 @@ class DiskFolder:
             finally:
                 os.close(handle)
         except FileNotFoundError:
-            raise Unreadable(path, "vanished", "it went while the folder was read") from None
+            raise Unreadable(path, "vanished", "it vanished while the folder was read") from None
         except OSError as error:
             raise Unreadable(path, "denied", why(error)) from None
 
@@ -285,7 +285,7 @@ def _read_regular(handle: int, path: str, limit: int) -> bytes:
 
 
 def _text(name: str) -> str:
-    """A file name as text that any database takes: bytes that are no UTF-8 are written as `\\xNN`."""
+    """A file name as text that any database takes: bytes that are not UTF-8 are written as `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 

@@ -47,7 +47,7 @@ class FolderSource(FileSource):
         except FileNotFoundError:
             raise SourceError(f"path {self.place} does not exist") from None
         except NotADirectoryError:
-            raise SourceError(f"path {self.place} is no folder") from None
+            raise SourceError(f"path {self.place} is not a folder") from None
         except OSError as error:
             raise SourceError(f"{self.place} cannot be opened: {why(error)}") from None
 
@@ -59,7 +59,7 @@ class FolderSource(FileSource):
         return [f"{self.place}/{part}".rstrip("/") for part in self.parts()]
 
     def has_runs(self) -> bool:
-        """Whether it has a folder in which tools keep runs."""
+        """Whether it has a folder in which tools keep runs, or is a checkout of a results repository."""
         return bool(projects.parts_there(Path(self.place))) or projects.is_checkout(Path(self.place))
 
     def nothing_found(self) -> str:
@@ -165,7 +165,7 @@ class FolderSource(FileSource):
         except OSError:
             same = False
         if not same:
-            raise SourceError(f"path {self.place} went while it was read")
+            raise SourceError(f"path {self.place} was removed or replaced while it was read")
 
     def folder_at(self, ref: str | None, path: str) -> Folder | None:
         try:

@@ -1,4 +1,4 @@
-"""Runs in a git repository: the object database only, no checkout, no index, no write.
+"""Runs in a git repository, read from its object database alone: no checkout, no git index, no writing.
 
 `refwalk` finds what changed in a ref. A kill at any point loses nothing: how far a ref was read is stored with its
 rows. A partial clone is read up to the commits whose missing files were fetched (see `partial`).
@@ -36,7 +36,7 @@ from indexer.sources.repository import Repository, open_repository
 from indexer.sources.treewalk import difference, found_file, holds_run, needed_blobs, run_at, run_file_at, whole
 
 _NAMED = 5
-"""Refs that are named in a message."""
+"""The most refs named in a message."""
 
 
 class GitSource(RefSource):

@@ -116,7 +116,7 @@ class Listing:
     """A pipeline of git commands on a local repository; the first may read `lines`.
 
     It starts at once, runs in parallel, and writes to a file, so it never blocks on a full pipe. `task` says in
-    messages what git should do. To be closed. Raises OSError when git cannot be started.
+    messages what git should do. Close it after use. Raises OSError when git cannot be started.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Which commit first added a run's folder to a ref.
 
-Of all commits reachable from the ref whose tree has the folder while no parent's tree has it, the
-earliest by commit time, then id. One `git rev-list | git diff-tree` pass lists, for every commit, the
+Several commits may qualify: reachable from the ref, with the folder in their tree and in no parent's tree. The
+earliest by commit time, then by id, counts. One `git rev-list | git diff-tree` pass lists, for every commit, the
 files and folders that none of its parents has (for a merge: all of its parents, `-c`). A commit counts for
 a folder when it adds the folder itself and one of the formats' anchor files in it. An anchor added
 later than its folder is looked up separately afterwards; real tools never do this.
@@ -36,7 +36,7 @@ class AddedFolders:
     """Every (commit, folder) that counts in `revisions`: arguments of `git rev-list`, the tip first.
 
     Git starts at once; iterating waits for it and raises SourceError if it fails or hangs. `boundary` are the
-    commits where a shallow clone ends. To be closed.
+    commits where a shallow clone ends. Close it after use.
     """
 
     def __init__(self, repository: pygit2.Repository, revisions: Sequence[str], boundary: frozenset[str]):
@@ -111,7 +111,7 @@ class _Listing(Listing):
 
 
 def _text(path: bytes) -> str:
-    """A path as the trees of a repository are read: bytes that are no UTF-8 are written as `\\xNN`."""
+    """A path as the trees of a repository are read: bytes that are not UTF-8 are written as `\\xNN`."""
     return path.decode("utf-8", "backslashreplace")
 
 

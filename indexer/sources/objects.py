@@ -124,7 +124,7 @@ class Objects:
         return tree
 
     def size(self, oid: bytes, path: str) -> int:
-        """The size of a blob in bytes; 0 for a missing one; reading it reports that."""
+        """The size of a blob in bytes; 0 for one that is missing or damaged, which reading reports."""
         try:
             return self._guarded(oid, path, self._size)
         except Unreadable:

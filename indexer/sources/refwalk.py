@@ -6,8 +6,8 @@ in the same place), the new tree is walked whole and each run folder's object id
 under: equal ids mean nothing to read.
 
 Refs of runs in progress hold every published run besides their own. Such a ref gives only the run it is named after,
-and nothing once that run was published, even if it was deleted since: a leftover ref is no run in progress. If the name
-is unique to one run, this is known before the tree is opened.
+and nothing once that run was published, even if it was deleted since: a leftover ref is not a run in progress. If the
+name is unique to one run, this is known before the tree is opened.
 """
 
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ class RefWalk:
         yield Advance(ref, Tip(commit, tree, history, wip=False))
 
     def draft(self, ref: str, commit: str, tip: Tip | None, base: bytes | None, *, moved: bool) -> Iterator[Change]:
-        """The changes in a ref of a run in progress; `base` is the published tree, `moved` if any of that did."""
+        """The changes in a ref of a run in progress; `base` is a published tree, `moved`: a published ref moved."""
         history = self._repository.history_id(commit)
         if tip and tip.commit == commit and tip.tree and tip.history == history and not moved:
             return

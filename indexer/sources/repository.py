@@ -1,4 +1,4 @@
-"""A git repository that is open to be read: its commits, trees and the tips of its refs."""
+"""A git repository opened for reading: its commits, its trees and the tips of its refs."""
 
 import hashlib
 import os
@@ -97,11 +97,11 @@ def open_repository(path: Path) -> pygit2.Repository:
     if "sha256" in why:
         raise SourceError(f"{path} is a SHA-256 repository, which cannot be read yet; use a SHA-1 clone of it")
     if "refstorage" in why.lower():
-        raise SourceError(f"{path} keeps its refs as a reftable, which cannot be read yet; use a clone with files")
+        raise SourceError(f"{path} keeps its refs as a reftable, which cannot be read yet; use one with ref files")
     if "not owned" in why:
         raise SourceError(f"{path} belongs to another user; allow it: git config --global --add safe.directory {path}")
     if "not found" in why.lower():
-        raise SourceError(f"{path} is no git repository")
+        raise SourceError(f"{path} is not a git repository")
     raise SourceError(f"{path} cannot be opened: {error_line(why)}")
 
 

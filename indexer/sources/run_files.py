@@ -9,7 +9,7 @@ from indexer.sources.disk import DiskFolder, joined
 
 
 def walk_files(folder: DiskFolder, indexed: Indexed) -> Iterator[Change]:
-    """Those directly inside a folder; unfollowed links are reported elsewhere."""
+    """The single-file runs directly inside a folder; unfollowed links are reported elsewhere."""
     for name in sorted(filter(is_run_file, folder.files())):
         path = joined(folder.path, name)
         if path in folder.snapshot.refused:
@@ -32,14 +32,14 @@ def file_at(root: DiskFolder, path: str) -> RunFile[DiskFolder] | None:
 
 
 def found_file(file: RunFile[DiskFolder]) -> Found | None:
-    """Raises Unreadable."""
+    """The run with the stamp of its file; None if the file is gone. Raises Unreadable."""
     stamp = file.parent.stamp(file.name)
     path = joined(file.parent.path, file.name)
     return Found(None, path, "stamps", file, {"": stamp}) if stamp is not None else None
 
 
 def told_file(file: RunFile[DiskFolder], indexed: Indexed) -> Found | Same | Gone:
-    """Raises Unreadable."""
+    """The run compared with the index. Raises Unreadable."""
     found, path = found_file(file), joined(file.parent.path, file.name)
     if found is None:
         return Gone(None, path)

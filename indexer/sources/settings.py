@@ -27,7 +27,7 @@ Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,
 
 def _no_url(path: Path) -> Path:
     if re.match(r"[\w+.-]+:/", str(path)):
-        raise ValueError('a folder on this machine is wanted; a remote repository is of kind "git" with its url')
+        raise ValueError('must be a folder on this machine; a remote repository has kind "git" and a url')
     return path
 
 

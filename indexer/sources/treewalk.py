@@ -1,7 +1,7 @@
 """The run folders in the trees of a repository: all of them, or those in which two trees differ.
 
 Trees are walked side by side, and only where their object ids differ. The fingerprint of a run is the object id of its
-folder, and that of its overlay's.
+folder, and that of its overlay.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from indexer.sources.objects import GitFolder, Tree
 Step = Found | Gone | Trouble
 
 _GLANCE = 2000
-"""The most folders of a tree that are searched for any run."""
+"""The most steps of a quick search for any run: each folder takes up to two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def holds_run(root: GitFolder) -> bool:
 
 
 def _glance(root: GitFolder) -> Iterator[Found | Gone | None]:
-    """The folders of a tree, breadth first: runs as Found, others as None."""
+    """The folders of a tree, breadth first, and a file that is a run in each: runs as Found, others as None."""
     level = [root]
     while level:
         below = []
@@ -161,7 +161,7 @@ def _walk(old: GitFolder | None, new: GitFolder) -> Iterator[Step | _Overlaid]:
 def _walk_below(
     old: GitFolder | None, new: GitFolder, kept: dict[str, bytes], after: Tree
 ) -> Iterator[Step | _Overlaid]:
-    """Walk the folders inside one that is no run; `kept` are those of the old one."""
+    """Walk the folders inside one that is not a run; `kept` are those of the old one."""
     for name, oid in sorted(after.folders.items()):
         if kept.get(name) != oid and walkable(name):
             below = old.child(name, kept[name]) if old and name in kept else None

@@ -1,4 +1,4 @@
-"""Which commits of a code repository name which runs: the table `run_commits`."""
+"""The table `run_commits`: which commits of a code repository name which runs."""
 
 from indexer.changes import Naming
 from indexer.records import unix_time

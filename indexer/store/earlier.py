@@ -1,4 +1,4 @@
-"""What is indexed of a run folder that is read again."""
+"""What the index holds of a run folder that is read again."""
 
 import sqlite3
 from collections.abc import Collection, Mapping
@@ -11,7 +11,7 @@ from indexer.store import run_tables
 
 
 class EarlierRows:
-    """`protocols.Earlier`, from the rows of a run that was read at the same place."""
+    """`earlier.Earlier`, from the rows of a run that was read at the same place."""
 
     def __init__(self, database: sqlite3.Connection, run_pk: int | None, changed: set[str] | None, whole: bool):
         self._database, self._run_pk, self._changed, self._whole = database, run_pk, changed, whole
@@ -35,7 +35,7 @@ class EarlierRows:
 
 
 class EarlierSome(EarlierRows):
-    """`protocols.EarlierTrials`, where only the trials of these names are read again.
+    """`earlier.EarlierTrials`, where only the trials with these names are read again.
 
     `stamps` are the stored ones of these trials and of the run's own files.
     """

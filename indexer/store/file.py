@@ -72,7 +72,7 @@ def is_damage(error: sqlite3.Error) -> bool:
     """Whether an error means that the file's content is broken, rather than busy, full or forbidden."""
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        return "decode" in str(error)  # text that is none
+        return "decode" in str(error)  # text that is not UTF-8
     return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -174,7 +174,7 @@ def _is_regular(path: Path) -> bool:
     if stat.S_ISDIR(status.st_mode):
         raise IndexFileError(f"{path} is a folder; name a file with --db or `db` in indexer.toml")
     if not stat.S_ISREG(status.st_mode):
-        raise IndexFileError(f"{path} is no regular file and was left alone; name another with --db")
+        raise IndexFileError(f"{path} is not a regular file and was left alone; name another with --db")
     return status.st_size > 0
 
 
@@ -189,7 +189,7 @@ def _require_ours(path: Path, database: sqlite3.Connection) -> None:
             raise
         if _header_is_ours(path):
             return  # damaged
-        raise IndexFileError(f"{path} is no index and was left alone; name another with --db or `db`") from None
+        raise IndexFileError(f"{path} is not an index and was left alone; name another with --db or `db`") from None
     if tables >= _COPILOT_TABLES or {"experiments", "variants"} <= tables:
         raise IndexFileError(
             f"{path} is copilot-experiments' own index and was left alone; "
@@ -209,7 +209,7 @@ def _header_is_ours(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why an index must be built anew, for people; `lost` when nothing of it can be read any more."""
+    """Why an index must be rebuilt, as a message (`why`), and whether none of its content can be read (`lost`)."""
 
     why: str
     lost: bool
@@ -241,7 +241,7 @@ def fault(path: Path, reader: str) -> Fault | None:
 
 
 def create(path: Path) -> None:
-    """Replace whatever is at `path` by an empty database of ours, in WAL mode. Only under the lock."""
+    """Replace whatever is at `path` with an empty index in WAL mode. Only under the lock. Raises IndexFileError."""
     try:
         remove(path)
         with closing(connect(path, write=True)) as database:
@@ -253,7 +253,10 @@ def create(path: Path) -> None:
 
 
 def begin_anew(database: sqlite3.Connection, reader: str) -> None:
-    """Replace all tables by empty ones inside the open transaction; the indexes for reading come last, not here."""
+    """Replace all tables with empty ones inside the open transaction.
+
+    The indexes for reading are created later, after the rows: see `Runs.index_for_reading`.
+    """
     order = "CASE name WHEN 'scores' THEN 0 WHEN 'trials' THEN 1 WHEN '_files' THEN 1 WHEN 'runs' THEN 3 ELSE 2 END"
     kinds = (
         "SELECT type, name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite^_%' ESCAPE '^'"

@@ -36,7 +36,7 @@ class IndexedSource:
         return {name for (name,) in self._database.execute(query, (place.run_pk,))} if place is not None else ()
 
     def format_of(self, path: str) -> str | None:
-        if self._transaction.fresh:  # without indexes
+        if self._transaction.fresh:  # nothing was read before
             return None
         query = "SELECT format FROM places WHERE source = ? AND path = ? AND ref IS NULL"
         row = self._database.execute(query, (self._source, path)).fetchone()

@@ -1,9 +1,9 @@
 """The write lock: one process at a time writes an index.
 
-The writer locks `index.db.lock` beside the index; the JSON in it names the writer and holds what changes with time.
-People who delete the index may delete that file too, so the writer holds a second lock in its user's cache folder,
-where nobody cleans up meanwhile: a second writer with the same cache folder never gets in. `keep` recreates a
-deleted lock file.
+The writer locks `index.db.lock` next to the index. The JSON in that file names the writer, and holds facts that change
+without the index: when each source was last compared with it, and which falls were reported. People who delete the
+index may delete that file too, so the writer holds a second lock in its user's cache folder, which keeps out every
+other writer with the same cache folder. `keep` recreates a deleted lock file.
 """
 
 import errno
@@ -191,7 +191,7 @@ def sign(path: Path, who: dict[str, Any]) -> None:
     if "pid" not in who:
         return
     handle = os.open(lock_path(path), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-    try:  # one write, never shorter, so that a reader meanwhile finds the old or the new content
+    try:  # one write that never shortens the file, so a concurrent reader sees the old or the new content
         os.pwrite(handle, json.dumps(who).encode().ljust(os.fstat(handle).st_size), 0)
     finally:
         os.close(handle)
@@ -209,7 +209,7 @@ def holder(path: Path) -> dict[str, Any]:
 def _require_own(path: Path, handle: int) -> None:
     """Raises IndexFileError unless a lock file is ours; a partly written or empty one counts as ours."""
     if not stat.S_ISREG(os.fstat(handle).st_mode):
-        raise IndexFileError(f"{lock_path(path)} is no regular file; name another index with --db")
+        raise IndexFileError(f"{lock_path(path)} is not a regular file; name another index with --db")
     holding, beginning = holder(path), os.pread(handle, len(_SIGNED), 0)
     if "pid" not in holding and (holding or not _SIGNED.startswith(beginning)):
         raise IndexFileError(f"{lock_path(path)} is another program's file; name another index with --db")

@@ -1,4 +1,4 @@
--- Looking up a place or problem, while a pass writes
+-- For lookups and conflict checks while a pass writes
 CREATE INDEX places_run ON places (run_pk);
 CREATE UNIQUE INDEX places_place ON places (source, path, coalesce(ref, ''));
 CREATE INDEX places_name ON places (source, name);

@@ -1,4 +1,4 @@
-"""A run found in several places is one run: which place tells its row, which decides its tags."""
+"""A run found in several places is one run: which place its row comes from, and which one decides its tags."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def tags(best_first: Sequence[Place]) -> list[str]:
 
 
 def added(places: Sequence[Place]) -> tuple[str | None, str | None, str | None]:
-    """The commit that first added the run to a ref, its time and author; WIP refs count only without any other."""
+    """The commit that first added the run to a ref, its time and author; WIP refs count only if no other ref has it."""
     known = [(p.wip, p.seconds, p.sha, p.author) for p in places if p.sha is not None and p.seconds is not None]
     if any(not place.wip and place.ref for place in places):
         known = [first for first in known if not first[0]]

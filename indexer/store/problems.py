@@ -1,7 +1,7 @@
 """What could not be read in one source: rows of `problems`, which close themselves.
 
-A problem of a run lasts until its run folder is read again or removed; any other one (a ref, a part of a tree, the
-history) is reported anew by every pass, and closed once it is not.
+A problem of a run lasts until its run folder is read again or removed. Every pass reports all other problems again (of
+a ref, a part of a tree, the history) and closes those that it did not report.
 """
 
 from collections.abc import Collection
@@ -27,7 +27,7 @@ class Problems:
         self._database = transaction.database
         self._told: set[int] = set()
         self._kept: set[int] = set()
-        """Problems of what this pass did not look at."""
+        """Problems of files that this pass did not read."""
         rows = self._database.execute(
             "SELECT id, ref, path, lasting FROM problems WHERE source = ? AND lasting", (source,)
         )
@@ -106,7 +106,7 @@ class Problems:
                 self._remove(pk)
 
     def unread(self, ref: str | None, path: str) -> set[str]:
-        """Top-level names in the run at a path that cannot be read or hold what cannot; '' is the run itself."""
+        """Names directly inside the run at a path that are, or contain, something unreadable; '' is the run itself."""
         return {
             where[len(path) + 1 :].partition("/")[0]
             for of, where, lasting in self._lasting.values()
@@ -114,7 +114,7 @@ class Problems:
         }
 
     def lacks_rows(self, ref: str | None, path: str) -> bool:
-        """Whether the run at a path was only read in part, so that its rows are no last good state."""
+        """Whether the run at a path was only read in part, so that its rows are not its last good state."""
         return any(
             of == ref and lasting == 3 and where.startswith(f"{path}/") for of, where, lasting in self._lasting.values()
         )

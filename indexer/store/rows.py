@@ -209,7 +209,7 @@ def verdicts(trials: Iterable[Trial]) -> dict[Row, tuple[int, int]]:
 
 def repeat_rows(run: Run, groups: Mapping[Row, tuple[int, int]]) -> list[Row]:
     """Rows for verdicts under equal conditions: repeated in this run, or comparable with other runs."""
-    together = Counter[Row]()  # agent and model of a target are no conditions of their own
+    together = Counter[Row]()  # a target implies its agent and model
     for condition, (count, _) in groups.items():
         together[condition[2:]] += count
     comparable = run.code_sha is not None

@@ -81,7 +81,7 @@ class Runs:
         return row[0] if row else None
 
     def write_run(self, run: Run, place: Place, others: Sequence[Place]) -> int:
-        """Write the rows of a run read at `place`, beside its other places. Returns the run's id."""
+        """Write the rows of a run read at `place`; `others` are its other places. Returns the run's id."""
         best_first = ranked([place, *others], self._order)
         new = rows.run_rows(run, place[:3], tags(best_first), added(best_first))
         pk = None if not others and self.is_new(run.key) else self.pk_of(run.key)
@@ -243,7 +243,10 @@ class Runs:
         self._count(old.run[rows.RUN.index("source")], "removed", *old.run[:2])
 
     def index_for_reading(self) -> None:
-        """The indexes of a fresh index, once: they are cheaper after the rows, but rewriting a run needs them."""
+        """Create the indexes for reading in a fresh index, once.
+
+        Creating them after the rows is cheaper, but rewriting a run needs them.
+        """
         if self._transaction.fresh and not self._indexed:
             self._indexed = True
             file.run_script(self._database, "indexes.sql")

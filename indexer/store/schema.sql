@@ -1,5 +1,5 @@
--- The index of agent-evaluation runs: a cache of git results repositories and job folders.
--- Delete it and it comes back. Times are UTC text (YYYY-MM-DDTHH:MM:SS.mmmZ), so text order is time
+-- The index of agent-evaluation runs: a cache of results repositories, run folders and agentevals databases.
+-- Delete it, and `indexer sync` makes it again. Times are UTC text (YYYY-MM-DDTHH:MM:SS.mmmZ), so text order is time
 -- order; unknown is NULL; booleans are 0 and 1; durations are seconds; costs are US dollars.
 
 CREATE TABLE runs (

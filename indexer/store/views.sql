@@ -21,7 +21,7 @@ FROM run_targets
 WHERE on_boards
 GROUP BY experiment, target;
 
--- Day x experiment x target over runs that completed or failed, copies left out
+-- Day (UTC) x experiment x target over runs that completed or failed, copies left out
 CREATE VIEW daily AS
 SELECT substr(timestamp, 1, 10) AS day, experiment, target,
        count(DISTINCT run_pk) AS runs,
@@ -34,7 +34,7 @@ FROM run_targets
 WHERE on_boards
 GROUP BY experiment, target, day;
 
--- Every verdict of every test, for one test: WHERE test_id = ? AND suite = ? ORDER BY timestamp
+-- Every execution of every test, errors included; for one test: WHERE test_id = ? AND suite = ? ORDER BY timestamp
 CREATE VIEW test_history AS
 SELECT trials.suite, trials.test_id, trials.target, trials.timestamp, runs.run_id, runs.experiment,
        trials.status, trials.score, trials.error_type, trials.duration_s, trials.cost_usd, runs.key AS run_key

@@ -1,4 +1,4 @@
-"""Watches folders and reports only which of them had an event.
+"""Watches folders and reports only the paths of events, not what happened.
 
 Events only say *look*; a look finds what changed. Each watch is for one folder alone, since a recursive one puts a
 kernel watch on every folder below. If the kernel's event queue overflows, `lost` is called.
@@ -130,6 +130,7 @@ class Mailbox:
         self._lost = False
 
     def put(self, path: str, done: bool) -> None:
+        """Hand over a path; `done` says that the change is complete (see `kernel.Happened`)."""
         with self._changed:
             self._paths[path] = done or self._paths.get(path, False)
             self._changed.notify()

@@ -22,7 +22,7 @@ def falls(db: Path) -> dict[str, dict[str, Any]] | None:
 
 
 def unknown(found: dict[str, dict[str, Any]], told: Collection[str]) -> list[dict[str, Any]]:
-    """The facts of those that have not been reported, for a log."""
+    """The facts of the falls that have not been reported yet, for the log."""
     return [_facts(row) for identity, row in found.items() if identity not in told]
 
 

@@ -41,7 +41,7 @@ class Follower(Protocol):
         """More folders to watch after a look at these paths; None if `folders` has to be asked again."""
 
     def hear(self, path: str, pause: float) -> None:
-        """Something happened at a path on this machine."""
+        """Something happened at a path on this machine: look there in `pause` seconds."""
 
     def sweep(self, number: int) -> None:
         """Schedule looks at changes that no event reported."""
@@ -201,7 +201,7 @@ class FileFollower(_Base):
         return found
 
     def _young(self, paths: Collection[str]) -> set[str]:
-        """Those of the paths that may be a run too young to be recognised."""
+        """The paths that may be runs too young to be recognised."""
         new = (path for path in paths if path not in self._files.searched)
         return {path for path in new if os.path.isdir(f"{self.root}/{path}") and not self._stored.knows(path)}
 

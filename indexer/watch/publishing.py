@@ -72,7 +72,7 @@ class Publisher:
     def _note(self, at: str | None, error: str | None) -> None:
         """Note for `status` the time up to which everything was sent, and the current error."""
         self._state = {"at": at, "error": error}
-        with suppress(OSError):  # it is told by the next one
+        with suppress(OSError):  # the next note will say it
             lock.note(self._path, {"published": self._state})
 
 

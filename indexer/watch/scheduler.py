@@ -1,7 +1,7 @@
 """When to look where: pure arithmetic over monotonic times in seconds.
 
 The first event of a path is answered at once; later ones are debounced until AGAIN after a look that changed something,
-so a stream of events neither starves nor delays. Unreadable paths are retried with exponential back-off.
+so a stream of events can neither starve nor delay a look. Unreadable paths are retried with exponential back-off.
 """
 
 from collections.abc import Collection
@@ -24,7 +24,7 @@ class Schedule:
         """By unreadable path: the pause until its next retry."""
 
     def soon(self, path: Where, now: float, pause: float = 0.0, *, run: Where = None) -> None:
-        """Look as soon as the path has rested; a part of a run rests with it."""
+        """Look after `pause` seconds, or later if the path has not rested yet; a part of a run rests with its run."""
         self.later(path, max(self._looked.get(run or path, 0.0) + AGAIN, now + pause))
 
     def later(self, path: Where, when: float) -> None:

@@ -1,11 +1,11 @@
 """`watch`: keeps running, and looks where something happened.
 
-Three things make it look. File system events say where, and are answered at once (see scheduler). Unreadable paths are
-retried with back-off. Sweeps find what no event reported: each minute they compare the folder and the top files of
-every run with their stamps, and a tenth of the runs file by file, so that all are compared within ten minutes. A
-correct index is correct again after a sweep and the looks that it schedules, however many events were lost.
+Several things make it look. File system events say where, and are answered at once (see scheduler). Unreadable paths
+are retried with back-off. Refs and databases are polled. Sweeps find what no event reported: each minute they compare
+the folder and the top files of every run with their stamps, and a tenth of the runs file by file, so that all are
+compared within ten minutes. So the index is correct again after ten sweeps, however many events were lost.
 
-One thread does all reading and writing; event and fetching threads only hand over paths.
+One thread reads the sources and writes the index; others only watch, fetch and publish.
 """
 
 import os
@@ -67,12 +67,12 @@ class OpenIndex:
         """The connection. Raises IndexFileError if the file is gone or was replaced."""
         now = file.identity(self._db)
         if now is None:
-            raise IndexFileError(f"{self._db} is gone and is made anew")
+            raise IndexFileError(f"{self._db} is gone; building a new one")
         if self._database is None:
             self._database, self._identity = file.connect(self._db, write=True), now
         elif self._identity != now:
             self.close()
-            raise IndexFileError(f"{self._db} was replaced and is brought up to date")
+            raise IndexFileError(f"{self._db} was replaced; bringing it up to date")
         return self._database
 
     def ask(self, statement: str, *values: object) -> list[Any]:
@@ -84,7 +84,7 @@ class OpenIndex:
 
 
 class Watcher:
-    """Keeps the index at `db` current until a signal comes."""
+    """Keeps the index at `db` current until a signal arrives."""
 
     def __init__(
         self,
@@ -261,7 +261,7 @@ class Watcher:
         self._refused = watches.refused
 
     def _hear_first(self, folders: Iterable[str]) -> None:
-        """Look at newly watched folders."""
+        """Schedule looks at newly watched folders: they may have changed before the watch."""
         for folder in folders:
             for each in self._followers.values():
                 each.hear(folder, 0.0)

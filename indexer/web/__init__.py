@@ -33,7 +33,7 @@ def get_metadata(datasette: "Datasette") -> Row:
     from indexer.web.reading import index_database
 
     name = index_database(datasette)
-    about = {"tables": TABLES, "description": "Agent-evaluation runs; made again from their sources at any time."}
+    about = {"tables": TABLES, "description": "Agent-evaluation runs. The index can be rebuilt at any time."}
     return {"databases": {name: about}} if name else {}
 
 
@@ -51,7 +51,7 @@ def menu_links(datasette: "Datasette") -> list[Row]:
 
 @hookimpl  # type: ignore[untyped-decorator]
 def skip_csrf(scope: Row) -> bool:
-    """`/api` says itself that it is only read."""
+    """`/api` only reads, and rejects other methods itself."""
     return str(scope.get("path", "")).startswith("/api")
 
 

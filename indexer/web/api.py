@@ -46,7 +46,7 @@ STATUS = {QueryError: 400, UnknownRunError: 404, UnknownTestError: 404, UnknownT
 Row = dict[str, Any]
 View = Callable[[Request, Datasette], Awaitable[Response]]
 Answer = Callable[[Index, Request, Project | None], Row]
-"""Answers a request; without a project nobody may see files."""
+"""Answers a request. Files are only shown with a project."""
 _SEVERAL = ("trial_status", "error_type")
 
 
@@ -56,9 +56,9 @@ def arguments(request: Request, names: Collection[str], numbers: Collection[str]
     Raises QueryError.
     """
     if unknown := [name for name in request.args if name not in names and name not in numbers]:
-        raise QueryError(f"there is no parameter {unknown[0]!r}; there are {', '.join([*names, *numbers])}")
+        raise QueryError(f"there is no parameter {unknown[0]!r}; the parameters are {', '.join([*names, *numbers])}")
     texts = {name: request.args[name] for name in request.args}
-    kept = {name: text for name, text in texts.items() if text or name == "suite"}  # an empty suite is no suite
+    kept = {name: text for name, text in texts.items() if text or name == "suite"}  # empty: no suite
     return {name: _number(text, name) if name in numbers else text for name, text in kept.items()}
 
 
@@ -84,7 +84,7 @@ def _number(text: str, name: str) -> float:
         return number(name, text)
     if re.fullmatch(r"-?[0-9]{1,9}", text):
         return int(text)
-    raise QueryError(f"{name}: {text!r} is no number")
+    raise QueryError(f"{name}: {text!r} is not a number")
 
 
 def _flag(text: str, name: str) -> bool:
@@ -270,7 +270,7 @@ async def _overview(request: Request, datasette: Datasette) -> Response:
 async def _unknown(request: Request, datasette: Datasette) -> Response:
     await permitted(datasette, request)
     addresses = ", ".join(f"/api/{name}" for name in _ANSWERS)
-    return document({"error": f"no such address; there are {addresses}"}, 404, request)
+    return document({"error": f"no such address; the addresses are {addresses}"}, 404, request)
 
 
 ROUTES: list[tuple[str, View]] = [(rf"^/api/{name}$", _view(answer)) for name, answer in _ANSWERS.items()]

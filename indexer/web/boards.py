@@ -15,7 +15,7 @@ from indexer.web.api import asked
 
 Row = dict[str, Any]
 _SHOWN = ("experiment", "target", "model", "dataset", "test", "tag", "since", "until")
-"""Filters in the forms; the others are taken in the address."""
+"""Filters in the forms; the others are only read from the address."""
 
 
 def drift_page(index: Index, request: Request, datasette: Datasette) -> Row:

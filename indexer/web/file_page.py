@@ -1,6 +1,6 @@
 """One file of a run or trial as people read it: text with line numbers, JSON indented, a transcript step by step.
 
-What is shown is text and nothing else, whatever the file holds; of a large one the end.
+Everything is shown as plain text, whatever the file holds. Of a large file, only the end is shown.
 """
 
 import json

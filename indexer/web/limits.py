@@ -1,4 +1,4 @@
-"""Limits for all visitors of a server together, and on whose SQL it accepts."""
+"""The memory limit for all visitors of a server together, and whose SQL it accepts."""
 
 import sqlite3
 from typing import Any
@@ -26,7 +26,7 @@ def own_queries_only(app: Any) -> Any:
             if site not in (b"", b"none", b"same-origin") and not query.keys().isdisjoint(_SQL):
                 headers = [(b"content-type", b"text/plain")]
                 await send({"type": "http.response.start", "status": 403, "headers": headers})
-                await send({"type": "http.response.body", "body": b"SQL is not taken from pages of other sites.\n"})
+                await send({"type": "http.response.body", "body": b"SQL from pages of other sites is not accepted.\n"})
                 return
         await app(scope, receive, send)
 

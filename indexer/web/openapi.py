@@ -68,7 +68,7 @@ def openapi() -> Row:
 def _operation(name: str, says: str, parameters: Mapping[str, Parameter], filters: Iterable[str]) -> Row:
     given = [_parameter(each, parameter) for each, parameter in parameters.items()]
     given += [_filter(each, DECLARED[each]) for each in filters]
-    wrong = {"description": 'Not possible: {"error": "why"}.'}
+    wrong = {"description": 'An error: {"error": "why"}.'}
     return {
         "operationId": name,
         "summary": says,

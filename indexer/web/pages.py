@@ -1,4 +1,4 @@
-"""The addresses of all pages, and those that need no module of their own. Scripts only add to them."""
+"""The addresses of all pages, and the pages that need no module of their own. Scripts only add to pages."""
 
 import io
 from collections import defaultdict

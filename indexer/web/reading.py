@@ -26,7 +26,7 @@ PROJECTS: "WeakKeyDictionary[Datasette, Project]" = WeakKeyDictionary()
 SHARED: "WeakKeyDictionary[Datasette, str]" = WeakKeyDictionary()
 """The URL of the shared index that a Datasette shows in place of a file."""
 _OTHERS: "WeakKeyDictionary[Datasette, dict[str, Any]]" = WeakKeyDictionary()
-"""Databases that are no index, with their file's state when checked."""
+"""Databases that are not an index, with their file's state when checked."""
 _READERS: "WeakKeyDictionary[Datasette, Readers]" = WeakKeyDictionary()
 
 
@@ -71,7 +71,7 @@ def has_index(datasette: Datasette) -> bool:
 
 
 def index_database(datasette: Datasette) -> str | None:
-    """The name of the first database that is an index of runs; None where that is a shared one."""
+    """The name of the first database that is an index of runs; None if there is none, or the index is a shared one."""
     if datasette in SHARED:
         return None
     if datasette not in _PATHS:

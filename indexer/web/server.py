@@ -49,7 +49,7 @@ def serve(project: Project, host: str, port: int, ready: Callable[[str], None], 
             server.should_exit = True
 
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, stop)  # before uvicorn has its own, and after, when it raises them again
+            signal.signal(number, stop)  # until uvicorn sets its handlers, and for the signals that it re-raises
         ready(f"http://{name}:{address[1]}/")
         server.run(sockets=[listening])
 

@@ -47,7 +47,7 @@ def _from_files(datasette: Datasette, run: RunRow, trial: TrialRow) -> Row:
     found: Row = {"error": trial["error"], "files": [], "cut": False, "unreadable": "", "place": None}
     if project is None:
         return found
-    with suppress(IndexerError):  # of a run in git or a database there is no folder here
+    with suppress(IndexerError):  # a run in git or in a database has no folder on this machine
         found["place"] = files.place(project, run, trial)
     try:
         return found | {

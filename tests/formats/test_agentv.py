@@ -265,7 +265,7 @@ def test_a_torn_line_leaves_the_others_and_is_told() -> None:
     run = read(files)
     assert len(run.trials) == 2
     assert run.partial
-    assert run.broken["index.jsonl"].startswith("line 3: no valid JSON")
+    assert run.broken["index.jsonl"].startswith("line 3: invalid JSON")
 
 
 @pytest.mark.parametrize(

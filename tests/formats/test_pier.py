@@ -283,7 +283,7 @@ def test_a_rate_limit_beside_an_invalid_reward_is_errored() -> None:
 def test_rewards_that_are_no_number_are_no_verdict_and_are_told(reward: Any) -> None:
     run = read(job({"fizz__aaaaaaa": trial("fizz", {"reward": reward})}))
     assert (run.trials[0].status, run.trials[0].scores[0].score) == ("skipped", None)
-    assert run.doubts == {"fizz__aaaaaaa/result.json": "no number, so no verdict: reward reward"}
+    assert run.doubts == {"fizz__aaaaaaa/result.json": "not a number, so no verdict: reward reward"}
     assert only(trial("fizz", {"reward": 5})).status == "passed"
 
 

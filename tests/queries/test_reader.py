@@ -51,14 +51,14 @@ def test_what_people_call_a_run(index: Index, name: str, run_id: str) -> None:
 
 @pytest.mark.parametrize("name", ["nope", "", "latest:nope", "tag:nope", "nope~1", "%", "a/nope", "~1", "latest~", "'"])
 def test_unknown_names(index: Index, name: str) -> None:
-    with pytest.raises(UnknownRunError, match="no run is called"):
+    with pytest.raises(UnknownRunError, match=r"no run( that ended)? is called"):
         index.run(name)
 
 
 def test_a_list_that_is_too_short(index: Index) -> None:
-    with pytest.raises(UnknownRunError, match="'latest:a' has no run 2 before its newest"):
+    with pytest.raises(UnknownRunError, match="'latest:a' has fewer than 2 runs before its newest"):
         index.run("latest:a~2")
-    with pytest.raises(UnknownRunError, match="'latest' has no run 99 before its newest"):
+    with pytest.raises(UnknownRunError, match="'latest' has fewer than 99 runs before its newest"):
         index.run("latest~99")
 
 
@@ -119,7 +119,7 @@ def test_changes_tell_everything_once_and_in_order(world: World, index: Index) -
 def test_tokens_that_cannot_be_followed(world: World, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     token = index.changes().next
     for wrong in ("", "x", f"{token}x", "a.b", token.partition(".")[0], "." + "9" * 30):
-        with pytest.raises(QueryError, match="is no token"):
+        with pytest.raises(QueryError, match="is not a change token"):
             index.changes(wrong)
     monkeypatch.setattr(rows, "DELETIONS_KEPT", 2)
     world.repo.commit({f"runs/a/{DAYS[0]}": None})

@@ -89,7 +89,7 @@ def test_files_are_shown_where_they_lie(machine: Machine) -> None:
     config = machine.root / "indexer.toml"
     config.write_text(config.read_text().replace('machine = "anna"', 'machine = "bert"'))
     done = run(machine, *words, "--file", "trial.log")
-    assert (done.returncode, done.stderr) == (1, "indexer: files of one lie on anna, at local:jobs/one\n")
+    assert (done.returncode, done.stderr) == (1, "indexer: the files of one are on anna, at local:jobs/one\n")
     assert "half" in run(machine, *words).stdout
 
 

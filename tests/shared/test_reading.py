@@ -228,7 +228,7 @@ def test_a_shared_index_is_no_file(machine: Machine) -> None:
     for command in (["runs", "--db", secret], ["publish", secret]):
         done = subprocess.run([COMMAND, *command], capture_output=True, text=True, cwd=machine.root)
         assert done.returncode == 2
-        assert "a password on a command line is seen by others" in done.stderr
+        assert "other users can see a password on the command line" in done.stderr
         assert "hunter2" not in done.stdout + done.stderr
     with open_index(machine.url) as index, pytest.raises(QueryError):
         index.select("SELECT nonsense FROM runs")

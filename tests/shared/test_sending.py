@@ -180,9 +180,9 @@ def test_a_schema_of_others_is_left_alone(tmp_path: Path, postgres: Server) -> N
     assert asked(url, "SELECT count(*) FROM indexer.precious") == [(0,)]
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA indexer CASCADE; CREATE SCHEMA indexer_v8")
-    with pytest.raises(IndexFileError, match="is no index of ours"):
+    with pytest.raises(IndexFileError, match="is not an index of ours"):
         machine.publish()
-    with pytest.raises(IndexFileError, match=r"is no index$"):
+    with pytest.raises(IndexFileError, match=r"is not an index$"):
         SharedIndex(url)
 
 
@@ -193,7 +193,7 @@ def test_a_name_belongs_to_one_index(tmp_path: Path, postgres: Server) -> None:
     for machine in (one, other):
         machine.sync()
     one.publish()
-    with pytest.raises(IndexFileError, match="'ci' is what another index is sent as"):
+    with pytest.raises(IndexFileError, match="another index is published as 'ci'"):
         other.publish()
     assert asked(url, "SELECT count(*) FROM indexer.runs") == [(1,)]
 
@@ -238,7 +238,7 @@ def test_rights(tmp_path: Path, postgres: Server) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(roles.encode())
         machine.publish()
-        with pytest.raises(IndexFileError, match="there is no right to read the schema indexer_v8"):
+        with pytest.raises(IndexFileError, match="no permission to read the schema indexer_v8"):
             SharedIndex(reader)
         connection.execute(f"GRANT USAGE{grants}".encode())
     with SharedIndex(reader) as index:
@@ -262,7 +262,7 @@ def test_what_is_sent_whole_and_indexes_of_other_versions(tmp_path: Path, postgr
     assert machine.publish().sent == 0
     assert machine.differences() == []
     machine.execute("PRAGMA user_version = 7")
-    with pytest.raises(IndexFileError, match="is of another version"):
+    with pytest.raises(IndexFileError, match="has schema version 7"):
         machine.publish()
 
 

@@ -319,7 +319,7 @@ def test_settings(world: World, database: Database, monkeypatch: pytest.MonkeyPa
     with pytest.raises(SourceError, match="the environment variable EVALS is not set"):
         source("dsn_env = 'EVALS'").open()
     for wrong in (f"{CANARY}", f"postgresql://u:p {CANARY}@h"):
-        with pytest.raises(SourceError, match="no connection string") as error:
+        with pytest.raises(SourceError, match="not a PostgreSQL connection string") as error:
             source(f"dsn = '{wrong}'").open()
         assert CANARY not in str(error.value)
     monkeypatch.setitem(sys.modules, "psycopg", None)

@@ -56,7 +56,7 @@ def test_a_deleted_root_means_no_runs_and_a_missing_place_is_an_error(world: Wor
     assert paths(world) == []
     with pytest.raises(SourceError, match="does not exist"):
         FolderSource("x", world.root / "absent").open()
-    with pytest.raises(SourceError, match="is no folder"):
+    with pytest.raises(SourceError, match="is not a folder"):
         FolderSource("x", world.db).open()
 
 

@@ -122,7 +122,7 @@ def test_a_retag_changes_only_the_overlay(world: World) -> None:
     assert [run["tags"] for run in world.synced(tags)] == ["[]", "[]"]
     world.repo.commit({overlay: "{"})
     assert [run["tags"] for run in world.synced(tags)] == ["[]", "[]"]
-    assert problems(world) == ["no valid JSON: EOF while parsing an object at line 1 column 1"]
+    assert problems(world) == ["invalid JSON: EOF while parsing an object at line 1 column 1"]
 
 
 def test_a_run_and_its_overlay_in_one_commit(world: World) -> None:
@@ -398,7 +398,7 @@ def test_an_unborn_branch_is_one_clear_line(world: World) -> None:
     [
         ("--object-format=sha256", "is a SHA-256 repository"),
         ("reftable", "keeps its refs as a reftable"),
-        ("nothing", "is no git repository"),
+        ("nothing", "is not a git repository"),
         ("absent", "does not exist"),
     ],
 )

@@ -72,14 +72,14 @@ def _as_json(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("path", "status", "says"),
     [
-        ("/api/nope", 404, "no such address; there are /api/runs, "),
-        ("/api/runs?limit=x", 400, "limit: 'x' is no number"),
+        ("/api/nope", 404, "no such address; the addresses are /api/runs, "),
+        ("/api/runs?limit=x", 400, "limit: 'x' is not a number"),
         ("/api/runs?limit=0", 400, "limit"),
-        ("/api/runs?limit=%D9%A3", 400, "no number"),
+        ("/api/runs?limit=%D9%A3", 400, "not a number"),
         ("/api/runs?sort=size", 400, "sort"),
         ("/api/runs?cursor=x", 400, "cursor"),
         (f"/api/runs?cursor={HALF_A_CHARACTER}", 400, "cursor"),
-        ("/api/runs?limit=1_0", 400, "limit: '1_0' is no number"),
+        ("/api/runs?limit=1_0", 400, "limit: '1_0' is not a number"),
         ("/api/runs?min_pass_rate=2", 400, "min_pass_rate"),
         ("/api/runs?min_pass_rate=nan", 400, "min_pass_rate"),
         ("/api/runs?colour=red", 400, "no parameter 'colour'"),

@@ -280,7 +280,7 @@ def test_both_outputs_of_a_flipped_test_are_side_by_side(browser: Browser, tmp_p
         left, right = sides.nth(0).bounding_box(), sides.nth(1).bounding_box()
         assert left and right and left["y"] == right["y"] and left["x"] + left["width"] <= right["x"]
         sides.nth(0).locator("a").last.click()
-        expect(page.get_by_label("Search in it")).to_be_visible()
+        expect(page.get_by_label("Search this file")).to_be_visible()
         page.close()
 
 

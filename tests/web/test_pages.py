@@ -54,7 +54,7 @@ def test_a_trial_has_its_whole_error_its_neighbours_and_its_files(world: World, 
     assert "Next trial" in text
     assert "Previous trial" not in text
     assert "trial.log" in text
-    assert "It is empty." in of_trial(server, "view", path="trial.log").text
+    assert "The file is empty." in of_trial(server, "view", path="trial.log").text
     assert server.get(f"/trial?{urlencode({'key': KEY, 'trial': 'fizz'})}").status == 404  # names are whole
     assert server.get(f"/trial?{urlencode({'key': 'pier:none', 'trial': NAME})}").status == 404
 
@@ -92,10 +92,10 @@ def test_a_transcript_that_is_being_written_and_odd_lines_are_shown(world: World
 def test_files_are_searched(world: World, server: Server) -> None:
     name = written(world, "log.txt", "".join(f"line {at}\n" for at in range(5_000)) + "A needle <b>\n")
     text = of_trial(server, "view", path=name, search="NEEDLE <b>").text
-    assert "1 lines have" in text
+    assert "1 line contains" in text
     assert 'id="L5001"' in text
     assert "<b>" not in text
-    assert "0 lines have" in of_trial(server, "view", path=name, search="nowhere").text
+    assert "0 lines contain" in of_trial(server, "view", path=name, search="nowhere").text
     assert of_trial(server, "view", path=name, search="line 7").text.count('id="L') == 1 + 10 + 100
     steps = [{"role": "user", "content": "find it"}, {"role": "agent", "content": "Found It"}, {"role": "user"}]
     name = written(world, "found.json", json.dumps({"messages": steps}))
@@ -114,14 +114,14 @@ def test_what_is_searched_in_steps_is_found_wherever_it_stands(world: World, ser
     name = written(world, "far.json", json.dumps({"messages": steps}))
     for search, number in (("late", 1), ('A"B\nC', 2), ("EXTRA", 3), ("7", 3)):
         text = of_trial(server, "view", path=name, search=search).text
-        assert "1 steps have" in text, search
+        assert "1 step contains" in text, search
         assert f"<summary>{number} " in text
     assert " LATE</bdi>" in of_trial(server, "view", path=name, search="late").text
-    assert "0 steps have" in of_trial(server, "view", path=name, search="nowhere").text
+    assert "0 steps contain" in of_trial(server, "view", path=name, search="nowhere").text
     name = written(world, "far.txt", "p" * 50_000 + "NEEDLE")
     assert "NEEDLE</bdi>" in of_trial(server, "view", path=name, search="needle").text
     name = written(world, "wide.txt", "one\nTwo\n".encode("utf-16"))
-    assert "1 lines have" in of_trial(server, "view", path=name, search="two").text
+    assert "1 line contains" in of_trial(server, "view", path=name, search="two").text
     name = written(
         world,
         "first.json",
@@ -129,7 +129,7 @@ def test_what_is_searched_in_steps_is_found_wherever_it_stands(world: World, ser
     )
     assert "k1</h3>" in of_trial(server, "view", path=name).text
     name = written(world, "limit.txt", b"x\n" * (LARGEST // 2))
-    assert "as it is" in of_trial(server, "view", path=name).text
+    assert "raw file" in of_trial(server, "view", path=name).text
 
 
 def test_a_page_has_a_limit_whatever_the_file_holds(world: World, server: Server) -> None:
@@ -140,8 +140,8 @@ def test_a_page_has_a_limit_whatever_the_file_holds(world: World, server: Server
     assert "more steps are not shown" in answer.text
     name = written(world, "large.txt", b"first\n" + b"x" * 99 + b"\n" + b"y\n" * LARGEST)
     text = of_trial(server, "view", path=name).text
-    assert "The last 8.4 MB of it" in text
-    assert "lines before are not shown" in text
+    assert "Only the last 8.4 MB are shown" in text
+    assert "Earlier lines are not shown" in text
 
 
 @pytest.mark.parametrize("depth", [100, 300, 900, 5_000])

@@ -333,7 +333,7 @@ def test_figures_of_the_pages(world: World, tmp_path: Path) -> None:
         assert "2099" not in text
         assert "No runs that ended" not in server.get("/dashboards?experiment=a&days=3").text
         text = server.get("/history?test=t0&limit=2").text
-        assert "Counts are of all 3 executions, the newest 2 are shown." in text
+        assert "Counts cover all 3 executions; the newest 2 are shown." in text
         assert "are shown." not in server.get("/history?test=t0&limit=3").text
         link = re.search(
             r'href="(/history[^"]*)"', server.get("/run?key=" + quote("agentv:a::2026-01-05T09-00-00-000Z")).text

@@ -20,7 +20,7 @@ SCHEMA = "agentevals"
 MIGRATIONS = range(1, 3)
 """Known schema versions of agentevals."""
 PATIENCE = 5.0
-"""Seconds to wait for a server to accept a connection, or for another thread to release it."""
+"""Seconds of silence after which a server is cut off; another thread may hold the connection twice as long."""
 LONGEST = 300.0
 """Seconds that one statement may take."""
 

@@ -8,7 +8,7 @@ Columns and JSON paths are taken by name, never a whole `spec`, which holds trac
 _TIME = """
 CASE WHEN {0} >= '0001-01-01Z' AND {0} < '9999-12-31Z'
 THEN to_char({0} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') END"""
-# where the encoding of a database is none, a cut may leave half a character, which is an error
+# in a database without an encoding (SQL_ASCII), a cut may leave half a character, which would raise an error
 _TEXT = "CASE WHEN octet_length({0}) < 100000 THEN {0} ELSE left({0}, 4000) END"
 # large parts are dropped first, since each expression unpacks the whole document
 RUNS = f"""

@@ -87,7 +87,7 @@ class RunRows:
             raise Unreadable("run", "too-large", f"it has more than the {MOST_RESULTS:,} results that are read")
         run = read_document(RunDocument, "run", self.document.encode())
         if run.created_at is None:
-            raise Unreadable("run", "no-time", "nothing tells when this run began")
+            raise Unreadable("run", "no-time", "nothing says when this run began")
         secrets = _secrets_of(self.spec)
         state = _STATES.get(run.status, "running")
         summary = run.summary or Summary()

@@ -2,7 +2,8 @@
 
 No column there is updated with every change, and `created_at` comes from the clocks of several hosts, so changes are
 found by fingerprints that the server computes (see `queries`). A whole look compares the fingerprints of all runs,
-sorted by id, with the index; a short one those of new, live and just-ended runs. Only runs that differ are read.
+sorted by id, with the index; a short look compares only those of new, live and just-ended runs. Only runs that differ
+are read.
 
 Each look is one read-only transaction with one snapshot, on the source's only connection.
 """
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import psycopg
 
 OVERLAP = 600
-"""Seconds before the last look from which a short one searches for new and ended runs."""
+"""A short look searches for runs that were created or ended since this many seconds before the last look."""
 
 _BATCH = 200
 
@@ -160,7 +161,7 @@ class AgentevalsSource(Source):
 
 def _variable(name: str) -> str:
     if not name.isidentifier():
-        raise ValueError("the name of an environment variable is wanted; use dsn for the connection string itself")
+        raise ValueError("must be the name of an environment variable; use dsn for the connection string itself")
     return name
 
 
@@ -176,7 +177,7 @@ class AgentevalsSettings(Strict):
     @model_validator(mode="after")
     def _one_place(self) -> "AgentevalsSettings":
         if (self.dsn_env is None) == (self.dsn is None):
-            raise ValueError("name one of dsn_env and dsn")
+            raise ValueError("name either dsn_env or dsn")
         return self
 
     def source(self, root: Path) -> Source:

@@ -1,4 +1,4 @@
-// Keeps the home page current: when the index moves, the page is fetched again and shown in place.
+// Keeps the home page current: fetches the page again and again, and shows it in place when it changed.
 "use strict";
 
 const news = document.getElementById("news");

@@ -1,4 +1,4 @@
-// Keeps the page of one run current: when its revision moves, the page is fetched again and shown in place.
+// Keeps the page of one run current: when the run's revision changes, the page is fetched again and shown in place.
 "use strict";
 
 const news = document.getElementById("news");

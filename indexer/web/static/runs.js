@@ -79,7 +79,7 @@ if (link) {
     loading = true;
     try {
       if (await alone(() => more(link))) {
-        near.unobserve(link); // observed anew, it fires again if it is near
+        near.unobserve(link); // observing it again fires at once if it is still near
         near.observe(link);
       }
     } catch {

@@ -1,4 +1,4 @@
-// Times are in the visitor's zone: the server learns it by a cookie, and reads and groups days in it.
+// Times are in the visitor's zone: a cookie tells the server, which reads times and groups days in it.
 "use strict";
 
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
