@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import NAME, at, bundle, row
+from tests.commands import COMMAND, done, failed, indexer, refused
 from tests.jobs import job, trial
 from tests.repos import RESULTS, Repo
 
-COMMAND = Path(sys.executable).with_name("indexer")
 OTHER = "2026-01-06T09-00-00-000Z"
 RUN_ID = f"with_skills::{NAME}"
 
@@ -34,33 +34,6 @@ def project(tmp_path: Path) -> Path:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
     return root
-
-
-def indexer(where: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(COMMAND), *map(str, arguments)]
-    return subprocess.run(command, cwd=where, capture_output=True, text=True, env={**os.environ, **environment})
-
-
-def done(where: Path, *arguments: object, **environment: str) -> str:
-    process = indexer(where, *arguments, **environment)
-    assert process.returncode == 0, process.stderr
-    return process.stdout
-
-
-def failed(code: int, where: Path, *arguments: object, stdout: bool = False) -> str:
-    """What a command says that does its work and ends with an exit code."""
-    process = indexer(where, *arguments)
-    assert process.returncode == code, process
-    return process.stdout if stdout else process.stderr
-
-
-def refused(code: int, where: Path, *arguments: object, **environment: str) -> str:
-    """The one line that a wrong call is answered with."""
-    process = indexer(where, *arguments, **environment)
-    assert (process.returncode, process.stdout) == (code, ""), process
-    assert process.stderr.count("\n") == 1
-    assert process.stderr.startswith("indexer: ")
-    return process.stderr
 
 
 def test_sync_and_list_without_settings(project: Path) -> None:
@@ -312,7 +285,9 @@ def test_status_tells_sources_and_what_was_not_read(project: Path) -> None:
     broken.write_text("{")
     process = indexer(project, "sync")
     assert process.returncode == 0
-    assert process.stderr.startswith(f"indexer: not read: local: .agentv/results/runs/other/{OTHER}/benchmark.json: no")
+    assert process.stderr.startswith(
+        f"indexer: not read: local: .agentv/results/runs/other/{OTHER}/benchmark.json: invalid"
+    )
     text = done(project, "status")
     assert "1 not read:" in text
     status = json.loads(done(project, "status", "--json"))

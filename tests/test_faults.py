@@ -106,7 +106,7 @@ def test_killed_at_every_write(failing: Faults, world: World, sources: list[Name
     killed, at_call = True, 0
     while killed:
         put_back(world, copy)
-        at_call += 3 if (state, how) == ("incremental", "kill") else 7
+        at_call += 5 if (state, how) == ("incremental", "kill") else 13
         fault = Fault("write", how, world.db.parent, at_call, at_call)
         outcome = failing.run(command, world.db, sources, fault, cache=8)
         killed = outcome.killed
@@ -128,7 +128,7 @@ def test_a_disk_that_fails_from_some_write_on(
     command, copy, (before, after) = pass_to_break(world, state)
     at_call = failed = 0
     while True:
-        at_call += 9
+        at_call += 17
         put_back(world, copy)
         outcome = failing.run(command, world.db, sources, Fault("write", error, world.db.parent, at_call), cache=8)
         assert not outcome.killed
@@ -144,7 +144,7 @@ def test_a_disk_that_fails_from_some_write_on(
             assert seen == after
         world.sync()
         assert rows(world) == after
-    assert failed > 5
+    assert failed > 3
     assert outcome.error is None
 
 
@@ -174,7 +174,7 @@ def test_a_read_that_fails(
     read = world.root / place
     at_call = 0
     while True:
-        at_call += 11 if lasting else 3
+        at_call += 23 if lasting else 7
         put_back(world, copy)
         fault = Fault("read", how, read, at_call, 1 << 40 if lasting else at_call)
         outcome = failing.run(command, world.db, sources, fault)
@@ -200,7 +200,7 @@ def test_a_read_that_fails(
 def test_a_git_whose_reads_fail(failing: Faults, world: World, sources: list[Named], how: str | int) -> None:
     command, copy, (_, after) = pass_to_break(world, "incremental")
     told = 0
-    for at_call in range(1, 60, 2):
+    for at_call in range(1, 60, 4):
         put_back(world, copy)
         outcome = failing.run(command, world.db, sources, Fault("read", how, world.repo.path, at_call), git=True)
         assert not outcome.traceback, (at_call, outcome.traceback)
@@ -213,4 +213,4 @@ def test_a_git_whose_reads_fail(failing: Faults, world: World, sources: list[Nam
             assert seen == after, at_call
         world.sync()
         assert rows(world) == after, at_call
-    assert told == 0 if how == "short" else told > 5
+    assert told == 0 if how == "short" else told > 3

@@ -41,9 +41,9 @@ def require(world: World, truth: list[dict[str, Any]]) -> None:
                 assert run[name] == value, (name, fact["run_id"])
 
 
-def test_2000_runs_of_mixed_layouts_in_git(world: World, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_of_mixed_layouts_in_git(world: World, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repo = world.root / "generated.git"
-    truth = generate(shared, repo, "--runs", 2000, "--layout", "mixed")
+    truth = generate(shared, repo, "--runs", 800, "--layout", "mixed")
     world.sources = [GitSource("team", repo)]
     world.sync()
     require(world, truth)
@@ -63,7 +63,7 @@ def test_2000_runs_of_mixed_layouts_in_git(world: World, shared: Path, monkeypat
         return plain(self, path, limit)
 
     monkeypatch.setattr(GitFolder, "read", read)
-    more = generate(shared, repo, "--append", 10, "--seed", 2, "--layout", "v3", "--start", 2000)
+    more = generate(shared, repo, "--append", 10, "--seed", 2, "--layout", "v3", "--start", 800)
     report = world.sync().sources[0]
     assert tuple(report.counts.values()) == (10, 0, 0)
     assert {path.removeprefix("metadata/") for path in opened} == {fact["path"] for fact in more}
@@ -87,7 +87,7 @@ def test_repeats_and_names_by_hand_in_git(
     world: World, shared: Path, layout: str, arguments: tuple[object, ...]
 ) -> None:
     repo = world.root / "generated.git"
-    truth = generate(shared, repo, "--runs", 500, "--layout", layout, *arguments)
+    truth = generate(shared, repo, "--runs", 200, "--layout", layout, *arguments)
     world.sources = [GitSource("team", repo)]
     world.sync()
     require(world, truth)
@@ -97,7 +97,7 @@ def test_repeats_and_names_by_hand_in_git(
 @pytest.mark.parametrize(("layout", "arguments"), [("v3", ()), ("v6", ()), ("v7", ()), ("v9", ()), *REPEATS])
 def test_folders_of_each_layout(world: World, shared: Path, layout: str, arguments: tuple[object, ...]) -> None:
     place = world.root / "generated"
-    truth = generate(shared, place, "--runs", 2000, "--layout", layout, "--disk", *arguments)
+    truth = generate(shared, place, "--runs", 400, "--layout", layout, "--disk", *arguments)
     world.sources = [FolderSource("local", place)]
     world.sync()
     require(world, truth)

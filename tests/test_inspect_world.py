@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from indexer.passes.check import check
+from tests.commands import done, indexer
 from tests.inspect_logs import NAME, TASK_ID, Doc, document, ended, header, log, sample, spec
-from tests.test_cli import done, indexer
 from tests.test_daemon import Watching, until
 from tests.worlds import World
 
@@ -181,10 +181,10 @@ def test_the_sample_of_a_trial_is_its_file(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["folder", "git"])
-def test_a_thousand_generated_logs_equal_their_truth(shared: Path, world: World, place: str) -> None:
+def test_generated_logs_equal_their_truth(shared: Path, world: World, place: str) -> None:
     logs = world.local / "logs" if place == "folder" else world.root / "work/logs"
     truth = world.root / "truth.jsonl"
-    options = ["--runs", "1000", "--states", "0.2", "--retries", "0.15", "--errors", "0.1", "--truth", str(truth)]
+    options = ["--runs", "300", "--states", "0.2", "--retries", "0.15", "--errors", "0.1", "--truth", str(truth)]
     subprocess.run([sys.executable, shared / "tools/gen_inspect_logs.py", logs, *options], check=True)
     if place == "git":
         world.repo.commit({f"logs/{path.name}": path.read_bytes() for path in logs.iterdir()})

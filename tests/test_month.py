@@ -10,8 +10,8 @@ from tests.month import growth, live
 
 @pytest.mark.slow
 def test_a_month_of_events(tmp_path: Path) -> None:
-    samples = live(tmp_path, events=500, every=20)
-    assert samples[-1].runs > 500
+    samples = live(tmp_path, events=300, every=20)
+    assert samples[-1].runs > 300
     grown = growth(samples)
     assert samples[-1].log <= file.LONGEST_LOG
     assert max(grown["memory"], grown["serve_memory"]) < 1.5

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from indexer import open_index
 from tests.bundles import NAME, at, bundle
+from tests.commands import indexer
 from tests.repos import Repo
-from tests.test_cli import indexer
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = "".join(re.findall(r"```python\n(.*?)```", (ROOT / "docs/formats.md").read_text(), re.DOTALL)[:1])
@@ -49,8 +50,8 @@ class Project:
         return process.stdout, process.stderr
 
     def runs(self) -> dict[str, dict[str, Any]]:
-        rows = [json.loads(line) for line in self.run("runs", "--all", "--json")[0].splitlines()]
-        return {row["key"]: row for row in rows}
+        with open_index(self.root / "results/index.db") as index:
+            return {run["key"]: dict(run) for run in index.each_run()}
 
 
 @pytest.fixture

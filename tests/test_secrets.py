@@ -16,11 +16,11 @@ from indexer.protocols import Options, Unreadable
 from indexer.settings import load
 from tests import agentevals
 from tests.bundles import at, bundle, row
+from tests.commands import indexer
 from tests.formats.memory import MemoryFolder
 from tests.jobs import config, job, trial
 from tests.mutations import real_runs
 from tests.repos import RESULTS
-from tests.test_cli import indexer
 from tests.test_daemon import Watching
 from tests.web.serving import serving
 from tests.worlds import SETTINGS, World

@@ -1,7 +1,6 @@
 """`publish`, `watch` and `serve` around a shared index, as processes."""
 
 import json
-import os
 import signal
 import subprocess
 import time
@@ -16,10 +15,11 @@ from indexer import open_index
 from tests.agentevals import Server as Postgres
 from tests.agentevals import server as private
 from tests.bundles import at
+from tests.commands import COMMAND, indexer
 from tests.jobs import job, trial
 from tests.shared.machines import Machine, asked, url_of
 from tests.test_daemon import until
-from tests.web.serving import COMMAND, Server, configured
+from tests.web.serving import Server, configured
 
 OTHER = "23b29240-0000-4000-8000-000000000002"
 
@@ -50,10 +50,7 @@ def published(machine: Machine) -> int:
 
 
 def run(machine: Machine, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [COMMAND, *words, "--config", str(machine.root / "indexer.toml")],
-        capture_output=True, text=True, cwd=machine.root, env=os.environ | environment,
-    )  # fmt: skip
+    return indexer(machine.root, *words, "--config", machine.root / "indexer.toml", **environment)
 
 
 def test_publish_check_and_forget(machine: Machine) -> None:
@@ -94,7 +91,7 @@ def test_files_are_shown_where_they_lie(machine: Machine) -> None:
 
 
 def test_a_watcher_sends_what_changes(machine: Machine) -> None:
-    command = [COMMAND, "watch", "--config", str(machine.root / "indexer.toml")]
+    command = [str(COMMAND), "watch", "--config", str(machine.root / "indexer.toml")]
     watcher = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         until(lambda: asked(machine.url, "SELECT to_regclass('indexer.runs') IS NOT NULL") == [(True,)])

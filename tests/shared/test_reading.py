@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,9 @@ from indexer.queries.selection import select
 from indexer.queries.shared_index import SharedIndex
 from tests.agentevals import Server
 from tests.bundles import at, bundle, row
+from tests.commands import indexer
 from tests.playground import month
 from tests.shared.machines import Machine, asked, url_of
-from tests.web.serving import COMMAND
 
 FILTERS: list[Filters] = [
     {}, {"experiment": "e*"}, {"target": "beta*"}, {"model": ["alpha-1", "nope"]}, {"dataset": "daily"},
@@ -199,17 +197,10 @@ def test_any_filters(both: tuple[Index, Index], filters: Any, question: str) -> 
     ],
 )  # fmt: skip
 def test_commands(machine: Machine, command: str) -> None:
-    words = [COMMAND, *command.split()]
-    environment = os.environ | {"COLUMNS": "200", "TZ": "UTC"}
-    of_file = subprocess.run(
-        [*words, "--db", str(machine.db)], capture_output=True, text=True, env=environment, cwd=machine.root
-    )
-    by_variable = subprocess.run(
-        words, capture_output=True, text=True, env=environment | {"INDEXER_DB": machine.url}, cwd=machine.root
-    )
-    shared = subprocess.run(
-        [*words, "--db", machine.url], capture_output=True, text=True, env=environment, cwd=machine.root
-    )
+    words, wide = command.split(), {"COLUMNS": "200", "TZ": "UTC"}
+    of_file = indexer(machine.root, *words, "--db", machine.db, **wide)
+    by_variable = indexer(machine.root, *words, **wide, INDEXER_DB=machine.url)
+    shared = indexer(machine.root, *words, "--db", machine.url, **wide)
     assert of_file.returncode == shared.returncode == 0, shared.stderr
     assert by_variable.stdout == shared.stdout
     if "--json" not in command:
@@ -221,12 +212,12 @@ def test_commands(machine: Machine, command: str) -> None:
 
 def test_a_shared_index_is_no_file(machine: Machine) -> None:
     for writing in ("sync", "rebuild", "watch"):
-        done = subprocess.run([COMMAND, writing, "--db", machine.url], capture_output=True, text=True, cwd=machine.root)
+        done = indexer(machine.root, writing, "--db", machine.url)
         assert done.returncode == 2
         assert "a shared index is written by `indexer publish`" in done.stderr
     secret = machine.url.replace("postgresql://", "postgresql://postgres:hunter2canary@")
     for command in (["runs", "--db", secret], ["publish", secret]):
-        done = subprocess.run([COMMAND, *command], capture_output=True, text=True, cwd=machine.root)
+        done = indexer(machine.root, *command)
         assert done.returncode == 2
         assert "other users can see a password on the command line" in done.stderr
         assert "hunter2" not in done.stdout + done.stderr
@@ -304,9 +295,7 @@ def test_what_may_be_a_password_is_no_file_name(tmp_path: Path, place: str) -> N
         (["runs", "--db", place], {}), (["runs"], {"INDEXER_DB": place}),
         (["sync"], {"INDEXER_DB": place}), (["status"], {}),
     ):  # fmt: skip
-        done = subprocess.run(
-            [COMMAND, *words], capture_output=True, text=True, cwd=tmp_path, env=os.environ | environment
-        )
+        done = indexer(tmp_path, *words, **environment)
         assert done.returncode == 2
         assert "s3cret" not in done.stdout + done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["indexer.toml"]

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from http.client import HTTPConnection
@@ -12,9 +11,8 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.commands import COMMAND
 from tests.worlds import SETTINGS, World
-
-COMMAND = str(Path(sys.executable).with_name("indexer"))
 
 
 def configured(world: World) -> Path:

@@ -93,7 +93,7 @@ def _as_json(value: Any) -> Any:
         ("/api/history?test=nope", 404, "no test is called"),
         ("/api/drift?window=x", 400, "window"),
         ("/api/leaderboard?k=0", 400, "k: 0"),
-        ("/api/changes?since=x", 400, "no token"),
+        ("/api/changes?since=x", 400, "not a change token"),
         ("/api/changes?since=0123456789abcdef.3", 409, "list all runs again"),
     ],
 )
@@ -188,7 +188,7 @@ def test_no_request_is_an_error_of_ours(server: Server) -> None:
         "(" * 500,
     ]
     statuses = set()
-    for number in range(4_000):
+    for number in range(1_000):
         query = [(chance.choice(names), chance.choice(values)) for _ in range(chance.randint(0, 3))]
         raw = urlencode(query) if number % 5 else "&".join(f"{n}={quote(v)[: chance.randint(0, 9)]}" for n, v in query)
         path = f"{chance.choice(paths)}?{raw.replace(chr(0), '%00')}"

@@ -14,16 +14,18 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.bundles import Changes, at, bundle, row
+from tests.commands import COMMAND
 from tests.jobs import job, result, trial
 from tests.playground import month
 from tests.test_daemon import until
-from tests.web.serving import COMMAND, Server, configured, serving
+from tests.web.serving import Server, configured, serving
 from tests.worlds import World
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
-RUNS = 2_000
+RUNS = 1_000
+Scheme = Literal["light", "dark"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -70,10 +72,15 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=["light", "dark"])
-def page(request: pytest.FixtureRequest, browser: Browser, server: Server) -> Iterator[Page]:
+@pytest.fixture
+def scheme() -> Scheme:
+    return "light"
+
+
+@pytest.fixture
+def page(scheme: Scheme, browser: Browser, server: Server) -> Iterator[Page]:
     """A page that must neither complain nor ask another host for anything."""
-    context = browser.new_context(color_scheme=request.param, base_url=server.address)
+    context = browser.new_context(color_scheme=scheme, base_url=server.address)
     page = context.new_page()
     wrong: list[str] = []
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
@@ -135,11 +142,8 @@ def test_scroll_filter_open_and_compare(page: Page) -> None:
     expect(page.locator("svg.chart")).to_have_count(3)
 
 
-def test_runs_arrive_change_and_go_while_the_page_is_open(
-    page: Page, world: World, request: pytest.FixtureRequest
-) -> None:
-    folder = f"jobs/live-{len(request.node.name)}-{world.repo.path.stat().st_ino}"
-    identity = f"23b29240-0000-4000-8000-{len(request.node.name):012}"
+def test_runs_arrive_change_and_go_while_the_page_is_open(page: Page, world: World) -> None:
+    folder, identity = "jobs/live", "23b29240-0000-4000-8000-000000000001"
     page.goto("/runs")
     first = page.locator("table.runs tbody tr").first
     began: dict[str, Any] = {"started_at": "2027-01-05T09:00:00", "id": identity}
@@ -162,9 +166,8 @@ def test_runs_arrive_change_and_go_while_the_page_is_open(
     expect(live).to_have_count(0, timeout=20_000)
 
 
-def test_the_page_of_a_run_follows_it(page: Page, world: World, request: pytest.FixtureRequest) -> None:
-    identity = f"23b29240-0000-4000-8001-{len(request.node.name):012}"
-    folder = f"jobs/followed-{len(request.node.name)}"
+def test_the_page_of_a_run_follows_it(page: Page, world: World) -> None:
+    folder, identity = "jobs/followed", "23b29240-0000-4000-8001-000000000001"
     stats = {"n_running_trials": 1, "n_pending_trials": 1}
     world.write(at(folder, job({"fizz__aaaaaaa": ""}, finished=False, stats=stats, id=identity)))
     key = f"pier:{identity}"
@@ -182,7 +185,7 @@ def test_the_page_of_a_run_follows_it(page: Page, world: World, request: pytest.
     expect(page.get_by_role("status")).to_have_text("This run is gone.", timeout=20_000)
 
 
-@pytest.mark.parametrize("width", [1440, 1024, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 1024), ("light", 390)])
 def test_pages_fit_and_can_be_used_by_keyboard(page: Page, server: Server, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 844})
     for path in every_page(server):
@@ -195,7 +198,7 @@ def test_pages_fit_and_can_be_used_by_keyboard(page: Page, server: Server, width
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("dark", 1280), ("light", 390)])
-def test_axe_finds_no_violation(browser: Browser, server: Server, scheme: Literal["light", "dark"], width: int) -> None:
+def test_axe_finds_no_violation(browser: Browser, server: Server, scheme: Scheme, width: int) -> None:
     context = browser.new_context(
         color_scheme=scheme, base_url=server.address, viewport={"width": width, "height": 800}, bypass_csp=True
     )
@@ -226,7 +229,7 @@ def test_runs_are_chosen_by_keys(page: Page) -> None:
     assert set(page.locator("table.runs td[data-label=Experiment]").all_inner_texts()) == {"nightly"}
 
 
-def test_headers_sort_and_a_wrong_filter_keeps_the_form(page: Page, request: pytest.FixtureRequest) -> None:
+def test_headers_sort_and_a_wrong_filter_keeps_the_form(page: Page) -> None:
     page.goto("/runs?experiment=weekly")
     page.get_by_role("link", name="Score").click()
     page.wait_for_url("**/runs?experiment=weekly&sort=-avg_score")
@@ -235,53 +238,62 @@ def test_headers_sort_and_a_wrong_filter_keeps_the_form(page: Page, request: pyt
     page.wait_for_url("**&sort=avg_score")
 
 
-@pytest.mark.parametrize(("width", "script"), [(1440, False), (1024, True), (390, True), (390, False)])
-def test_from_a_fall_to_the_log_in_four_clicks(browser: Browser, tmp_path: Path, width: int, *, script: bool) -> None:
-    world = World(tmp_path)
-    month(world.local / "jobs")
-    (world.local / "jobs").mkdir(exist_ok=True)
-    world.sync()
-    with serving(world) as server:
-        context = browser.new_context(
-            java_script_enabled=script, base_url=server.address, viewport={"width": width, "height": 900}
-        )
-        page = context.new_page()
-
-        def follow(link: Locator) -> None:
-            link.first.focus()
-            page.keyboard.press("Enter")
-
-        page.goto("/")
-        follow(page.get_by_role("link", name="Compare before and after"))
-        expect(page.get_by_role("heading", name="Compare")).to_be_visible()
-        follow(page.locator("h2:has-text('Changed') + div a"))
-        follow(page.locator("a.status.failed"))
-        expect(page.get_by_role("heading", name="Graders")).to_be_visible()
-        follow(page.locator(".files a"))
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") if script else True
-        context.close()
-
-
-def test_both_outputs_of_a_flipped_test_are_side_by_side(browser: Browser, tmp_path: Path) -> None:
-    world = World(tmp_path)
+@pytest.fixture(scope="module")
+def fallen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A month of nightly jobs in which one agent fell on one task, served."""
+    world = World(tmp_path_factory.mktemp("month"))
     month(world.local / "jobs")
     world.sync()
     with serving(world) as server:
-        page = browser.new_page(base_url=server.address, viewport={"width": 1280, "height": 900})
-        page.goto("/compare?a=nightly-2026-10-20&b=nightly-2026-10-21")
-        page.get_by_role("link", name="Outputs of rename-api").click()
-        sides = page.locator(".sides section")
-        expect(sides).to_have_count(2)
-        expect(sides.nth(0)).to_contain_text("nightly-2026-10-20")
-        expect(sides.nth(1)).to_contain_text("nightly-2026-10-21")
-        expect(sides.nth(0).locator("p .status")).to_have_text("failed")  # it got better: what failed is in A
-        expect(sides.nth(1).locator("p .status")).to_have_text("passed")
-        left, right = sides.nth(0).bounding_box(), sides.nth(1).bounding_box()
-        assert left and right and left["y"] == right["y"] and left["x"] + left["width"] <= right["x"]
-        sides.nth(0).locator("a").last.click()
-        expect(page.get_by_label("Search this file")).to_be_visible()
-        page.close()
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("scheme", "width", "script"),
+    [("light", 1440, False), ("dark", 1024, True), ("light", 390, True), ("dark", 390, False)],
+)
+def test_from_a_fall_to_the_log_in_four_clicks(
+    browser: Browser, fallen: Server, scheme: Scheme, width: int, *, script: bool
+) -> None:
+    context = browser.new_context(
+        color_scheme=scheme,
+        java_script_enabled=script,
+        base_url=fallen.address,
+        viewport={"width": width, "height": 900},
+    )
+    page = context.new_page()
+
+    def follow(link: Locator) -> None:
+        link.first.focus()
+        page.keyboard.press("Enter")
+
+    page.goto("/")
+    follow(page.get_by_role("link", name="Compare before and after"))
+    expect(page.get_by_role("heading", name="Compare")).to_be_visible()
+    follow(page.locator("h2:has-text('Changed') + div a"))
+    follow(page.locator("a.status.failed"))
+    expect(page.get_by_role("heading", name="Graders")).to_be_visible()
+    follow(page.locator(".files a"))
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth") if script else True
+    context.close()
+
+
+def test_both_outputs_of_a_flipped_test_are_side_by_side(browser: Browser, fallen: Server) -> None:
+    page = browser.new_page(base_url=fallen.address, viewport={"width": 1280, "height": 900})
+    page.goto("/compare?a=nightly-2026-10-20&b=nightly-2026-10-21")
+    page.get_by_role("link", name="Outputs of rename-api").click()
+    sides = page.locator(".sides section")
+    expect(sides).to_have_count(2)
+    expect(sides.nth(0)).to_contain_text("nightly-2026-10-20")
+    expect(sides.nth(1)).to_contain_text("nightly-2026-10-21")
+    expect(sides.nth(0).locator("p .status")).to_have_text("failed")  # it got better: what failed is in A
+    expect(sides.nth(1).locator("p .status")).to_have_text("passed")
+    left, right = sides.nth(0).bounding_box(), sides.nth(1).bounding_box()
+    assert left and right and left["y"] == right["y"] and left["x"] + left["width"] <= right["x"]
+    sides.nth(0).locator("a").last.click()
+    expect(page.get_by_label("Search this file")).to_be_visible()
+    page.close()
 
 
 def test_back_leads_to_the_place(page: Page) -> None:
@@ -298,6 +310,7 @@ def test_back_leads_to_the_place(page: Page) -> None:
     expect(rows).to_have_count(50)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_has_contrast(page: Page) -> None:
     page.goto("/runs")
     worst = page.evaluate(

@@ -20,8 +20,9 @@ import pytest
 
 from indexer.web.server import is_loopback
 from tests.bundles import NAME, at, bundle, row
+from tests.commands import COMMAND
 from tests.observe import in_process, locks
-from tests.web.serving import COMMAND, Server, configured, serving
+from tests.web.serving import Server, configured, serving
 from tests.worlds import World
 
 TRICK = "<script>alert(1)</script>{{7*7}}\"'&javascript:x"
