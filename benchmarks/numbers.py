@@ -57,7 +57,7 @@ def make_index(path: Path, runs: int, trials: int = 0) -> sqlite3.Connection:
     targets = {column: column if column in RUN else "NULL" for column in TARGET}
     targets |= {
         "run_key": "key",
-        "on_boards": "1",
+        "on_boards": "status <> 'running'",
         "suite": "'suite'",
         "timed": "trial_count",
         "paid": "passed",

@@ -114,9 +114,9 @@ def test_questions(project: Path) -> None:
     assert "experiment=with_*" in text
     for verdict in ("worse", "errors"):
         done(project, "compare", RUN_ID, "latest", "--fail-if", verdict)
-    assert "nothing was compared" in failed(
-        1, project, "compare", RUN_ID, "latest", "--test", "t2", "--fail-if", "worse"
-    )
+    for verdict in ("worse", "errors"):
+        shared = ("compare", RUN_ID, "latest", "--test", "t2", "--fail-if", verdict)
+        assert "nothing was compared" in failed(1, project, *shared)
     text = done(project, "history", "t1")
     for part in ("test refund/t1", "2/2", "100%", "██"):
         assert part in text
@@ -277,6 +277,8 @@ def test_init_writes_what_it_found_and_never_overwrites(project: Path) -> None:
     assert len(done(project / ".agentv", "runs", "--json").splitlines()) == 3  # found from below, too
     assert "already exists" in refused(1, project, "init")
     assert (project / "indexer.toml").read_text() == settings
+    (project / "indexer.toml").unlink()
+    assert ".gitignore" not in done(project, "init", "--db", project.parent / "elsewhere.db")
 
 
 def test_status_tells_sources_and_what_was_not_read(project: Path) -> None:

@@ -103,6 +103,15 @@ def test_a_version_moves_its_own_runs_alone_and_a_format_that_goes_takes_them_wi
         (TOY.replace('KEY = "toy"', 'KEY = "joy"'), "is not used: its KEY is 'joy'"),
         (TOY + "\nPROTOCOL = 99\n", "is not used: it is for protocol 99"),
         (TOY + "\ndef read(folder, options, earlier):\n    return 1 / 0\n", "format toy: ZeroDivisionError in read"),
+        (
+            TOY + "\ndef read(f, o, e):\n    raise Unreadable('a', 'malformed', 'why a', {'b': 'why b'})\n",
+            "t1/b: why b",
+        ),
+        (
+            TOY + "\ndef read(f, o, e):\n    raise Unreadable('a', 'x', 'y', {5: 'z'})\n",
+            "a malformed Unreadable in read",
+        ),
+        (TOY + "\ndef read(f, o, e):\n    raise Unreadable('a', 'x', 'y', 7)\n", "a malformed Unreadable in read"),
         (TOY + "\ndef inputs(folder):\n    raise SystemError\n", "format toy: SystemError in inputs"),
         (TOY.replace('f"toy:{', 'f"joy:{'), "does not begin with toy:"),
         (TOY.replace("cost_usd=", "cost_usd=float('nan') or "), "cost_usd is not a finite number"),

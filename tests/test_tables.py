@@ -141,6 +141,11 @@ def test_one_trial_with_its_graders_error_and_files(tmp_path: Path) -> None:
     named = [line.split()[0] for line in shown[shown.index("FILE") :].splitlines()[1:]]
     assert named[:4] == ["exception.txt", "trial.log", "agent/trajectory.json", "verifier/test-stdout.txt"], named
     assert done(tmp_path, "show", "j", "slow", "--file", "verifier/test-stdout.txt", "--tail", 2) == "line 98\nline 99"
+    with (tmp_path / "jobs/j/slow__bbbbbbb/agent/long.log").open("wb") as file:
+        file.write((b"x" * (5 << 20) + b"\n") * 2 + b"end\n")
+    assert done(tmp_path, "show", "j", "slow", "--file", "agent/long.log", "--tail", 1) == "end\n"
+    tail = indexer(tmp_path, "show", "j", "slow", "--file", "agent/long.log", "--tail", 9)
+    assert (len(tail.stdout), "only the last 2 lines can be shown" in tail.stderr) == ((5 << 20) + 5, True)
     assert done(tmp_path, "show", "j", "slow", "--path") == f"{tmp_path}/jobs/j/slow__bbbbbbb\n"
     assert done(tmp_path / "jobs/j", "show", "j", "--path") == f"{tmp_path}/jobs/j\n"  # found from below
     assert "1 passed: --all lists them" in done(tmp_path, "show", "j")

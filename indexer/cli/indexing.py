@@ -40,9 +40,11 @@ def init(config: Config = None, db: DbFile = None) -> None:
             file.write(config_text(project.root, sources, index))
     except OSError as error:
         raise IndexerError(f"{path}: {(error.strerror or '').lower()}") from None
-    print(f"wrote {path}\n\nThe index is a cache; keep it out of git with these lines in .gitignore:")
-    print("\n".join(f"/{index}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")))
-    print("\nnext: indexer sync")
+    print(f"wrote {path}\n")
+    if not index.startswith("../"):
+        print("The index is a cache; keep it out of git with these lines in .gitignore:")
+        print("\n".join(f"/{index}{suffix}" for suffix in ("", "-wal", "-shm", ".lock")), end="\n\n")
+    print("next: indexer sync")
 
 
 @app.command(epilog="Example: indexer sync && indexer runs")

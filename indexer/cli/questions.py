@@ -29,7 +29,9 @@ def add(question: Question) -> None:
             found, more = _asked(index, question, given, filters)
             _show(question, found, index.stale_after, json=json)
         if more:
-            print("there are more: raise --limit to see them", file=sys.stderr)
+            largest = given.get("limit") == LARGEST_PAGE
+            how = "may be more: use filters" if largest else "are more: raise --limit"
+            print(f"there {how} to see them", file=sys.stderr)
 
     command.__doc__ = question.help
     _register(question, command)
@@ -67,20 +69,20 @@ def _asked(index: Index, question: Question, given: dict[str, Any], filters: Fil
     limit = given.get("limit")
     if not question.rows or limit is None or not 1 <= limit < LARGEST_PAGE:
         found = index.ask(question.name, **given, **filters)
-        return found, bool(isinstance(found, dict) and found.get("more"))
+        return found, bool(found.get("more")) if isinstance(found, dict) else len(found) == LARGEST_PAGE
     found = index.ask(question.name, **given | {"limit": limit + 1}, **filters)
     return found[:limit], len(found) > limit
 
 
 def _exit_if(fail_if: str | None, found: dict[str, Any]) -> None:
     """Exit as `--fail-if` asks. Raises UnknownTestError where nothing could be compared."""
-    if fail_if == "errors" and found["errors"]["verdict"] == "more":
-        raise typer.Exit(FAILED_IF)
-    if fail_if != "worse":
+    if fail_if is None:
         return
-    if found["verdict"].startswith("no shared"):
-        raise UnknownTestError(f"fail-if worse: {found['verdict']}, so nothing was compared")
-    if "worse" in (found["verdict"], found["score"]["verdict"]):
+    nothing = "no shared" if fail_if == "worse" else "no shared tests"  # errors can be compared without verdicts
+    if found["verdict"].startswith(nothing):
+        raise UnknownTestError(f"fail-if {fail_if}: {found['verdict']}, so nothing was compared")
+    worse = "worse" in (found["verdict"], found["score"]["verdict"])
+    if worse if fail_if == "worse" else found["errors"]["verdict"] == "more":
         raise typer.Exit(FAILED_IF)
 
 

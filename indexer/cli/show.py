@@ -57,7 +57,10 @@ def show(
     elif file is not None:
         from indexer import files
 
-        sys.stdout.buffer.write(_last(files.content(project, found, file, one), tail))
+        if tail is None:
+            sys.stdout.buffer.write(files.content(project, found, file, one))
+        else:
+            _print_last(*files.ending(project, found, file, one), tail)
     elif one is not None:
         _show_trial(project, found, one, json=json)
     elif json:
@@ -66,8 +69,12 @@ def show(
         _print_run(found, trials, problems, project.stale_after)
 
 
-def _last(data: bytes, lines: int | None) -> bytes:
-    return data if lines is None else b"".join(data.splitlines(keepends=True)[-lines:])
+def _print_last(data: bytes, is_whole: bool, count: int) -> None:
+    """Print the last lines of a file; of a file that is too large, only its end is known."""
+    lines = data.splitlines(keepends=True)[0 if is_whole else 1 :]
+    sys.stdout.buffer.write(b"".join(lines[-count:]))
+    if not is_whole and len(lines) < count:
+        print(f"only the last {len(lines)} lines can be shown: the file is too large", file=sys.stderr)
 
 
 def _failing(index: Index, run: RunDetails) -> Iterator[TrialRow]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from types import UnionType
+from types import MappingProxyType, UnionType
 from typing import Any, Union, cast, get_args, get_origin, get_type_hints
 
 from indexer.earlier import Earlier
@@ -149,8 +149,9 @@ class Guarded:
         try:
             return getattr(self._form, name)(*arguments)
         except Unreadable as error:
-            told = (error.path, error.kind, error.message)
-            if all(isinstance(each, str) and _is_text(each) for each in told) and not error.others:
+            others = error.others if isinstance(error.others, dict | MappingProxyType) else {None: None}
+            told = (error.path, error.kind, error.message, *others.keys(), *others.values())
+            if all(isinstance(each, str) and _is_text(each) for each in told):
                 raise
             raise Unreadable("", "format", f"format {self.KEY}: a malformed Unreadable in {name}") from None
         except (Exception, SystemExit) as error:

@@ -42,11 +42,13 @@ def known_values(database: sqlite3.Connection, name: str) -> Iterator[str]:
 
 
 def completions(database: sqlite3.Connection, name: str, beginning: str) -> list[str]:
-    """The first values of a filter with this prefix; for `run`, ids of the newest runs. None of `source` and `test`."""
+    """The first values of a counted filter with this prefix; for `run`, ids of the newest runs."""
     bounds = [beginning, f"{beginning}\U0010ffff"]
     if name == "run":
         query = "SELECT run_id FROM runs WHERE run_id >= ? AND run_id < ? ORDER BY timestamp DESC LIMIT 50"
         return [value for (value,) in database.execute(query, bounds)]
+    if name == "source":
+        return [value for value in known_values(database, name) if value.startswith(beginning)]
     query = "SELECT value FROM _values WHERE name = ? AND value >= ? AND value < ? ORDER BY value LIMIT 100"
     return [value for (value,) in database.execute(query, [name, *bounds])]
 

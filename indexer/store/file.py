@@ -62,7 +62,7 @@ def run_script(database: sqlite3.Connection, name: str) -> None:
 @cache
 def expected_schema() -> frozenset[tuple[str, str | None]]:
     """Name and SQL of every table, index and view of a complete index."""
-    with sqlite3.connect(":memory:") as database:
+    with closing(sqlite3.connect(":memory:")) as database:
         for name in ("schema.sql", "lookups.sql", "views.sql", "indexes.sql"):
             run_script(database, name)
         return _schema(database)

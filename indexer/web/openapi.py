@@ -73,7 +73,12 @@ def _operation(name: str, says: str, parameters: Mapping[str, Parameter], filter
         "operationId": name,
         "summary": says,
         "parameters": given,
-        "responses": {"200": {"description": says}, "400": wrong, "404": wrong},
+        "responses": {
+            "200": {"description": says},
+            "304": {"description": "The answer has the ETag of If-None-Match."},
+            "4XX": wrong,
+            "503": wrong,
+        },
     }
 
 

@@ -150,6 +150,7 @@ def test_runs_trials_tests_and_names(both: tuple[Index, Index]) -> None:
     for of in ("experiment", "target", "agent", "model", "dataset", "status", "source", "tag"):
         require_alike(both, lambda index: index.values(of))  # noqa: B023
         require_alike(both, lambda index: index.completions(of, "e"))  # noqa: B023
+        assert all(index.completions(of, "") for index in both)
     require_alike(
         both, lambda index: [index.error_types(), index.unnamed(), index.completions("run", "n"), index.problems()]
     )
