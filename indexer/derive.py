@@ -123,14 +123,6 @@ def _together(several: Sequence[Tests]) -> Tests:
     return found
 
 
-def totals(trials: Iterable[Trial]) -> dict[str, Any]:
-    """The totals over some trials, by column name."""
-    sums = Sums()
-    for trial in trials:
-        sums.add(trial)
-    return dict(zip(TOTALS, sums.totals(), strict=True))
-
-
 configuration_of: Callable[[Trial], Configuration] = attrgetter("target", "agent", "model", "suite")
 """The configuration that a trial was executed with."""
 
@@ -198,6 +190,11 @@ def _sum(known: Sequence[float]) -> float | None:
 def _count_sum(known: Sequence[int]) -> int | None:
     total = sum(known)
     return total if known and total <= _LARGEST else None
+
+
+def finite(value: float | None) -> float | None:
+    """The number; None if infinite or NaN, which JSON cannot hold."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def mean(known: Sequence[float]) -> float | None:

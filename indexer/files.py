@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from indexer.errors import IndexerError, SettingsError, SourceError, UnknownRunError
 from indexer.project import Project
-from indexer.protocols import Folder, Unreadable
+from indexer.protocols import Folder, Unreadable, size_of
 from indexer.queries.types import RunRow, TrialRow
 from indexer.records import Trial
 
@@ -57,10 +57,10 @@ def of_trial(project: Project, run: RunRow, trial: TrialRow) -> list[File]:
         return []
     with _told(run):
         if inside.size(trial["folder"]) is not None:  # the trial is a single file
-            return [File(trial["folder"], _size(inside, trial["folder"]))]
+            return [File(trial["folder"], size_of(inside, trial["folder"]))]
         folder = _folder_of(inside, run, trial)
         found = sorted(_below(folder, "", _DEPTH_OF_TRIAL), key=lambda path: (_rank(path), path))
-        return [File(path, _size(folder, path)) for path in found[:MOST]]
+        return [File(path, size_of(folder, path)) for path in found[:MOST]]
 
 
 def _rank(path: str) -> int:
@@ -233,13 +233,6 @@ def _folder(source: "Source", run: RunRow) -> Folder | None:
     if folder is None:
         raise UnknownRunError(f"{run['run_id']} is no longer at {run['path']}, or cannot be read")
     return folder
-
-
-def _size(folder: Folder, path: str) -> int | None:
-    try:
-        return folder.size(path)
-    except Unreadable:
-        return None
 
 
 def _below(folder: Folder, prefix: str, depth: int) -> Iterator[str]:

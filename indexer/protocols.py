@@ -95,6 +95,14 @@ class Folder(Protocol):
         """A file for random access, to be closed; None if there is none. Raises Unreadable."""
 
 
+def size_of(folder: Folder, path: str) -> int | None:
+    """A file's size; None if there is none, or if it is unknown."""
+    try:
+        return folder.size(path)
+    except Unreadable:
+        return None
+
+
 def undivided(folder: Folder, trials: Collection[str]) -> list[str] | None:
     """`inputs_of` of a format whose trials cannot be read without the others."""
     return None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from indexer.derive import finite
 from indexer.formats.inspect_documents import Header, Summary, Usage
 from indexer.masking import error_type, masked_name
 from indexer.records import Reported, Score, Trial, TrialStatus, seconds_between
@@ -103,7 +104,7 @@ def reported(header: Header, headline: Headline | None) -> Reported:
     metrics = (matching[0].metrics if matching else results.metrics) or {}
     values = {name: metric.value for name, metric in metrics.items() if metric is not None}
     score = values.get(headline.metric) if headline.metric else next(iter(values.values()), None)
-    return Reported(pass_rate=_finite(values.get("accuracy")), score=_finite(score))
+    return Reported(pass_rate=finite(values.get("accuracy")), score=finite(score))
 
 
 def trials_of(
@@ -249,8 +250,4 @@ def _sum(values: list[int | None]) -> int | None:
 
 def _cost(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
-    return _finite(math.fsum(known)) if known else None
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+    return finite(math.fsum(known)) if known else None

@@ -24,7 +24,6 @@ from indexer.formats.pier_job import (
     is_trial_name,
     rank_attempts,
     run_of,
-    size_of,
     state_of,
     tells_of_trials,
     times_of,
@@ -42,6 +41,7 @@ from indexer.protocols import (
     never_opened,
     no_file,
     nowhere,
+    size_of,
     unreadable,
     untold,
 )

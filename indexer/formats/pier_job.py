@@ -9,7 +9,7 @@ from indexer.formats import copilot_session
 from indexer.formats.documents import read_or_note
 from indexer.formats.pier_documents import JobConfig, JobResult, Lock, Manifest, Stats
 from indexer.formats.pier_trials import CONFIG_LIMIT
-from indexer.protocols import Folder, Unreadable
+from indexer.protocols import Folder, Unreadable, size_of
 from indexer.records import Run, RunState, Trial, joined, seconds_between, utc
 
 NAME = "pier"
@@ -92,14 +92,6 @@ def inputs_with(folder: Folder, trial_files: Iterable[tuple[str, str | None]]) -
         if file == "result.json":
             names += copilot_session.inputs(folder, f"{trial}/agent")
     return names
-
-
-def size_of(folder: Folder, path: str) -> int | None:
-    """A file's size; None if there is none, or if it is unknown."""
-    try:
-        return folder.size(path)
-    except Unreadable:
-        return None
 
 
 def trial_files(folder: Folder) -> Iterator[tuple[str, str | None]]:

@@ -18,14 +18,13 @@ from indexer.formats.pier_job import (
     inputs_with,
     is_trial_name,
     run_of,
-    size_of,
     state_of,
     test_of,
     times_of,
     trial_file,
 )
 from indexer.formats.pier_trials import TrialReader
-from indexer.protocols import Folder, Options
+from indexer.protocols import Folder, Options, size_of
 from indexer.records import Run, Trial
 
 _MOST = 50  # other trials whose attempt numbers change

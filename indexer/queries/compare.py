@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from indexer.derive import finite
 from indexer.errors import QueryError, UnknownRunError
-from indexer.queries.executions import COUNTED, Tally, effect, finite, mean, quality, tallied, varies, whole
+from indexer.queries.executions import COUNTED, Tally, effect, mean, quality, tallied, varies, whole
 from indexer.queries.filters import DECLARED, Filters, number
 from indexer.queries.names import resolve
 from indexer.queries.question import Parameter, Question, Reader

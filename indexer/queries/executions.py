@@ -4,7 +4,6 @@ An execution is a trial that counts: passed, failed or errored, in a run that en
 error is not a verdict: it says nothing about what is tested.
 """
 
-import math
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -64,11 +63,6 @@ class Tally:
 def mean(values: Sequence[float]) -> float | None:
     """The mean; None without values, or if their sum overflows."""
     return derive.mean(list(values))
-
-
-def finite(value: float | None) -> float | None:
-    """The number; None if infinite or NaN, which JSON cannot hold."""
-    return value if value is not None and math.isfinite(value) else None
 
 
 def whole(value: float | None) -> int | None:

@@ -13,8 +13,9 @@ from datetime import UTC, datetime, tzinfo
 from functools import lru_cache, reduce
 from typing import Any
 
+from indexer.derive import finite
 from indexer.errors import QueryError
-from indexer.queries.executions import COUNTED, finite, whole
+from indexer.queries.executions import COUNTED, whole
 from indexer.queries.filters import DECLARED, Filters
 from indexer.queries.question import Parameter, Question, Reader
 from indexer.queries.select import Row, dicts

@@ -1,6 +1,6 @@
 """Types of rows, by column name: the comments in schema.sql explain the columns."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import NotRequired, TypedDict
 
 
 class _Counts(TypedDict):
@@ -200,6 +200,3 @@ class ProblemRow(TypedDict):
     kind: str
     message: str
     first_seen: str
-
-
-Row = dict[str, Any]

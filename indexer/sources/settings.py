@@ -20,7 +20,6 @@ def _pause(text: str) -> str:
     return text if text == "0" else _span(text)
 
 
-Span = Annotated[str, AfterValidator(_span)]
 Pause = Annotated[str, AfterValidator(_pause)]
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s,][^\n,]*$")]
 

@@ -1,11 +1,13 @@
 """A folder in memory, as formats see it."""
 
 import io
-from collections.abc import Collection, Mapping
-from typing import IO
+from collections.abc import Collection, Iterable, Mapping
+from typing import IO, Any
 
+from indexer.derive import TOTALS, Sums
 from indexer.formats import recognise
 from indexer.protocols import Format, Unreadable
+from indexer.records import Trial
 
 
 class MemoryFolder:
@@ -47,6 +49,14 @@ class MemoryFolder:
     def open(self, path: str) -> IO[bytes] | None:
         data = self.read(path, 1 << 30)
         return None if data is None else io.BytesIO(data)
+
+
+def totals(trials: Iterable[Trial]) -> dict[str, Any]:
+    """The totals over some trials, by column name."""
+    sums = Sums()
+    for trial in trials:
+        sums.add(trial)
+    return dict(zip(TOTALS, sums.totals(), strict=True))
 
 
 def format_of(folder: MemoryFolder) -> Format | None:

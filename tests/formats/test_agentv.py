@@ -5,13 +5,12 @@ from typing import Any
 import pytest
 
 from indexer.derive import status as run_status
-from indexer.derive import totals
 from indexer.earlier import Nothing
 from indexer.formats import agentv
 from indexer.protocols import Options, Unreadable
 from indexer.records import Run, Tags
 from tests.bundles import NAME, Files, at, bundle, row
-from tests.formats.memory import MemoryFolder, format_of
+from tests.formats.memory import MemoryFolder, format_of, totals
 
 FOLDER = f"runs/with_skills/{NAME}"
 

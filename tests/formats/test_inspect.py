@@ -15,7 +15,7 @@ from indexer.earlier import Nothing
 from indexer.formats import inspect, recognise_file
 from indexer.protocols import Options, Unreadable
 from indexer.records import Run, Trial
-from tests.formats.memory import MemoryFolder
+from tests.formats.memory import MemoryFolder, totals
 from tests.inspect_logs import NAME, Doc, document, ended, header, log, members, sample, spec, zipped
 from tests.mutations import no_hang
 
@@ -52,9 +52,9 @@ def test_real_logs_are_read_as_they_should_be(shared: Path) -> None:
             continue
         run = file.read(Options(), Nothing())
         assert run is not None, path
-        totals = derive.totals(run.trials)
+        total = totals(run.trials)
         names = ("passed", "failed", "errored", "skipped", "cancelled", "trial_count")
-        assert {name: totals[name] for name in names} == {name: wanted[name] for name in names}, path
+        assert {name: total[name] for name in names} == {name: wanted[name] for name in names}, path
         assert {trial.trial: [trial.status, trial.score] for trial in run.trials} == wanted["trials"], path
         assert (run.key, run.experiment, run.planned_count) == (wanted["key"], wanted["experiment"], wanted["planned"])
         assert derive.status(run) == wanted["status"]

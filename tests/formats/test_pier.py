@@ -5,12 +5,11 @@ from typing import Any
 import pytest
 
 from indexer.derive import status as run_status
-from indexer.derive import totals
 from indexer.earlier import Nothing
 from indexer.formats import pier
 from indexer.protocols import Options, Unreadable
 from indexer.records import Run, Trial
-from tests.formats.memory import MemoryFolder, format_of
+from tests.formats.memory import MemoryFolder, format_of, totals
 from tests.jobs import JOB_ID, SECRET, job, result, trial
 
 
