@@ -10,7 +10,8 @@ with open_index("results/index.db") as index:
 from indexer.errors import IndexerError
 from indexer.queries.changes import Changes
 from indexer.queries.filters import Filters
-from indexer.queries.index import Index, open_index
+from indexer.queries.index import Index
+from indexer.queries.opening import open_index
 from indexer.queries.runs import Page, TrialPage
 from indexer.queries.types import RunRow, TrialRow
 

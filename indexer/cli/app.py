@@ -16,7 +16,8 @@ import typer
 from indexer.errors import IndexerError
 from indexer.project import find_project
 from indexer.queries.filters import DECLARED, Filters
-from indexer.queries.index import Index, open_index
+from indexer.queries.index import Index
+from indexer.queries.opening import open_index
 from indexer.queries.question import Parameter
 from indexer.queries.values import COUNTED
 from indexer.render import visible

@@ -8,7 +8,7 @@ import typer
 from indexer.cli import console
 from indexer.cli.app import Config, Db, app
 from indexer.project import find_project
-from indexer.queries.index import open_index
+from indexer.queries.opening import open_index
 
 
 @app.command(epilog="Example: indexer changes --since TOKEN")

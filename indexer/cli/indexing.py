@@ -12,7 +12,7 @@ from indexer.cli import console
 from indexer.cli.app import Config, Db, DbFile, Json, app
 from indexer.errors import IndexerError, SettingsError
 from indexer.project import CONFIG, Project, find_project, is_shared
-from indexer.queries.index import open_index
+from indexer.queries.opening import open_index
 
 if TYPE_CHECKING:
     from indexer.passes.walk import Report

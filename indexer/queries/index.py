@@ -1,23 +1,20 @@
-"""Reading an index: `open_index(path)`, read-only and safe beside a running pass. Every call sees one snapshot."""
+"""An open index: read-only, and safe beside a running pass. Every call sees one snapshot."""
 
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import astuple
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 from indexer.errors import QueryError
-from indexer.project import is_shared
 from indexer.queries import changes, filters, names, runs, trials, values
 from indexer.queries.asking import Asking
 from indexer.queries.changes import Changes
 from indexer.queries.filters import DECLARED, Filters, Values
 from indexer.queries.limits import limit
-from indexer.queries.names import STALE_AFTER
 from indexer.queries.runs import Page, Trend, TrialPage
 from indexer.queries.select import Row, dicts
 from indexer.queries.selection import select
@@ -246,17 +243,3 @@ class Index(Asking):
         """Let several calls see one snapshot."""
         with self._reading():
             yield
-
-
-def open_index(path: str | Path, *, zone: tzinfo = UTC, stale_after: int = STALE_AFTER) -> Index:
-    """The index at `path`, or the shared one at a URL `postgresql://…`.
-
-    Raises IndexFileError if there is none, or something else is in its place.
-
-    `zone` is for times without one; after `stale_after` seconds of silence, a run is not `live`.
-    """
-    if is_shared(path):
-        from indexer.queries.shared_index import SharedIndex
-
-        return SharedIndex(path, zone, stale_after)
-    return Index(Path(path), zone, stale_after)

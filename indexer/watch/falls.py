@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from indexer.errors import IndexerError
-from indexer.queries.index import open_index
+from indexer.queries.opening import open_index
 from indexer.statistics import SIGNIFICANT
 
 _GROUP = ("target", "suite", "test_id", "measure")

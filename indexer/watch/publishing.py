@@ -11,19 +11,19 @@ from indexer import interrupts
 from indexer.errors import IndexerError
 from indexer.records import utc_now
 from indexer.store import lock
+from indexer.watch import Log
 from indexer.watch.scheduler import FIRST_RETRY, LAST_RETRY
 
 if TYPE_CHECKING:
     from indexer.settings import Settings
     from indexer.shared.sending import Sender
     from indexer.sources import Source
-    from indexer.watch.service import Log
 
 
 class Publisher:
     """Sends changes after each `wake`; retries failures with back-off and logs each once."""
 
-    def __init__(self, path: Path, url: str, sender: "Sender", log: "Log"):
+    def __init__(self, path: Path, url: str, sender: "Sender", log: Log):
         self._path, self._url, self._sender, self._log = path, url, sender, log
         self._awake = threading.Event()
         self._state: dict[str, str | None] = {"at": None, "error": None}
@@ -76,7 +76,7 @@ class Publisher:
             lock.note(self._path, {"published": self._state})
 
 
-def publisher(path: Path, settings: "Settings", sources: "Sequence[Source]", log: "Log") -> Publisher | None:
+def publisher(path: Path, settings: "Settings", sources: "Sequence[Source]", log: Log) -> Publisher | None:
     """The publisher for these settings; None if they name no shared index."""
     if settings.publish.url is None:
         return None

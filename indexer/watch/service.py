@@ -29,6 +29,7 @@ from indexer.protocols import Options
 from indexer.records import utc_now
 from indexer.sources import Source
 from indexer.store import file, lock
+from indexer.watch import Log
 from indexer.watch.events import Mailbox, Watches
 from indexer.watch.falls import falls, unknown
 from indexer.watch.followers import follower
@@ -40,8 +41,6 @@ SETTLED = 0.025
 SWEEP = 60.0
 """Seconds between two sweeps, give or take a tenth."""
 
-Log = Callable[[str, dict[str, Any]], None]
-"""Takes the name of an event and its facts."""
 ShowLive = Callable[[Sequence[dict[str, Any]]], None]
 """Shows the newest runs that have not ended."""
 _LIVE = "run_id", "status", "timestamp", "updated_at", "planned_count", "ended_count", "running_count"

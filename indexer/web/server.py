@@ -14,7 +14,7 @@ from datasette.app import Datasette
 
 from indexer.errors import IndexerError
 from indexer.project import Project
-from indexer.queries.index import open_index
+from indexer.queries.opening import open_index
 from indexer.web.limits import limit_heap
 from indexer.web.reading import PROJECTS, SHARED
 
