@@ -97,7 +97,10 @@ _COUNTED = "t.status IN ('passed', 'failed', 'errored')"
 _DERIVED = {
     "ended_count": "coalesce(sum(t.status <> 'running'), 0)",
     "trial_count": f"coalesce(sum({_COUNTED}), 0)",
-    **{status: f"coalesce(sum(t.status = '{status}'), 0)" for status in ("passed", "failed", "errored", "skipped")},
+    **{
+        status: f"coalesce(sum(t.status = '{status}'), 0)"
+        for status in ("passed", "failed", "errored", "skipped", "cancelled")
+    },
     "test_count": f"count(DISTINCT iif({_COUNTED}, json_array(t.suite, t.test_id), NULL))",
     "exceptions": "coalesce(sum(t.error_type IS NOT NULL OR t.status = 'errored'), 0)",
     "pass_rate": f"1.0 * sum(t.status = 'passed') / nullif(sum({_COUNTED}), 0)",
@@ -105,7 +108,7 @@ _DERIVED = {
     "quality_score": f"avg(iif({_JUDGED}, t.score, NULL))",
     "avg_score": f"avg(iif({_JUDGED}, t.score, iif(t.status = 'errored', 0, NULL)))",
     "cost_usd": "sum(t.cost_usd)",
-    "output_tokens": "sum(1.0 * t.output_tokens)",
+    **{f"{kind}_tokens": f"sum(1.0 * t.{kind}_tokens)" for kind in ("input", "cached", "output")},
 }
 """Columns of `runs`, and what they are by SQL over a run's trials `t`."""
 _FRACTIONS = ("quality_score", "avg_score", "cost_usd")
