@@ -57,7 +57,7 @@ def _compare(found: Row, stale_after: int) -> None:
 def _compare_tests(tests: Sequence[Row]) -> None:
     changed = [row for row in tests if row["verdict"] in ("worse", "better")]
     flipped = [row for row in tests if row not in changed and row["difference"]]
-    for heading, some in (("CHANGED", changed), ("DIFFERS, NOT PROVED", flipped[:20])):
+    for heading, some in (("CHANGED", changed), ("NOT SIGNIFICANT", flipped[:20])):
         if some:
             print()
             console.table(
@@ -76,7 +76,7 @@ def _compare_tests(tests: Sequence[Row]) -> None:
                 right=["A", "B", "DIFFERENCE", "Q"],
             )
     if len(flipped) > 20:
-        print(f"{len(flipped) - 20:,} more differ and are not proved; --json has all")
+        print(f"{len(flipped) - 20:,} more differ, not significantly; --json has all")
     if not changed and tests:
         print("\nno single test is shown to have changed")
 
@@ -150,7 +150,7 @@ def _drift(found: Row, _stale_after: int) -> None:
     if not found["groups"]:
         fall = found["detectable_fall"]
         would = f"a fall of about {100 * fall:.0f} points would have been seen" if fall else None
-        print(f"no fall is proved; {looked}; {would or 'they are too few to prove any fall'}")
+        print(f"no significant fall; {looked}; {would or 'too few for any fall to be significant'}")
         return
     console.table(
         ["TARGET", "TEST", "MEASURE", "BEFORE", "SINCE THEN", "DIFFERENCE", "Q", "SINCE"],
