@@ -370,6 +370,11 @@ def test_a_whole_message_is_masked_line_by_line() -> None:
         ("aB3xY9kQ2mZ7p-L4wR8tV1nC6dF5g", True),  # two pieces, none of them long
         ("aB3xY9-kQ2mZ7", False),  # too short to tell from a name
         ("gpt4-Turbo2-Preview1-Large3", False),
+        ("a1b2c3d4e5f6g7h8i9j0k1l2m3n4", True),  # small letters only, but digits all over
+        ("abcdefgh12ijklmnop34qrstuvwx56yz", True),
+        ("abcdefghijklm12nopqrstuvwxyzabcd34", False),  # two numbers
+        ("abcdefghijklmnop12qrstuvwxyzabcdef34ghijklmnopqrst56", False),  # long stretches: words
+        ("a1b2c3d4e5f6-g7h8i9j0k1l2m3n4", False),  # pieces: a name
     ],
 )
 def test_pieces_of_a_random_word_count_together(word: str, random_: bool) -> None:

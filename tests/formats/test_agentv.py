@@ -350,3 +350,13 @@ def test_the_key_keeps_the_earliest_time_when_a_test_is_run_again() -> None:
 def test_free_text_is_no_kind_of_error() -> None:
     rows = [row("t1", 0, status="execution_error", failure_reason_code="https://u:pw@h", target_error_kind="exit")]
     assert read(bundle(rows=rows)).trials[0].error_type == "exit"
+
+
+@pytest.mark.parametrize(
+    ("passed", "reason"),
+    [((True, False, False), "b; c"), ((True, True, True), "a; b; c"), ((None, False, None), "b")],
+)
+def test_a_grader_without_a_reason_gives_its_failed_assertions(passed: tuple[bool | None, ...], reason: str) -> None:
+    told = [{"text": text, "passed": each} for text, each in zip("abc", passed, strict=True)]
+    (trial,) = read(bundle(rows=[row("t1", 0.0, scores=[{"name": "g", "score": 0, "assertions": told}])])).trials
+    assert [score.reason for score in trial.scores] == [reason]

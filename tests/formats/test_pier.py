@@ -161,6 +161,12 @@ def test_a_multi_step_trial_sums_usage_and_averages_rewards() -> None:
     assert [(score.name, score.score) for score in found.scores] == [("reward", 0.5), ("style", 0.25)]
 
 
+def test_no_step_knows_the_peak_of_the_context() -> None:
+    steps = [{"agent_result": {"n_input_tokens": tokens}} for tokens in (10, 20)]
+    found = only(trial(reward=None, agent_result=None, step_results=steps))
+    assert (found.input_tokens, found.peak_context_tokens) == (30, None)
+
+
 def test_a_step_whose_reward_is_no_number_leaves_no_verdict() -> None:
     steps = [{"verifier_result": {"rewards": {"reward": reward}}} for reward in (1.0, None)]
     found = only(trial(reward=None, agent_result=None, step_results=steps))

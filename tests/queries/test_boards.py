@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
-from math import fsum
+from math import comb, fsum
 from typing import Any
 
 import pytest
@@ -333,6 +333,51 @@ def test_repeats_are_all_counted(world: World) -> None:
         assert flaky["disagreement"] == pytest.approx(expected)
         assert world.column("SELECT disagreement FROM flaky_tests") == [pytest.approx(expected)]
         assert index.flaky(since="2026-02-01") == []
+
+
+def test_pass_at_k_is_the_mean_of_its_estimate_over_tests(world: World) -> None:
+    """1 - C(failed, k) / C(executions, k) for each test with that many executions (arXiv 2107.03374)."""
+    runs_of(world, 0, [executions("t1", 2, 3), executions("t2", 1, 2, 1), executions("t3", 1, 1)])
+    runs_of(world, 1, [executions("t1", 4, 1, target="beta")])
+    world.sync()
+    with open_index(world.db) as index:
+        *boards, total = index.leaderboard(by="target", k=3)
+    of_each = {"mock-alpha": [(5, 2), (4, 1)], "beta": [(5, 4)]}
+    estimates = {
+        target: [1 - comb(executed - passed, 3) / comb(executed, 3) for executed, passed in tests]
+        for target, tests in of_each.items()
+    }
+    assert {each["target"]: each["pass_at_k"] for each in boards} == {
+        target: pytest.approx(fsum(each) / len(each)) for target, each in estimates.items()
+    }
+    everywhere = [each for some in estimates.values() for each in some]
+    assert total["pass_at_k"] == pytest.approx(fsum(everywhere) / 3)
+
+
+def test_differences_that_are_not_significant_are_listed_by_size(world: World) -> None:
+    runs_of(world, 0, [executions("t1", 2, 2), executions("t2", 3, 1), executions("t3", 1, 3), executions("t4", 2, 2)])
+    runs_of(world, 1, [executions("t1", 3, 1), executions("t2", 0, 4), executions("t3", 3, 1), executions("t4", 2, 2)])
+    world.sync()
+    with open_index(world.db) as index:
+        tests = index.compare("latest~1", "latest")["tests"]
+    assert [(each["test_id"], each["verdict"]) for each in tests] == [
+        (test, "no difference shown") for test in ("t2", "t3", "t1", "t4")
+    ]
+
+
+def test_the_fall_that_would_be_seen_follows_from_the_median_interval(world: World) -> None:
+    """(z of the corrected level + z of 80 % power) standard errors; half a 95 % interval has z of 0.975 of them."""
+    for number in range(12):
+        runs_of(world, number, [executions(f"t{test}", 8 + (test + number) % 2, 2) for test in range(3)])
+    world.sync()
+    with open_index(world.db) as index:
+        found = index.drift(every=True)
+    rates = [each["interval"] for each in found["groups"] if each["measure"] != "score" and each["interval"]]
+    halves = sorted((high - low) / 2 for low, high in rates)
+    z = scipy.stats.norm.ppf
+    level = 0.05 / (found["looked_at"] * 7)  # seven splits
+    errors = halves[len(halves) // 2] / z(0.975)
+    assert found["detectable_fall"] == pytest.approx(errors * (z(1 - level / 2) + z(0.8)))
 
 
 def test_many_tests_of_one_pattern(world: World) -> None:
