@@ -10,19 +10,16 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Literal
 
-from indexer.changes import ABSENT, Change, Found, Gone, Indexed, Same, Stamp, Swept, Trouble, is_within
+from indexer.changes import Change, Found, Indexed, Same, Swept, is_within
 from indexer.errors import SourceError
 from indexer.formats import is_anchor, is_run_file, recognise
-from indexer.protocols import Folder, RunFolder, Unreadable
-from indexer.sources import DEEPEST, FileSource, Source, projects, walkable
+from indexer.protocols import Folder, Unreadable
+from indexer.sources import FileSource, Source, projects, walkable
 from indexer.sources.changed_trials import changed_trials, differing
-from indexer.sources.disk import DiskFolder, joined, root_folder, stamp_of, why
-from indexer.sources.links import Links, is_passed_over, is_walked
-from indexer.sources.run_files import file_at, found_file, told_file, walk_files
+from indexer.sources.disk import DiskFolder, joined, why
+from indexer.sources.folder_walk import FolderWalk, found_at
+from indexer.sources.run_files import file_at, found_file
 from indexer.sources.settings import Name, Place, Strict, placed
-
-_LINKS = 100
-"""The most unfollowed links in one folder that are reported one by one."""
 
 
 class FolderSource(FileSource):
@@ -33,27 +30,24 @@ class FolderSource(FileSource):
     def __init__(self, name: str, path: Path):
         self.name = name
         self.place = str(path)
-        self.searched: dict[str, Stamp] = {}
-        """Stamps of the folders (not runs) that the last passes searched for runs."""
-        self._links = Links(self.place)
-        self._gone: set[str] = set()  # paths where the current walk found nothing
-        self._identity: tuple[int, int] | None = None
+        self._walk = FolderWalk(self.place)
+        self.searched = self._walk.searched
         self._walked: tuple[str, ...] = ()
+
+    def parts(self) -> tuple[str, ...]:
+        """The parts of a project; or the place itself if it is such a part or a checkout of a results repository."""
+        return self._walk.parts()
 
     def open(self) -> None:
         try:
             os.scandir(self.place).close()
-            self._identity = self._now()
+            self._walk.note_place()
         except FileNotFoundError:
             raise SourceError(f"path {self.place} does not exist") from None
         except NotADirectoryError:
             raise SourceError(f"path {self.place} is not a folder") from None
         except OSError as error:
             raise SourceError(f"{self.place} cannot be opened: {why(error)}") from None
-
-    def _now(self) -> tuple[int, int]:
-        status = os.stat(self.place)
-        return status.st_dev, status.st_ino
 
     def signs(self) -> list[str]:
         return [f"{self.place}/{part}".rstrip("/") for part in self.parts()]
@@ -68,12 +62,11 @@ class FolderSource(FileSource):
     def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
         parts = self.parts()
         if paths is None or parts != self._walked:
-            self.searched.clear()
-            self._links.clear()
+            self._walk.forget()
             self._walked = parts
             for part in parts:
-                yield from self._walk_at(part, indexed)
-            self._require_place()
+                yield from self._walk.at(part, indexed)
+            self._walk.require_place()
             yield Swept(None)
             return
         runs: dict[str, set[str]] = {}
@@ -93,8 +86,8 @@ class FolderSource(FileSource):
         for path in sorted(whole, key=lambda p: f"{p}/"):
             if last is None or not is_within(path, last):  # else it was looked at with the folder above
                 last = path
-                yield from self._look_at(path, indexed)
-        self._forget_gone()
+                yield from self._walk.look_at(path, indexed)
+        self._walk.forget_gone()
 
     def _changed_trials(self, path: str, names: Collection[str], indexed: Indexed) -> Found | Same | None:
         """The run at a path with changes in its own files and these names; None if it has to be read whole.
@@ -102,7 +95,7 @@ class FolderSource(FileSource):
         `Same` covers only these parts, so it is never yielded.
         """
         try:
-            folder = self._root().find(path)
+            folder = self._walk.root().find(path)
             if folder is None or indexed.inside(path):
                 return None
             names = {name for name in names if name and folder.size(name) is None}  # its own files are always looked at
@@ -114,21 +107,6 @@ class FolderSource(FileSource):
             return Same(None, path)
         return changed_trials(DiskFolder(folder.snapshot.again(path), path), changed, indexed)
 
-    def _look_at(self, path: str, indexed: Indexed) -> Iterator[Change]:
-        """What a walk at a path finds, and Gone for indexed runs below that it did not meet."""
-        met: set[str] = set()
-        unread: set[str] = set()
-        for change in self._walk_at(path, indexed):
-            if isinstance(change, Found | Same):
-                met.add(change.path)
-            elif isinstance(change, Trouble):
-                unread.add(change.path)
-            yield change
-        for stored in indexed.below(path):
-            above = (stored[:at] for at, character in enumerate(f"{stored}/") if character == "/")
-            if stored not in met and unread.isdisjoint(above):
-                yield Gone(None, stored)
-
     def about(self, path: str) -> str | None:
         """Where to look after an event at a path: the run that it belongs to, or the folder; None for nowhere.
 
@@ -139,7 +117,7 @@ class FolderSource(FileSource):
         if part is None:
             return next((part for part in parts if part.startswith(f"{path}/")), None)
         inside = path[len(part) :].strip("/").split("/") if path != part else []
-        root, here = self._root(), part
+        root, here = self._walk.root(), part
         try:
             for name in inside:
                 if not walkable(name):
@@ -158,18 +136,9 @@ class FolderSource(FileSource):
             pass  # the look there reports why
         return here
 
-    def _require_place(self) -> None:
-        """A missing run is only gone if the place is still the one that was opened. Raises SourceError."""
-        try:
-            same = self._now() == self._identity
-        except OSError:
-            same = False
-        if not same:
-            raise SourceError(f"path {self.place} was removed or replaced while it was read")
-
     def folder_at(self, ref: str | None, path: str) -> Folder | None:
         try:
-            root = self._root()
+            root = self._walk.root()
             file = file_at(root, path)
             if file is not None:
                 return file.opened()
@@ -180,125 +149,20 @@ class FolderSource(FileSource):
 
     def find(self, ref: str | None, path: str) -> Found | None:
         try:
-            root = self._root()
+            root = self._walk.root()
             if (file := file_at(root, path)) is not None:
                 return found_file(file)
             folder = root.find(path) if path else None
             run = recognise(folder) if folder is not None else None
-            return _found(run) if run is not None else None
+            return found_at(run) if run is not None else None
         except Unreadable:
             return None
 
-    def _root(self) -> DiskFolder:
-        return root_folder(self.place, self.parts())
-
-    def _walk_at(self, path: str, indexed: Indexed) -> Iterator[Change]:
-        root = self._root()
-        try:
-            folder = None if is_passed_over(root, path, self.parts()) else root.find(path)
-        except Unreadable as error:
-            yield Trouble(None, path, error.kind, error.message)
-            return
-        if folder is None and (refused := root.snapshot.refusal(path)):
-            yield Trouble(None, path, "link", refused)
-            return
-        if folder is not None:
-            yield from self._walk(folder, indexed)
-            return
-        if (file := file_at(root, path)) is not None:
-            yield told_file(file, indexed)
-            return
-        self._require_place()
-        self._links.forget(path)
-        self._gone.add(path)
-        yield Gone(None, path)
-
-    def _forget_gone(self) -> None:
-        """Forget searched folders that are gone, all at once: there may be many."""
-        for path in list(self.searched) if self._gone else ():
-            if any(path[:at] in self._gone for at, character in enumerate(f"{path}/") if character == "/"):
-                del self.searched[path]
-        self._gone.clear()
-
-    def parts(self) -> tuple[str, ...]:
-        """The parts of a project; or the place itself if it is such a part or a checkout of a results repository."""
-        return projects.parts(Path(self.place))
-
     def real_path(self, path: str) -> str:
-        return self._links.real_path(path)
+        return self._walk.links.real_path(path)
 
     def paths_at(self, real: str) -> list[str]:
-        return self._links.paths_at(real)
-
-    def _walk(self, folder: DiskFolder, indexed: Indexed) -> Iterator[Change]:
-        stamps = indexed.stamps(folder.path) if folder.path else {}
-        self._links.note(folder)
-        try:
-            if stamps and not indexed.inside(folder.path):
-                unread = indexed.unread(folder.path)
-                changed = [*differing(folder, stamps), *(f"{name}/" for name in unread if name)]
-                if not changed and not unread:
-                    yield Same(None, folder.path)
-                    return
-                some = changed_trials(folder, changed, indexed) if changed else None
-                if some is not None:
-                    yield some
-                    return
-            run = recognise(folder) if folder.path else None
-            found = _found(run) if run else None
-            below = run.inner_runs() if run else sorted(filter(walkable, folder.folders()))
-        except Unreadable as error:
-            yield Trouble(None, folder.path, error.kind, error.message)
-            return
-        if found is not None:
-            self.searched.pop(folder.path, None)
-            same = stamps and stamps == found.stamps and not indexed.unread(folder.path)
-            yield Same(None, folder.path) if same else found
-        else:
-            self.searched[folder.path] = stamp_of(folder.status)
-            if stamps:
-                yield Gone(None, folder.path)
-        if found is None and folder.path.count("/") >= DEEPEST:
-            yield Trouble(None, folder.path, "too-deep", f"folders below {DEEPEST} levels are not looked into")
-            return
-        if found is None:
-            yield from _refused(folder)
-            yield from walk_files(folder, indexed)
-        for name in below:
-            path = joined(folder.path, name)
-            try:
-                child = DiskFolder(folder.snapshot.again(folder.path), folder.path).find(name)
-            except Unreadable as error:
-                yield Trouble(None, path, error.kind, error.message)
-                continue
-            if child is not None and not (path in child.snapshot.links and is_walked(self.place, child, self.parts())):
-                yield from self._walk(child, indexed)
-            elif child is not None and indexed.stamps(path):
-                yield Gone(None, path)
-
-
-def _refused(folder: DiskFolder) -> Iterator[Trouble]:
-    """The links directly inside that are not followed."""
-    paths = sorted(path for name in folder.files() if (path := joined(folder.path, name)) in folder.snapshot.refused)
-    for path in paths[:_LINKS]:
-        yield Trouble(None, path, "link", folder.snapshot.refused[path])
-    if len(paths) > _LINKS:
-        yield Trouble(None, folder.path, "link", f"{len(paths) - _LINKS:,} more links in it are not followed")
-
-
-def _found(run: RunFolder[DiskFolder]) -> Found:
-    folder = run.folder
-    stamps = {name: stamp for name in run.inputs() if (stamp := folder.stamp(name))}
-    overlay = run.overlay()
-    over = folder.elsewhere(overlay) if overlay else None
-    if over is not None:
-        stamps |= {f"//{overlay}/{name}": stamp for name in over.files() if (stamp := over.stamp(name))}
-    elif overlay:
-        stamps[f"//{overlay}/"] = ABSENT
-    stamps |= folder.searched()
-    if over is not None:
-        stamps |= {f"//{over.path}/{name}": stamp for name, stamp in over.searched().items()}
-    return Found(None, folder.path, "stamps", run, stamps)  # the stamps are its fingerprint
+        return self._walk.links.paths_at(real)
 
 
 class FolderSettings(Strict):
