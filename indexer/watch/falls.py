@@ -1,17 +1,38 @@
 """New falls: those that `drift` shows and a watcher has not reported yet."""
 
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from indexer.errors import IndexerError
 from indexer.queries.opening import open_index
 from indexer.statistics import SIGNIFICANT
+from indexer.store import lock
 
 _GROUP = ("target", "suite", "test_id", "measure")
 
 
-def falls(db: Path) -> dict[str, dict[str, Any]] | None:
+class Falls:
+    """The falls that a watcher has reported; they are kept in the lock file, so that a restart repeats none."""
+
+    def __init__(self, db: Path):
+        self._db = db
+        self._judged: object = None
+
+    def new(self, revision: object) -> Iterator[dict[str, Any]]:
+        """The facts of the falls not reported yet, for the log; none if this revision of the index was judged."""
+        if revision == self._judged or (found := _falls(self._db)) is None:
+            return
+        self._judged = revision
+        reported = lock.told_falls(self._db)
+        yield from (_facts(row) for identity, row in found.items() if identity not in reported)
+        if found.keys() != set(reported):
+            with suppress(OSError):  # they are reported again after a restart
+                lock.note(self._db, {"told": list(found)})
+
+
+def _falls(db: Path) -> dict[str, dict[str, Any]] | None:
     """The falls, keyed by group and first run; None while the index cannot be read."""
     try:
         with open_index(db) as index:
@@ -19,11 +40,6 @@ def falls(db: Path) -> dict[str, dict[str, Any]] | None:
     except IndexerError:
         return None
     return {_identity(row): row for row in groups}
-
-
-def unknown(found: dict[str, dict[str, Any]], told: Collection[str]) -> list[dict[str, Any]]:
-    """The facts of the falls that have not been reported yet, for the log."""
-    return [_facts(row) for identity, row in found.items() if identity not in told]
 
 
 def _identity(row: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from indexer.sources import Source
 from indexer.store import file, lock
 from indexer.watch import Log
 from indexer.watch.events import Mailbox, Watches
-from indexer.watch.falls import falls, unknown
+from indexer.watch.falls import Falls
 from indexer.watch.followers import follower
 from indexer.watch.publishing import Publisher
 from indexer.watch.scheduler import AGAIN, FIRST_RETRY, LAST_RETRY
@@ -105,7 +106,7 @@ class Watcher:
         self._next_sweep = 0.0
         self._refused = ""
         self._stumbled = 0
-        self._judged: list[Any] = []  # generation and revision of the index at the last check for falls
+        self._falls = Falls(db)
         self._lock: lock.Held
         self._waiting: str | None = None  # why the index has to be rebuilt once every source can be read
 
@@ -121,7 +122,9 @@ class Watcher:
                 self._next_sweep = time.monotonic()
                 for source in self._sources:
                     if source.pause is not None:
-                        threading.Thread(target=self._keep_fetching, args=(source, source.pause), daemon=True).start()
+                        moved = partial(self._mailbox.put, self._followers[source.name].root, True)
+                        told = (source, source.pause, moved, self._log)
+                        threading.Thread(target=_keep_fetching, args=told, daemon=True).start()
                 if self._publisher is not None:
                     self._publisher.start()
                     self._publisher.wake()
@@ -155,7 +158,8 @@ class Watcher:
         caught_up = self._look(work) if work else False
         if swept:
             self._note_sweep(began)
-            self._tell_falls()
+            for facts in self._falls.new(self._index.ask("SELECT generation, last_rev FROM meta")):
+                self._log("drift", facts)
         more = [each.folders_of(work[name]) for name, each in self._followers.items() if name in work]
         if swept or caught_up or None in more:
             self._follow(watches)
@@ -276,36 +280,24 @@ class Watcher:
         else:
             note_looked(self._db, readable, now, kept=self._followers)
 
-    def _tell_falls(self) -> None:
-        """Log each fall not reported yet, if the index changed since the last check."""
-        revision = self._index.ask("SELECT generation, last_rev FROM meta")
-        if revision == self._judged or (found := falls(self._db)) is None:
-            return
-        self._judged = revision
-        reported = lock.told_falls(self._db)
-        for facts in unknown(found, reported):
-            self._log("drift", facts)
-        if found.keys() != set(reported):
-            with suppress(OSError):  # it is reported again after a restart
-                lock.note(self._db, {"told": list(found)})
 
-    def _keep_fetching(self, source: Source, pause: float) -> None:
-        """In its own thread: fetch periodically, with back-off while it fails."""
-        failed, wait = 0, 0.0
-        while not interrupts.requested():
-            time.sleep(wait)
-            before, moved = source.error, False
-            try:
-                moved = source.fetch()
-                failed = 0
-            except SourceError:
-                failed = min(failed + 1, 16)
-            except Exception as bug:  # must neither end the thread nor go unnoticed
-                self._log("error", {"source": source.name, "error": f"bug: {bug!r}"})
-                failed = min(failed + 1, 16)
-            wait = min(pause * 2**failed, max(pause, source.longest_pause)) * random.uniform(0.9, 1.1)
-            if moved or source.error != before:
-                self._mailbox.put(self._followers[source.name].root, True)
+def _keep_fetching(source: Source, pause: float, moved: Callable[[], None], log: Log) -> None:
+    """In its own thread: fetch periodically, with back-off while it fails; `moved` hears of what came and of errors."""
+    failed, wait = 0, 0.0
+    while not interrupts.requested():
+        time.sleep(wait)
+        before, came = source.error, False
+        try:
+            came = source.fetch()
+            failed = 0
+        except SourceError:
+            failed = min(failed + 1, 16)
+        except Exception as bug:  # must neither end the thread nor go unnoticed
+            log("error", {"source": source.name, "error": f"bug: {bug!r}"})
+            failed = min(failed + 1, 16)
+        wait = min(pause * 2**failed, max(pause, source.longest_pause)) * random.uniform(0.9, 1.1)
+        if came or source.error != before:
+            moved()
 
 
 def _named(source: SourceReport) -> list[str]:
