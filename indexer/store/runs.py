@@ -7,6 +7,7 @@ from typing import Any
 
 from indexer.records import Run, utc_now
 from indexer.store import file, rows, run_tables
+from indexer.store.changed_runs import ChangedRuns
 from indexer.store.kept_counts import KeptCounts
 from indexer.store.places import Place, added, ranked, tags
 from indexer.store.sieve import Sieve
@@ -15,8 +16,6 @@ from indexer.store.transaction import FULL, Transaction
 
 _HAS_RUN = "SELECT 1 FROM runs WHERE key = ?"
 _STORED = "SELECT id, source, path, ref, tags, sha, added_at, author, timestamp, run_id FROM runs WHERE key = ?"
-_NAMED = 5
-"""Runs of a source that a report names."""
 _PLACES = """
 SELECT p.source, p.path, p.ref, p.ended, p.ended_count, p.last_activity, p.tags, p.tags_at, p.authored_tags,
        p.rank, p.edition,
@@ -41,8 +40,7 @@ class Runs:
         order: Mapping[str, tuple[int, int]],
         reread: Callable[[str, str, str | None], Run | None],
     ):
-        self.counts = {source: {"added": 0, "changed": 0, "removed": 0} for source in order}
-        self.named: dict[str, list[str]] = {source: [] for source in order}
+        self.changed = ChangedRuns(order, fresh=transaction.fresh)
         self._transaction, self._database = transaction, transaction.database
         self._order, self._reread = order, reread
         self.last_rev = self._rev_before = _newest(self._database, "SELECT last_rev FROM meta")
@@ -52,7 +50,6 @@ class Runs:
         self._pending: set[str] = set()
         self.kept = KeptCounts(transaction)
         self._written = Sieve()  # of a fresh index: its keys
-        self._counted: set[str] = set()
         self._indexed = False
 
     def is_new(self, key: str) -> bool:
@@ -98,7 +95,7 @@ class Runs:
                 self._database, pk, self.last_rev, old, ids, new, self._next_trial
             )
             self._moved(pk, run.key, run.timestamp)
-            self._count(place.source, "changed", run.key, run.run_id)
+            self.changed.note(place.source, "changed", run.key, run.run_id)
         return pk
 
     def write_trials(self, pk: int, run: Run, names: Collection[str], source: str) -> None:
@@ -111,7 +108,7 @@ class Runs:
             self.last_rev += 1
             self._transaction.changed = True
             run_tables.replace_others(self._database, pk, self.last_rev, done.old, done.new)
-            self._count(source, "changed", run.key, run.run_id)
+            self.changed.note(source, "changed", run.key, run.run_id)
 
     def places_of(self, pk: int) -> list[Place]:
         """The places of a run."""
@@ -120,18 +117,6 @@ class Runs:
 
     def is_best(self, place: Place, others: Sequence[Place]) -> bool:
         return ranked([place, *others], self._order)[0] is place
-
-    def _count(self, source: str, what: str, key: str, run_id: str) -> None:
-        """Count a run for the report, once."""
-        if source not in self.counts or (self._transaction.fresh and what != "added"):
-            return
-        if not self._transaction.fresh:
-            if what != "removed" and key in self._counted:
-                return
-            self._counted.add(key)
-        self.counts[source][what] += 1
-        if len(self.named[source]) < _NAMED:
-            self.named[source].append(run_id)
 
     def _insert_run(self, new: rows.RunRows, source: str) -> int:
         pk = self._next_run
@@ -159,7 +144,7 @@ class Runs:
             self._written.add(new.run[0])
         else:
             self._transaction.run("DELETE FROM deletions WHERE key = ?", (new.run[0],))
-        self._count(source, "added", *new.run[:2])
+        self.changed.note(source, "added", *new.run[:2])
         return pk
 
     def changed_elsewhere(self, names: Iterable[str]) -> None:
@@ -172,7 +157,7 @@ class Runs:
             self.last_rev += 1
             self._transaction.run("UPDATE runs SET rev = ? WHERE id = ?", (self.last_rev, pk))
 
-    def number_places(self) -> None:
+    def bump_places(self) -> None:
         """Bump the revision of runs of which only places changed in this pass."""
         self._transaction.flush()
         for key in sorted(self._transaction.other_places):
@@ -192,14 +177,14 @@ class Runs:
             return
         was_unsettled = self._database.execute("SELECT 1 FROM _unsettled WHERE key = ?", (key,)).fetchone() is not None
         for place in best_first:
-            better = place is not best_first[0]
-            if list(place[:3]) == stored[:3] and not better and not stale:
+            skipped = place is not best_first[0]
+            if list(place[:3]) == stored[:3] and not skipped and not stale:
                 self._settle_shared(key, pk, best_first, stored)
                 return
             run = self._reread(*place[:3])
             if run is not None and run.key == key:
                 self.write_run(run, place, [other for other in best_first if other is not place])
-                self._note_unsettled(key, was_unsettled, better)
+                self._note_unsettled(key, was_unsettled, skipped)
                 return
         self._settle_shared(key, pk, best_first, stored)
         self._note_unsettled(key, was_unsettled, True)
@@ -225,7 +210,7 @@ class Runs:
                 self.index_for_reading()
                 run_tables.replace_tags(self._database, pk, rows.tag_rows(key, stored[7], chosen))
                 self.kept.replace_tags(json.loads(stored[3]), sorted(set(chosen)))
-            self._count(stored[0], "changed", key, stored[8])
+            self.changed.note(stored[0], "changed", key, stored[8])
 
     def _moved(self, pk: int, key: str, timestamp: str) -> None:
         self._database.execute(
@@ -240,7 +225,7 @@ class Runs:
         self._transaction.run("DELETE FROM _unsettled WHERE key = ?", (key,))
         self.last_rev += 1
         self._transaction.run("INSERT OR REPLACE INTO deletions VALUES (?, ?, ?)", (key, self.last_rev, utc_now()))
-        self._count(old.run[rows.RUN.index("source")], "removed", *old.run[:2])
+        self.changed.note(old.run[rows.RUN.index("source")], "removed", *old.run[:2])
 
     def index_for_reading(self) -> None:
         """Create the indexes for reading in a fresh index, once.

@@ -113,6 +113,6 @@ class SourceState:
         """
         if not self._row.failing:
             self.problems.finish(paths)
-        counts = self._runs.counts[self._source]
+        counts = self._runs.changed.counts[self._source]
         changed = self._places.changed or self._commits_changed or any(counts.values())
         self._row.finish(self.indexed.tips, self._places.run_count, changed=changed, whole=paths is None)

@@ -76,12 +76,12 @@ class Pass:
     @property
     def counts(self) -> dict[str, dict[str, int]]:
         """Runs added, changed and removed, by source."""
-        return self._runs.counts
+        return self._runs.changed.counts
 
     @property
     def named(self) -> dict[str, list[str]]:
         """Ids of the first runs that were added, changed or removed, by source."""
-        return self._runs.named
+        return self._runs.changed.named
 
     def settle(self, work: Mapping[str, Collection[str] | None] | None = None) -> None:
         """Settle every touched run; call it once, after all sources.
@@ -97,7 +97,7 @@ class Pass:
             state.finish(None if work is None else work.get(name, ()))
         if self._transaction.fresh:
             self._runs.index_for_reading()
-        self._runs.number_places()
+        self._runs.bump_places()
         self._runs.kept.write()
         if self.changed:
             self._close()
