@@ -7,8 +7,12 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from indexer.formats import copilot
 from indexer.sources.folder import FolderSource
 from tests.bundles import at
+from tests.formats.memory import MemoryFolder
 from tests.worlds import World
 
 RUN = "20260105T090000Z_abc123"
@@ -189,3 +193,10 @@ def test_trials_of_one_name_are_told_apart_and_large_files_are_read(world: World
     world.synced()
     assert world.column("SELECT message FROM problems") == []
     assert world.column("SELECT count(*) FROM runs") == [2]
+
+
+@pytest.mark.parametrize(
+    ("path", "key"), [("results/styles/r1", "copilot:styles/r1"), ("styles/r1", "copilot:styles/r1"), ("r1", None)]
+)
+def test_a_run_that_cannot_be_read_is_known_by_its_names(path: str, key: str | None) -> None:
+    assert copilot.key_from_names(MemoryFolder({f"{path}/run.json": "{"}, path)) == key

@@ -214,6 +214,8 @@ def test_targets_agents_and_efforts() -> None:
     given = spec(model="hf/org/name", model_generate_config={"reasoning_effort": "low"})
     assert told(eval=given) == ("hf/org/name@low", "generate", "hf", "org/name")
     assert read(ended(sample()), aliases={"alpha": "a-1"}).trials[0].model == "a-1"
+    several = {"steps": [{"solver": "system_message"}, {"solver": "basic_agent"}], "config": {}}
+    assert told(plan=several)[:2] == ("acme/alpha", "basic_agent")  # the last one answers
 
 
 def test_tags_are_those_of_the_last_edit() -> None:
@@ -261,6 +263,8 @@ def test_what_the_run_was_given_is_masked_in_errors() -> None:
     run = read(ended(sample(value=None, error=message), eval=given, error={"message": message}, status="error"))
     assert run.error == run.trials[0].error == f"ProxyError('***@proxy.example easy-ones *** {'a' * 22}')"
     assert read(ended(sample(value=None, error=message), eval=given), errors=False).trials[0].error is None
+    ended_well = read(ended(sample(value=None, error=message), eval=given))
+    assert (ended_well.error, ended_well.trials[0].error) == (None, run.error)
 
 
 BOMB = zstandard.ZstdCompressor().compress(b" " * (64 << 20))

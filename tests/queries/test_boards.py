@@ -482,6 +482,19 @@ def test_drift_names_a_planted_fall_first_and_since_when(world: World) -> None:
         assert index.drift(target="alpha")["groups"] == []
 
 
+@pytest.mark.parametrize(("window", "runs"), [("2h", 3), ("1d", 21), ("99999w", 24), ("4", 4)])
+def test_a_window_ends_with_the_newest_run(world: World, window: str, runs: int) -> None:
+    for number in range(24):  # 20 in a day, one an hour
+        runs_of(world, number, [executions("t1", 3, 3)])
+    world.sync()
+    with open_index(world.db) as index:
+        groups = index.drift(window=window, every=True)["groups"]
+        assert groups
+        for row in groups:
+            sides = index.compare(**row["compare"])
+            assert sides["a"]["runs"] + sides["b"]["runs"] == runs
+
+
 def test_names_of_tests(world: World) -> None:
     rows = [row("t1"), row("t1", suite="a/b"), row("c/t3", suite=None), row("only"), row("x", suite=None), row("x")]
     world.write({f"runs/e/2026-01-05T09-00-00-000Z/{name}": text for name, text in bundle(rows=rows).items()})

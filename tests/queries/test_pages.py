@@ -1,4 +1,6 @@
+import base64
 import itertools
+import json
 import math
 import sqlite3
 import statistics
@@ -252,6 +254,25 @@ def test_a_cursor_is_bound_to_its_sort_and_filters(index: Index) -> None:
     for other in others:
         with pytest.raises(QueryError, match="another sort or other filters"):
             index.runs(cursor=cursor, **other)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_ours"),
+    [
+        ("1", True), ("0.5", True), ("null", True), (str(2**63 - 1), True), (str(-(2**63)), True),
+        (str(2**63), False), (str(-(2**63) - 1), False), ("Infinity", False), ("true", False), ('"1"', False),
+    ],
+)  # fmt: skip
+def test_a_cursor_holds_a_value_that_the_database_takes(index: Index, value: str, is_ours: bool) -> None:
+    cursor = index.runs(limit=1, sort="cost_usd").next_cursor
+    assert cursor is not None
+    bound, _, key = json.loads(base64.urlsafe_b64decode(f"{cursor}=="))
+    changed = base64.urlsafe_b64encode(f"[{json.dumps(bound)},{value},{json.dumps(key)}]".encode()).decode().rstrip("=")
+    if is_ours:
+        index.runs(limit=1, sort="cost_usd", cursor=changed)
+    else:
+        with pytest.raises(QueryError, match="not one of ours"):
+            index.runs(limit=1, sort="cost_usd", cursor=changed)
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
