@@ -9,17 +9,19 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import IndexFileError
 from indexer.records import utc_now
-from indexer.shared import checking, part, schema
+from indexer.shared import checking, schema
+from indexer.shared.ahead import one_ahead
 from indexer.shared.checking import sent_digests
 from indexer.shared.copying import copy_rows, copy_runs, delete_runs
-from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, RunOfMachine, digest
-from indexer.shared.part import Part
+from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, digest
+from indexer.shared.part import Batch, Part, meta
 from indexer.shared.settling import settle
 
 if TYPE_CHECKING:
@@ -27,11 +29,6 @@ if TYPE_CHECKING:
 
     from indexer.settings import Settings
     from indexer.sources import Source
-
-_CHANGED = """
-SELECT rev, key, id FROM runs WHERE rev > ? UNION ALL SELECT rev, key, NULL FROM deletions WHERE rev > ?
-ORDER BY 1 LIMIT ?
-"""
 
 
 @dataclass(slots=True)
@@ -84,25 +81,16 @@ class Sender:
         state = self._begun(connection, database, report)
         (total,) = database.execute("SELECT count(*) FROM runs WHERE rev > ?", (state.revision,)).fetchone()
         done = 0
-        while True:
-            database.execute("BEGIN")
-            generation, last, _ = _meta(database)
-            changed = database.execute(_CHANGED, (state.revision, state.revision, part.BATCH)).fetchall()
-            batch = self._part.read(database, [(key, pk) for _, key, pk in changed if pk is not None])
-            rest = self._part.whole_tables(database) if len(changed) < part.BATCH else None  # with the last batch
-            database.execute("ROLLBACK")
-            if generation != state.generation:
-                return False
-            kept = {run.key for run in batch}
-            gone = [key for _, key, _ in changed if key not in kept]  # deleted, or no longer in a source that is sent
-            revision = changed[-1][0] if len(changed) == part.BATCH else last
-            self._write(connection, batch, gone, state, revision, rest, report)
-            state = replace(state, revision=revision)
-            done += len(changed)
-            if told is not None:
-                told(min(done, total), total)
-            if len(changed) < part.BATCH:
-                return True
+        with closing(one_ahead(self._part.changed_since(state.revision))) as batches:
+            for batch in batches:
+                if batch.generation != state.generation:
+                    return False
+                self._write(connection, batch, state, report)
+                state = replace(state, revision=batch.revision)
+                done += batch.count
+                if told is not None:
+                    told(min(done, total), total)
+        return True
 
     def pending(self, connection: "psycopg.Connection[Any]") -> tuple[int, int]:
         """How many runs would be sent, and how many removed."""
@@ -114,7 +102,7 @@ class Sender:
 
     def _begun(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, report: Sent) -> _State:
         """How far this index was sent; after a rebuild, runs that it lost or does not send are removed first."""
-        generation, last, forgotten = _meta(database)
+        generation, last, forgotten = meta(database)
         sources = json.dumps([self._part.sources, sorted(self._part.order.items())])
         mine = _State(generation, sources, self._origin, 0)
         with connection.transaction():
@@ -151,16 +139,13 @@ class Sender:
     def _write(
         self,
         connection: "psycopg.Connection[Any]",
-        batch: Sequence[RunOfMachine],
-        gone: Sequence[str],
+        batch: Batch,
         state: _State,
-        revision: int,
-        rest: Mapping[str, list[Row]] | None,
         report: Sent,
     ) -> None:
         """Write a batch and its position in the feed, in one transaction."""
-        digests = {run.key: run.digest for run in batch}
-        for run in batch:
+        digests = {run.key: run.digest for run in batch.runs}
+        for run in batch.runs:
             if (name := run.too_long()) is not None:
                 report.refused[run.key] = f"a name of more than {LONGEST_NAME} bytes: {name[:40]}…"
         with connection.transaction():
@@ -168,18 +153,19 @@ class Sender:
             if self._state(connection) != state:
                 raise IndexFileError(f"another process changed what {self._machine!r} published; try again")
             query = "SELECT key, digest FROM _sent_runs WHERE machine = %s AND key = ANY(%s)"
-            known = dict(connection.execute(query, (self._machine, [*digests, *gone])).fetchall())
+            known = dict(connection.execute(query, (self._machine, [*digests, *batch.gone])).fetchall())
             refused = report.refused
-            differ = [run for run in batch if known.get(run.key) != digests[run.key] and run.key not in refused]
+            differ = [run for run in batch.runs if known.get(run.key) != digests[run.key] and run.key not in refused]
             replaced = [run.key for run in differ if run.key in known]
-            removed = [key for key in [*gone, *refused] if key in known]
+            removed = [key for key in [*batch.gone, *refused] if key in known]
             delete_runs(connection, self._machine, [*replaced, *removed])
             copy_runs(connection, self._machine, differ)
             settle(connection, [*(run.key for run in differ), *removed], self._machine)
-            if rest is not None:
-                self._replace_whole(connection, rest)
+            if batch.rest is not None:
+                self._replace_whole(connection, batch.rest)
             connection.execute(
-                "UPDATE _machines SET rev = %s, sent_at = %s WHERE machine = %s", (revision, utc_now(), self._machine)
+                "UPDATE _machines SET rev = %s, sent_at = %s WHERE machine = %s",
+                (batch.revision, utc_now(), self._machine),
             )
         report.sent += len(differ)
         report.removed += len(removed)
@@ -217,12 +203,6 @@ def forget(connection: "psycopg.Connection[Any]", machine: str) -> int:
             connection.execute(f"DELETE FROM {schema.sent(table)} WHERE machine = %s".encode(), (machine,))
         connection.execute("DELETE FROM _machines WHERE machine = %s", (machine,))
     return len(keys)
-
-
-def _meta(database: sqlite3.Connection) -> tuple[str, int, int]:
-    """Generation, newest revision, and the revision up to which deletions are forgotten."""
-    row: tuple[str, int, int] = database.execute("SELECT generation, last_rev, forgotten_rev FROM meta").fetchone()
-    return row
 
 
 def _lock(connection: "psycopg.Connection[Any]") -> None:
