@@ -20,7 +20,7 @@ from indexer.shared import checking, schema
 from indexer.shared.ahead import one_ahead
 from indexer.shared.checking import sent_digests
 from indexer.shared.copying import copy_rows, copy_runs, delete_runs
-from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, digest
+from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, as_bytes, digest
 from indexer.shared.part import Batch, Part, meta
 from indexer.shared.settling import settle
 
@@ -172,7 +172,7 @@ class Sender:
 
     def _replace_whole(self, connection: "psycopg.Connection[Any]", rest: Mapping[str, list[Row]]) -> None:
         """Write the tables that are sent whole, if any of their rows differs."""
-        told = digest(repr(rest))
+        told = digest(as_bytes(rest))
         stored = connection.execute("SELECT rest FROM _machines WHERE machine = %s", (self._machine,)).fetchone()
         if stored == (told,):
             return
