@@ -75,7 +75,10 @@ def content(project: Project, run: RunRow, path: str, trial: TrialRow | None = N
 
 
 def ending(project: Project, run: RunRow, path: str, trial: TrialRow | None = None) -> tuple[bytes, bool]:
-    """Like `content`, but only the last LARGEST bytes of a larger file; and whether these are the whole file."""
+    """Like `content`, but only the last LARGEST bytes of a larger file; and whether these are the whole file.
+
+    Raises the errors of `names`.
+    """
     path = posixpath.normpath(path)
     with _told(run):
         folder, called, depth = _holding(project, run, trial)

@@ -30,7 +30,9 @@ RUN_FOLDERS = ("jobs", "logs", "results", ".agentv/results")
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """`root` is the folder of the settings file, else the nearest folder with runs; `config` is None without a file.
+    """`root` is the folder of the settings file, else the nearest one with an index or runs, else the current one.
+
+    `config` is None without a file.
 
     `content` is the rest of the file, without `db` and `stale_after`; `shared` is the URL of a shared index to read
     instead of `db`.

@@ -172,6 +172,22 @@ def test_a_clone_gets_the_files_that_a_new_format_reads(
     assert project.runs().keys() == {"toy:r1"}
 
 
+def test_a_partial_clone_gets_the_files_that_a_new_format_reads(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    repo = Repo(tmp_path / "results.git")
+    repo.git("config", "uploadpack.allowFilter", "true")
+    repo.commit({"runs/r1/toy.json": json.dumps({"began": "2026-02-01T09:00:00.000Z", "cost": 1, "results": {}})})
+    clone = tmp_path / "clone.git"
+    repo.git("clone", "--quiet", "--bare", "--filter=blob:none", f"file://{repo.path}", str(clone))
+    (project.root / "indexer.toml").write_text(f'[[source]]\nname = "g"\nkind = "git"\npath = "{clone}"\n')
+    project.run("sync")
+    project.install()
+    assert project.run("sync") == ("g: 1 added, 0 changed, 0 removed\n", "")
+    assert project.runs().keys() == {"toy:r1"}
+
+
 def test_a_format_may_be_imported_before_the_program(project: Project) -> None:
     """As its own unit tests do: what it imports here must not load the formats, itself among them."""
     project.install("from indexer.masking import error_line\n" + TOY)

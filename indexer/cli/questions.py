@@ -29,7 +29,7 @@ def add(question: Question) -> None:
             found, more = _asked(index, question, given, filters)
             _show(question, found, index.stale_after, json=json)
         if more:
-            largest = given.get("limit") == LARGEST_PAGE
+            largest = question.rows and given.get("limit") == LARGEST_PAGE
             how = "may be more: use filters" if largest else "are more: raise --limit"
             print(f"there {how} to see them", file=sys.stderr)
 
@@ -65,11 +65,12 @@ def _compare(
 
 
 def _asked(index: Index, question: Question, given: dict[str, Any], filters: Filters) -> tuple[Any, bool]:
-    """The answer, and whether a limit cut it off."""
+    """The answer, and whether the limit cut it off, or may have if it is the largest."""
     limit = given.get("limit")
     if not question.rows or limit is None or not 1 <= limit < LARGEST_PAGE:
         found = index.ask(question.name, **given, **filters)
-        return found, bool(found.get("more")) if isinstance(found, dict) else len(found) == LARGEST_PAGE
+        more = found.get("more") if isinstance(found, dict) else len(found) == limit == LARGEST_PAGE
+        return found, bool(more)
     found = index.ask(question.name, **given | {"limit": limit + 1}, **filters)
     return found[:limit], len(found) > limit
 
@@ -81,8 +82,8 @@ def _exit_if(fail_if: str | None, found: dict[str, Any]) -> None:
     nothing = "no shared" if fail_if == "worse" else "no shared tests"  # errors can be compared without verdicts
     if found["verdict"].startswith(nothing):
         raise UnknownTestError(f"fail-if {fail_if}: {found['verdict']}, so nothing was compared")
-    worse = "worse" in (found["verdict"], found["score"]["verdict"])
-    if worse if fail_if == "worse" else found["errors"]["verdict"] == "more":
+    verdicts = {"worse": (found["verdict"], found["score"]["verdict"]), "errors": (found["errors"]["verdict"],)}
+    if {"worse", "more"}.intersection(verdicts[fail_if]):
         raise typer.Exit(FAILED_IF)
 
 

@@ -30,7 +30,10 @@ def show(
     config: Config = None,
     db: Db = None,
     file: Annotated[
-        str | None, typer.Option("--file", metavar="PATH", help="Print a file of the run or trial, up to 8 MiB.")
+        str | None,
+        typer.Option(
+            "--file", metavar="PATH", help="Print a file of the run or trial, up to 8 MiB; of a larger one --tail."
+        ),
     ] = None,
     tail: Annotated[int | None, typer.Option(min=1, help="Only the last lines of the file.")] = None,
     path: Annotated[bool, typer.Option("--path", help="Print the folder of the run or trial.")] = False,
@@ -71,7 +74,9 @@ def show(
 
 def _print_last(data: bytes, is_whole: bool, count: int) -> None:
     """Print the last lines of a file; of a file that is too large, only its end is known."""
-    lines = data.splitlines(keepends=True)[0 if is_whole else 1 :]
+    lines = data.splitlines(keepends=True)
+    if not is_whole and len(lines) > 1:
+        del lines[0]  # its beginning is missing
     sys.stdout.buffer.write(b"".join(lines[-count:]))
     if not is_whole and len(lines) < count:
         print(f"only the last {len(lines)} lines can be shown: the file is too large", file=sys.stderr)

@@ -19,7 +19,7 @@ FORMATS, UNUSABLE = load()
 VERSIONS = {form.KEY: form.VERSION for form in FORMATS}
 """The version of each format: runs read by another version are read again."""
 VERSIONS_TEXT = json.dumps([READER, VERSIONS], sort_keys=True)
-"""All these versions. Others may need other files, so what was fetched under other versions may not be enough."""
+"""The versions of the reader and of all formats: other versions may need files that were not fetched under these."""
 ANCHORS = frozenset(anchor for form in FORMATS for anchor in form.ANCHORS if not anchor.startswith("*"))
 """Names of files that come with runs."""
 ANCHOR_ENDS = tuple(anchor[1:] for form in FORMATS for anchor in form.ANCHORS if anchor.startswith("*"))

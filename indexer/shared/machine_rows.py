@@ -36,6 +36,8 @@ LEFT JOIN _added a ON a.source = p.source AND a.ref = p.ref AND a.path = p.path
 LEFT JOIN _refs f ON f.source = p.source AND f.ref = p.ref
 """
 
+_written = msgspec.json.Encoder().encode  # seven times as fast as repr
+
 Row = tuple[Any, ...]
 Order = Mapping[str, tuple[int, int]]
 """By source: its rank (git before folders), and its position in the settings."""
@@ -62,18 +64,18 @@ class RunOfMachine:
         """Sort the rows, replace NULs, which PostgreSQL rejects, and set the digest. Returns the run."""
         for listed in (self.targets, self.repeats, self.errors, self.places):
             listed.sort(key=repr)
-        written = self._written()
-        if b"\\u0000" in written:
+        written = _written(self._rows())
+        if b"\\u0000" in written:  # NUL, or a text with these characters
             self.run = clean(self.run)
             self.trials = [(clean(trial), [clean(score) for score in scores]) for trial, scores in self.trials]
             for listed in (self.targets, self.repeats, self.errors, self.places):
                 listed[:] = map(clean, listed)
-            written = self._written()
-        self.digest = digest(written)
+            written = _written(self._rows())
+        self.digest = _hash(written)
         return self
 
-    def _written(self) -> bytes:
-        return as_bytes((self.run, self.trials, self.targets, self.repeats, self.errors, self.places))
+    def _rows(self) -> Row:
+        return self.run, self.trials, self.targets, self.repeats, self.errors, self.places
 
     def too_long(self) -> str | None:
         """A name that is too long for an index of PostgreSQL, if any."""
@@ -86,12 +88,12 @@ class RunOfMachine:
         return next((name for name in long if len(name.encode("utf-8", "replace")) > LONGEST_NAME), None)
 
 
-as_bytes = msgspec.json.Encoder().encode
-"""Rows as bytes, which differ if the rows do: JSON, since it is seven times as fast as `repr`."""
+def digest(found: object) -> str:
+    """A short hash of rows of finite numbers and texts, which is all that an index holds."""
+    return _hash(_written(found))
 
 
-def digest(data: bytes) -> str:
-    """A short hash."""
+def _hash(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 

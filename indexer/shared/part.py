@@ -1,7 +1,7 @@
 """The part of an index that a machine sends: which runs, and all their rows."""
 
 import sqlite3
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +13,7 @@ from indexer.shared.machine_rows import Order, Row, RunOfMachine, clean, of_inde
 from indexer.store import file, lock
 
 BATCH = 1_000
-"""Runs that are read, and written in one transaction, together."""
+"""Runs that are read, and written in one transaction, together; two batches are in memory."""
 
 
 _CHANGED = """
@@ -91,22 +91,21 @@ class Part:
             ids = [pk for (pk,) in database.execute(f"SELECT r.id FROM runs r WHERE {among} AND {where}", values)]
         return of_index(database, ids, self.order)
 
-    def changed_since(self, revision: int) -> Generator[Batch, None, None]:
-        """What changed after a revision, batch by batch; each is a snapshot. Raises IndexFileError."""
-        with self.opened() as database:
-            more = True
-            while more:
-                database.execute("BEGIN")
-                generation, last, _ = meta(database)
-                changed = database.execute(_CHANGED, (revision, revision, BATCH)).fetchall()
-                runs = self.read(database, [(key, pk) for _, key, pk in changed if pk is not None])
-                more = len(changed) == BATCH
-                rest = None if more else self.whole_tables(database)
-                database.execute("ROLLBACK")
-                kept = {run.key for run in runs}
-                gone = [key for _, key, _ in changed if key not in kept]
-                revision = changed[-1][0] if more else last
-                yield Batch(generation, revision, len(changed), runs, gone, rest)
+    def changed_since(self, database: sqlite3.Connection, revision: int) -> Iterator[Batch]:
+        """What changed after a revision, batch by batch; each is a snapshot."""
+        more = True
+        while more:
+            database.execute("BEGIN")
+            generation, last, _ = feed(database)
+            changed = database.execute(_CHANGED, (revision, revision, BATCH)).fetchall()
+            runs = self.read(database, [(key, pk) for _, key, pk in changed if pk is not None])
+            more = len(changed) == BATCH
+            rest = None if more else self.whole_tables(database)
+            database.execute("ROLLBACK")
+            kept = {run.key for run in runs}
+            gone = [key for _, key, _ in changed if key not in kept]
+            revision = changed[-1][0] if more else last
+            yield Batch(generation, revision, len(changed), runs, gone, rest)
 
     def batches(self, database: sqlite3.Connection) -> Iterator[list[RunOfMachine]]:
         """All runs, some at a time."""
@@ -115,7 +114,7 @@ class Part:
             yield self.read(database, some)
 
 
-def meta(database: sqlite3.Connection) -> tuple[str, int, int]:
+def feed(database: sqlite3.Connection) -> tuple[str, int, int]:
     """Generation, newest revision, and the revision up to which deletions are forgotten."""
     row: tuple[str, int, int] = database.execute("SELECT generation, last_rev, forgotten_rev FROM meta").fetchone()
     return row

@@ -20,8 +20,8 @@ from indexer.shared import checking, schema
 from indexer.shared.ahead import one_ahead
 from indexer.shared.checking import sent_digests
 from indexer.shared.copying import copy_rows, copy_runs, delete_runs
-from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, as_bytes, digest
-from indexer.shared.part import Batch, Part, meta
+from indexer.shared.machine_rows import LONGEST_NAME, Order, Row, digest
+from indexer.shared.part import Batch, Part, feed
 from indexer.shared.settling import settle
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Sender:
         state = self._begun(connection, database, report)
         (total,) = database.execute("SELECT count(*) FROM runs WHERE rev > ?", (state.revision,)).fetchone()
         done = 0
-        with closing(one_ahead(self._part.changed_since(state.revision))) as batches:
+        with closing(one_ahead(self._part.changed_since(database, state.revision))) as batches:
             for batch in batches:
                 if batch.generation != state.generation:
                     return False
@@ -102,7 +102,7 @@ class Sender:
 
     def _begun(self, connection: "psycopg.Connection[Any]", database: sqlite3.Connection, report: Sent) -> _State:
         """How far this index was sent; after a rebuild, runs that it lost or does not send are removed first."""
-        generation, last, forgotten = meta(database)
+        generation, last, forgotten = feed(database)
         sources = json.dumps([self._part.sources, sorted(self._part.order.items())])
         mine = _State(generation, sources, self._origin, 0)
         with connection.transaction():
@@ -172,7 +172,7 @@ class Sender:
 
     def _replace_whole(self, connection: "psycopg.Connection[Any]", rest: Mapping[str, list[Row]]) -> None:
         """Write the tables that are sent whole, if any of their rows differs."""
-        told = digest(as_bytes(rest))
+        told = digest(rest)
         stored = connection.execute("SELECT rest FROM _machines WHERE machine = %s", (self._machine,)).fetchone()
         if stored == (told,):
             return

@@ -65,7 +65,7 @@ class CloneSource(GitSource):
         return []  # nobody but `fetch` moves its refs
 
     def fetch(self) -> bool:
-        """Update the clone; returns whether a ref moved. A failure is kept for `open`, which raises it."""
+        """Update the clone; returns whether there may be news. A failure is kept for `open`, which raises it."""
         began = utc_now()
         try:
             with self._alone():
@@ -81,8 +81,9 @@ class CloneSource(GitSource):
         repository = open_repository(self.folder)
         held = (ref for ref in repository.references if ref.startswith("refs/") and not ref.startswith(_INCOMING))
         mine = {ref: str(repository.references[ref].target) for ref in held}
-        marker = self.folder / "indexer-reader"
-        known = mine if marker.exists() and marker.read_text() == VERSIONS_TEXT else {}
+        marker = self.folder / "indexer-versions"  # those for which all files are here: others may share the clone
+        versions = set(marker.read_text().splitlines()) if marker.exists() else set()
+        known = mine if VERSIONS_TEXT in versions else {}
         if wanted == known:
             return False
         incoming = {ref: ref.replace("refs/", _INCOMING, 1) for ref, oid in wanted.items() if known.get(ref) != oid}
@@ -97,7 +98,7 @@ class CloneSource(GitSource):
         if head is not None:
             self._git(["symbolic-ref", HEAD, head])
         self._remove_refs(incoming.values())
-        marker.write_text(VERSIONS_TEXT)
+        marker.write_text("\n".join({VERSIONS_TEXT, *(versions if wanted == mine else ())}))
         self._git(["gc", "--auto", "--quiet"])
         return True
 

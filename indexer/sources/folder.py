@@ -32,7 +32,7 @@ class FolderSource(FileSource):
         self.place = str(path)
         self._walk = FolderWalk(self.place)
         self.searched = self._walk.searched
-        self._walked: tuple[str, ...] = ()
+        self._parts_walked: tuple[str, ...] = ()
 
     def parts(self) -> tuple[str, ...]:
         """The parts of a project; or the place itself if it is such a part or a checkout of a results repository."""
@@ -61,9 +61,9 @@ class FolderSource(FileSource):
 
     def changes(self, indexed: Indexed, paths: Collection[str] | None = None) -> Iterator[Change]:
         parts = self.parts()
-        if paths is None or parts != self._walked:
+        if paths is None or parts != self._parts_walked:
             self._walk.forget()
-            self._walked = parts
+            self._parts_walked = parts
             for part in parts:
                 yield from self._walk.at(part, indexed)
             self._walk.require_place()

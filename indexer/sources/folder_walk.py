@@ -24,7 +24,7 @@ class FolderWalk:
     def __init__(self, place: str):
         self.place = place
         self.searched: dict[str, Stamp] = {}
-        """Stamps of the folders (not runs) that the last walks searched for runs."""
+        """Stamps of the folders (not runs) that the last walks searched for runs; always this dictionary."""
         self.links = Links(place)
         self._gone: set[str] = set()  # paths where a walk found nothing
         self._identity: tuple[int, int] | None = None
@@ -74,7 +74,7 @@ class FolderWalk:
                 yield Gone(None, stored)
 
     def at(self, path: str, indexed: Indexed) -> Iterator[Change]:
-        """What changed at a path and below, by the folders that are there."""
+        """The runs at a path and below: found, the same, gone or unreadable."""
         root = self.root()
         try:
             folder = None if is_passed_over(root, path, self.parts()) else root.find(path)

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-NAMED = 5
+_NAMED = 5
 """The most runs of a source that a report names."""
 
 
 class ChangedRuns:
-    """The runs that were added, changed and removed, by source; each run counts once."""
+    """The runs that were added, changed and removed, by source; each counts once, and again if it is removed."""
 
     def __init__(self, sources: Iterable[str], *, fresh: bool):
         self.counts = {source: {"added": 0, "changed": 0, "removed": 0} for source in sources}
@@ -24,5 +24,5 @@ class ChangedRuns:
                 return
             self._counted.add(key)
         self.counts[source][what] += 1
-        if len(self.named[source]) < NAMED:
+        if len(self.named[source]) < _NAMED:
             self.named[source].append(run_id)

@@ -1,9 +1,9 @@
 """The write lock: one process at a time writes an index.
 
 The writer locks `index.db.lock` next to the index. The JSON in that file names the writer, and holds facts that change
-without the index: when each source was last compared with it, and which falls were reported. People who delete the
-index may delete that file too, so the writer holds a second lock in its user's cache folder, which keeps out every
-other writer with the same cache folder. `keep` recreates a deleted lock file.
+without the index: when each source was last compared with it, which falls were reported, how far it was published.
+People who delete the index may delete that file too, so the writer holds a second lock in its user's cache folder,
+which keeps out every other writer with the same cache folder. `keep` recreates a deleted lock file.
 """
 
 import errno

@@ -2,12 +2,11 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from indexer import interrupts
 from indexer.errors import IndexerError
 from indexer.records import utc_now
 from indexer.store import lock
@@ -27,6 +26,8 @@ class Publisher:
         self._path, self._url, self._sender, self._log = path, url, sender, log
         self._awake = threading.Event()
         self._state: dict[str, str | None] = {"at": None, "error": None}
+        self._telling = threading.Lock()
+        self._stopped = False
 
     def start(self) -> None:
         threading.Thread(target=self._run, daemon=True).start()
@@ -35,9 +36,14 @@ class Publisher:
         """Something may have changed."""
         self._awake.set()
 
+    def stop(self) -> None:
+        """Log and note nothing from now on: the lock on the index is about to be released."""
+        with self._telling:
+            self._stopped = True
+
     def _run(self) -> None:
         failed = 0
-        while not interrupts.requested():
+        while not self._stopped:
             self._awake.wait()
             self._awake.clear()
             try:
@@ -58,22 +64,26 @@ class Publisher:
         began = utc_now()
         with connected(self._url) as connection:
             report = self._sender.send(connection)
+        events: list[tuple[str, dict[str, Any]]] = []
         if report.sent or report.removed:
-            self._log("published", {"sent": report.sent, "removed": report.removed})
-        for key, why in report.refused.items():
-            self._log("refused", {"run": key, "why": why})
-        self._note(began, None)
+            events.append(("published", {"sent": report.sent, "removed": report.removed}))
+        events += (("refused", {"run": key, "why": why}) for key, why in report.refused.items())
+        self._tell(began, None, events)
 
     def _failed(self, error: str) -> None:
         if error != self._state["error"]:
-            self._log("error", {"publish": error})
-            self._note(self._state["at"], error)
+            self._tell(self._state["at"], error, [("error", {"publish": error})])
 
-    def _note(self, at: str | None, error: str | None) -> None:
-        """Note for `status` the time up to which everything was sent, and the current error."""
-        self._state = {"at": at, "error": error}
-        with suppress(OSError):  # the next note will say it
-            lock.note(self._path, {"published": self._state})
+    def _tell(self, at: str | None, error: str | None, events: Iterable[tuple[str, dict[str, Any]]]) -> None:
+        """Log events, and note for `status` the time up to which everything was sent, and the current error."""
+        with self._telling:
+            if self._stopped:
+                return
+            for event, facts in events:
+                self._log(event, facts)
+            self._state = {"at": at, "error": error}
+            with suppress(OSError):  # the next note will say it
+                lock.note(self._path, {"published": self._state})
 
 
 def publisher(path: Path, settings: "Settings", sources: "Sequence[Source]", log: Log) -> Publisher | None:

@@ -113,27 +113,35 @@ class Watcher:
     def run(self) -> None:
         """Watch until SIGINT or SIGTERM. Raises LockedError, IndexFileError."""
         with file.locked(self._db, "watch") as self._lock, interrupts.handled():
-            with Watches(self._mailbox.put, self._mailbox.lose) as watches, suppress(Interrupted):
-                self._follow(watches)  # before the first look, so that no change is missed
-                for source in self._sources:
-                    source.begin_watching()
-                self._catch_up()
-                self._follow(watches)
-                self._next_sweep = time.monotonic()
-                for source in self._sources:
-                    if source.pause is not None:
-                        moved = partial(self._mailbox.put, self._followers[source.name].root, True)
-                        told = (source, source.pause, moved, self._log)
-                        threading.Thread(target=_keep_fetching, args=told, daemon=True).start()
+            try:
+                with Watches(self._mailbox.put, self._mailbox.lose) as watches, suppress(Interrupted):
+                    self._begin(watches)
+                    while not interrupts.requested():
+                        self._turn(watches)
+            finally:
                 if self._publisher is not None:
-                    self._publisher.start()
-                    self._publisher.wake()
-                _notify("READY=1")
-                self._log("ready", {"sources": len(self._sources)})
-                while not interrupts.requested():
-                    self._turn(watches)
+                    self._publisher.stop()
             _notify("STOPPING=1")
             self._index.close()
+
+    def _begin(self, watches: Watches) -> None:
+        """Bring the index up to date, and start what runs beside."""
+        self._follow(watches)  # before the first look, so that no change is missed
+        for source in self._sources:
+            source.begin_watching()
+        self._catch_up()
+        self._follow(watches)
+        self._next_sweep = time.monotonic()
+        for source in self._sources:
+            if source.pause is not None:
+                moved = partial(self._mailbox.put, self._followers[source.name].root, True)
+                told = (source, source.pause, moved, self._log)
+                threading.Thread(target=_keep_fetching, args=told, daemon=True).start()
+        if self._publisher is not None:
+            self._publisher.start()
+            self._publisher.wake()
+        _notify("READY=1")
+        self._log("ready", {"sources": len(self._sources)})
 
     def _turn(self, watches: Watches) -> None:
         """Wait for an event or a due look, look, and watch what is new."""

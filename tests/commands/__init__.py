@@ -1,4 +1,7 @@
-"""The command as people and scripts use it: a process, its output, its exit code."""
+"""The command as people and scripts use it: a process, its output, its exit code.
+
+To save its imports, the process is forked; it ends without the interpreter's shutdown, which tests of `COMMAND` see.
+"""
 
 import json
 import os
@@ -22,6 +25,7 @@ def indexer(where: Path, *arguments: object, **environment: str) -> subprocess.C
         server = _server()
         assert server.stdin is not None
         assert server.stdout is not None
+        assert server.poll() is None
         files = [f"/proc/{os.getpid()}/fd/{file.fileno()}" for file in (out, err)]
         told = {"words": words, "cwd": str(where), "environment": {**os.environ, **environment}, "files": files}
         server.stdin.write(json.dumps(told) + "\n")

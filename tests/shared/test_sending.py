@@ -5,6 +5,7 @@ import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from indexer.errors import IndexFileError
 from indexer.queries.shared_index import SharedIndex
 from indexer.shared.connection import connected
-from indexer.shared.sending import forget
+from indexer.shared.sending import Sender, forget
 from tests.agentevals import Server, server
 from tests.bundles import at, bundle, row, without
 from tests.jobs import job, trial
@@ -279,3 +280,26 @@ def test_a_reader_goes_on_after_the_schema_was_made_anew(tmp_path: Path, postgre
             index.runs()
         machine.publish()
         assert len(index.runs()) == 1
+
+
+def test_an_index_that_is_replaced_while_it_is_sent_ends_the_sending(
+    tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sender has one connection to it, so it sends what it began with; the next one sends the new index."""
+    machine = Machine(tmp_path, "anna", url_of(postgres))
+    machine.write(at("jobs/a", job({"fizz__aaaaaaa": trial("fizz", 1.0)})))
+    machine.sync()
+    begun = Sender._begun
+
+    def replaced(self: Sender, *arguments: Any) -> Any:
+        state = begun(self, *arguments)
+        monkeypatch.setattr(Sender, "_begun", begun)
+        machine.db.unlink()
+        machine.write(at("jobs/b", job(id="23b29240-0000-4000-8000-000000000002")))
+        machine.sync()
+        return state
+
+    monkeypatch.setattr(Sender, "_begun", replaced)
+    assert machine.publish().sent == 1
+    assert machine.publish().sent == 1
+    assert machine.differences() == []
