@@ -78,6 +78,15 @@ def test_the_documented_example_is_found_indexed_listed_and_compared(project: Pr
     assert project.run("sync")[0] == "nothing changed in a\n"
 
 
+def test_the_largest_integers_are_kept(project: Project) -> None:
+    largest = 2**63 - 1
+    project.install(TOY.replace("cost_usd=", f"turns={largest}, peak_context_tokens=-{largest} - 1, cost_usd="))
+    project.run("sync")
+    with open_index(project.root / "results/index.db") as index:
+        (trial, *_) = index.each_trial("toy:t1")
+    assert (trial["turns"], trial["peak_context_tokens"]) == (largest, -largest - 1)
+
+
 def test_a_version_moves_its_own_runs_alone_and_a_format_that_goes_takes_them_with_it(project: Project) -> None:
     project.run("sync")
     assert project.runs().keys() == {AGENTV}
@@ -115,6 +124,7 @@ def test_a_version_moves_its_own_runs_alone_and_a_format_that_goes_takes_them_wi
         (TOY + "\ndef inputs(folder):\n    raise SystemError\n", "format toy: SystemError in inputs"),
         (TOY.replace('f"toy:{', 'f"joy:{'), "does not begin with toy:"),
         (TOY.replace("cost_usd=", "cost_usd=float('nan') or "), "cost_usd is not a finite number"),
+        (TOY.replace("cost_usd=", "turns=2**63, cost_usd="), "turns is beyond 64 bits"),
         (TOY.replace('"passed" if', '"won" if'), "the status 'won' is none of"),
         (TOY + "\ndef read(folder, options, earlier):\n    return 7\n", "read returned a int, not a Run"),
         (TOY.replace("trials=trials", "trials=None"), "read returned a malformed Run"),

@@ -1,4 +1,3 @@
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +5,6 @@ import pytest
 
 from indexer import Index, open_index
 from indexer.errors import IndexFileError, QueryError, StaleTokenError, UnknownRunError
-from indexer.queries.moments import _months_before
 from indexer.store import file, rows
 from tests.bundles import at, bundle, row, without
 from tests.worlds import World
@@ -145,17 +143,3 @@ def test_what_is_no_index(tmp_path: Path, world: World) -> None:
     with open_index(world.db) as index:
         assert index.runs().runs == []
         assert index.meta()["schema"] == file.SCHEMA
-
-
-@pytest.mark.parametrize(
-    ("now", "months", "then"),
-    [
-        ("2026-03-15", 1, "2026-02-15"),
-        ("2026-03-31", 1, "2026-02-28"),
-        ("2024-03-31", 1, "2024-02-29"),
-        ("2026-01-05", 1, "2025-12-05"),
-        ("2026-12-05", 12, "2025-12-05"),
-    ],
-)
-def test_months_ago_are_months_of_the_calendar(now: str, months: int, then: str) -> None:
-    assert _months_before(datetime.fromisoformat(now), months) == datetime.fromisoformat(then)
