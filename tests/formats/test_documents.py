@@ -109,3 +109,10 @@ def test_values_as_tools_write_them(text: str, expected: tuple[str, float | None
 def test_no_document_at_all(text: str) -> None:
     with pytest.raises(Unreadable):
         read_document(Row, "x", text.encode("latin-1"))
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(9_999, True), (10_000, True), (10_001, False), (1_000_000, False)])
+def test_a_name_of_more_than_ten_thousand_characters_is_none(length: int, is_kept: bool) -> None:
+    row = read(Row, json.dumps({"test_id": "t", "suite": "ab " * (length // 3) + "x" * (length % 3)}).encode())
+    assert isinstance(row, Row)
+    assert (row.test_id, row.suite is not None) == ("t", is_kept)

@@ -88,6 +88,45 @@ def test_tokens_and_times_are_those_that_inspect_tells(shared: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("usages", "tokens"),
+    [
+        ([{"input_tokens": 1000}, {"input_tokens": 2000}], 3000),
+        ([{"input_tokens": 1000}, {"output_tokens": 2000}], 1000),
+        ([{"output_tokens": 7}], None),
+        ([{"input_tokens": 2**63 - 1}], 2**63 - 1),
+        ([{"input_tokens": 2**62}, {"input_tokens": 2**62}], None),  # beyond 64 bits
+        ([{"input_tokens": 100, "input_tokens_cache_read": 50, "total_tokens": 160, "output_tokens": 10}], 150),
+        ([{"input_tokens": 100, "input_tokens_cache_read": 50, "total_tokens": 110, "output_tokens": 10}], 100),
+        ([{"input_tokens": 100, "input_tokens_cache_read": 50, "total_tokens": 10, "output_tokens": 10}], 150),
+        ([{"input_tokens": 100, "input_tokens_cache_write": 50}], 150),
+    ],
+)
+def test_input_tokens_include_cached_ones_of_all_models(usages: list[dict[str, int]], tokens: int | None) -> None:
+    told = {f"acme/m{number}": usage for number, usage in enumerate(usages)}
+    assert only(ended(sample(model_usage=told))).input_tokens == tokens
+
+
+@pytest.mark.parametrize(("scorer", "rate", "score"), [("s1", 0.1, 0.1), ("s2", 0.9, 0.7)])
+def test_what_is_reported_is_that_of_the_headline(scorer: str, rate: float, score: float) -> None:
+    results = {
+        "scores": [
+            None,
+            {"name": "a", "scorer": "s1", "metrics": {"accuracy": {"value": 0.1}}},
+            {"name": "b", "scorer": "s2", "metrics": {"mean": {"value": 0.7}, "accuracy": {"value": 0.9}}},
+        ],
+        "headline": {"scorer": scorer, "score": "a" if scorer == "s1" else "b"},
+    }
+    (found,) = read(ended(sample(), results=results)).reported.values()
+    assert (found.pass_rate, found.score) == (rate, score)
+
+
+def test_the_first_declared_metric_counts_before_there_are_results() -> None:
+    scorers = [{"name": "match", "metrics": {"x": [], "*": [], "y": []}}]
+    trial = only(ended(sample(value={"x": 1.0, "y": 0.0}), eval=spec(scorers=scorers), results=None))
+    assert (trial.score, trial.status) == (1.0, "passed")
+
+
+@pytest.mark.parametrize(
     ("status", "found"),
     [
         ("success", "completed"),

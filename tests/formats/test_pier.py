@@ -113,6 +113,9 @@ def test_a_trial_under_way_and_thresholds() -> None:
         ({"n_running_trials": 0, "n_cancelled_trials": 1}, {"fizz__aaaaaaa": trial()}, "cancelled"),
         ({"n_running_trials": 2, "n_cancelled_trials": 1}, {"fizz__aaaaaaa": trial()}, "running"),
         ({"n_running_trials": 0, "n_pending_trials": 8}, {}, "queued"),
+        ({"n_running_trials": 0, "n_completed_trials": 2}, {}, "running"),
+        ({"n_running_trials": 2, "n_completed_trials": 0}, {}, "running"),
+        ({"n_running_trials": 0, "n_completed_trials": 0}, {"fizz__aaaaaaa": trial()}, "running"),
         ({"n_running_trials": 0, "n_completed_trials": 1}, {"fizz__aaaaaaa": trial()}, "running"),
         ({"n_trials": 1, "n_errors": 0}, {"fizz__aaaaaaa": trial()}, "running"),  # before April 2026
     ],
