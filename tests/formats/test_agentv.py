@@ -6,7 +6,7 @@ import pytest
 
 from indexer.derive import status as run_status
 from indexer.earlier import Nothing
-from indexer.formats import agentv
+from indexer.formats import agentv, agentv_trials
 from indexer.protocols import Options, Unreadable
 from indexer.records import Run, Tags
 from tests.bundles import NAME, Files, at, bundle, row
@@ -360,3 +360,11 @@ def test_a_grader_without_a_reason_gives_its_failed_assertions(passed: tuple[boo
     told = [{"text": text, "passed": each} for text, each in zip("abc", passed, strict=True)]
     (trial,) = read(bundle(rows=[row("t1", 0.0, scores=[{"name": "g", "score": 0, "assertions": told}])])).trials
     assert [score.reason for score in trial.scores] == [reason]
+
+
+def test_where_metrics_of_executions_are_looked_for() -> None:
+    """In the folders of suites and tests; not in hidden ones, nor in those that a test keeps its own files in."""
+    tests = ("t1", "refund/t1", "a/b/c/t1", "task", ".hidden/t1", "refund/outputs/t1", "refund/task", "a/b/c/d/t1")
+    folder = MemoryFolder({f"{test}/sample-{n}/metrics.json": "{}" for test in tests for n in (1, 2)})
+    found = {path.rpartition("/sample-")[0] for path in agentv_trials.metrics_files(folder)}
+    assert found == {"t1", "refund/t1", "a/b/c/t1", "task"}

@@ -68,6 +68,8 @@ def test_a_manifest_names_a_nested_run_wherever_it_lies() -> None:
     manifest = {"schema_version": 1, "job_name": "suite", "run_id": "20260101-100000"}
     run = read(job() | {pier.MANIFEST: json.dumps(manifest)}, "jobs/copy")
     assert (run.run_id, run.experiment, run.layout) == ("suite/20260101-100000", "suite", "nested")
+    alone = read(job() | {pier.MANIFEST: "{}"}, "20260101-100000")
+    assert (alone.run_id, alone.layout) == ("20260101-100000/20260101-100000", "nested")
 
 
 def test_a_default_name_without_datasets_is_adhoc() -> None:
