@@ -59,7 +59,7 @@ class Bench:
         """A fresh index of job folders against scan, read, parse and insert of the same files."""
         jobs, root = self._jobs()
         ours, floor = in_turns([lambda: self._fresh("sync-jobs", root), lambda: self._fresh("floor-jobs", root)], 3)
-        yield Line(f"rebuild from folders, {jobs:,} jobs x 10", ours, floor, 1.5)
+        yield Line(f"rebuild from folders, {jobs:,} jobs x 10", ours, floor, 1.6)
 
     def rebuild_logs(self) -> Iterator[Line]:
         """A fresh index of Inspect's logs against unpacking and parsing the same members."""
