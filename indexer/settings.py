@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from pydantic_settings import SettingsError as EnvironmentVariableError
 
 from indexer.errors import SettingsError, SourceError
-from indexer.formats import FOLDERS, VERSIONS
+from indexer.formats import FOLDERS, UNLOADED, VERSIONS
 from indexer.project import DB, Project
 from indexer.protocols import Options
 from indexer.sources import Source
@@ -98,7 +98,7 @@ def load(project: Project) -> tuple[Settings, list[Source]]:
         _require_outside(project.db, sources)
         _require_known(settings.publish, sources)
         return settings, sources
-    if unknown := sorted(settings.format.keys() - VERSIONS.keys()):
+    if unknown := sorted(settings.format.keys() - VERSIONS.keys() - UNLOADED):
         raise SettingsError(
             f"{project.config}: format.{unknown[0]}: there is no such format; there are {', '.join(VERSIONS)}"
         )

@@ -148,6 +148,34 @@ def test_a_broken_format_costs_one_line_or_its_own_runs(project: Project, code: 
     assert AGENTV in project.runs()
 
 
+def test_runs_of_a_format_that_cannot_be_loaded_stay(project: Project, tmp_path: Path) -> None:
+    repo = Repo(tmp_path / "results.git")
+    repo.commit({"runs/r1/toy.json": json.dumps({"began": "2026-02-01T09:00:00.000Z", "cost": 1, "results": {}})})
+    settings = project.root / "indexer.toml"
+    settings.write_text(f'{settings.read_text()}[[source]]\nname = "g"\nkind = "git"\npath = "{repo.path}"\n')
+    project.install()
+    project.run("sync")
+    before = project.runs()
+    assert before.keys() == {"toy:t1", "toy:t2", "toy:r1", AGENTV}
+    project.install("import nosuch")
+    for _ in range(2):
+        told, said = project.run("sync")
+        assert "nothing changed" in told
+        assert "format toy (toy_format) is not used: ModuleNotFoundError" in said
+    project.write("toys/t1", {"cost": 0.5, "results": {"add": False}})
+    repo.commit({"runs/r1": None, "runs/r2/toy.json": json.dumps({"began": "2026-02-01T09:00:00.000Z", "cost": 1})})
+    project.run("sync")
+    assert project.runs() == before
+    project.install(TOY)
+    project.run("sync")
+    after = project.runs()
+    assert after.keys() == {"toy:t1", "toy:t2", AGENTV}  # r2 has no results: it is not read
+    assert (before["toy:t1"]["passed"], after["toy:t1"]["passed"]) == (1, 0)
+    (project.site / "toy_format-1.0.dist-info/entry_points.txt").write_text("")  # no longer installed
+    project.run("sync")
+    assert project.runs().keys() == {AGENTV}
+
+
 def test_what_a_format_raises_about_a_name_costs_nobody_else(project: Project) -> None:
     told = "\ndef recognises(folder):\n    raise Unreadable('', 'x', 'y')\nis_file = run_of_overlay = recognises\n"
     project.install(TOY + told)
@@ -201,7 +229,9 @@ def test_a_partial_clone_gets_the_files_that_a_new_format_reads(
 def test_a_format_may_be_imported_before_the_program(project: Project) -> None:
     """As its own unit tests do: what it imports here must not load the formats, itself among them."""
     project.install("from indexer.masking import error_line\n" + TOY)
-    tried = "import toy_format, indexer.formats; print(indexer.formats.UNUSABLE, 'toy' in indexer.formats.VERSIONS)"
+    tried = (
+        "import toy_format, indexer.formats; print(list(indexer.formats.UNUSABLE), 'toy' in indexer.formats.VERSIONS)"
+    )
     process = subprocess.run(
         [sys.executable, "-c", tried],
         env=os.environ | {"PYTHONPATH": str(project.site)},

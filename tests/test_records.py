@@ -1,5 +1,6 @@
 import pytest
 
+from indexer.derive import Tests, outcomes
 from indexer.records import seconds_between, unix_time, utc
 
 
@@ -35,3 +36,11 @@ def test_times_since_1970_and_spans() -> None:
     assert seconds_between("2026-01-05T09:00:00.000Z", "2026-01-05T09:00:01.500Z") == 1.5
     assert seconds_between("2026-01-05T09:00:01.000Z", "2026-01-05T09:00:00.000Z") is None
     assert seconds_between(None, "2026-01-05T09:00:00.000Z") is None
+
+
+def test_outcomes_of_a_test_under_several_configurations_are_added() -> None:
+    few: Tests = {("s", "t"): (2, 1)}
+    more: Tests = {("s", "t"): (3, 2), ("s", "u"): (1, 0), ("s", "v"): (1, 0)}
+    assert outcomes([few, more]) == [(1, 0, 2), (5, 3, 1)]  # (executions, passed, tests)
+    assert outcomes([few]) == [(2, 1, 1)]
+    assert outcomes([]) == []

@@ -15,7 +15,9 @@ READER = 6
 """Changes when the same records give other rows: every index is then rebuilt. Formats have versions of their own."""
 
 FORMATS, UNUSABLE = load()
-"""The formats in the order in which they are asked, and a line for each unusable one."""
+"""The formats in the order in which they are asked, and for each unusable entry point a line that says why."""
+UNLOADED = frozenset(UNUSABLE) - {form.KEY for form in FORMATS}
+"""Formats that are installed and cannot be used: their indexed runs stay as they are."""
 VERSIONS = {form.KEY: form.VERSION for form in FORMATS}
 """The version of each format: runs read by another version are read again."""
 VERSIONS_TEXT = json.dumps([READER, VERSIONS], sort_keys=True)

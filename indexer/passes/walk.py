@@ -15,7 +15,7 @@ from indexer import interrupts
 from indexer.changes import Advance, Change, Found, Gone, History, Indexed, Missing, Naming, Same, Swept, Trouble
 from indexer.earlier import Nothing
 from indexer.errors import SourceError
-from indexer.formats import VERSIONS, also_claimed
+from indexer.formats import UNLOADED, VERSIONS, also_claimed
 from indexer.protocols import Options, RunFile, RunFolder, Unreadable
 from indexer.records import Run
 from indexer.sources import Source
@@ -95,7 +95,7 @@ class _Walk:
         self._opened: set[str] = set()
         self._errors: dict[str, str] = {}
         self._report = Report(built)
-        self._pass = Pass(database, plan.sources, self._reread, VERSIONS, fresh=plan.fresh)
+        self._pass = Pass(database, plan.sources, self._reread, VERSIONS, UNLOADED, fresh=plan.fresh)
 
     def run(self) -> Report:
         plan = self._plan

@@ -134,6 +134,14 @@ class PlaceTable:
         self._transaction.run("DELETE FROM places WHERE id = ?", (pk,))
         self._transaction.touch(run_key)
 
+    def lose(self, pk: int, run_pk: int, run_key: str) -> None:
+        """Remove a place where no run was found; one of a format that cannot be loaded stays."""
+        if self._transaction.unloaded:
+            (form,) = self._database.execute("SELECT format FROM places WHERE id = ?", (pk,)).fetchone()
+            if form in self._transaction.unloaded:
+                return
+        self.remove(pk, run_pk, run_key)
+
     def remove_unseen(self, ref: str | None) -> None:
         """Remove the places of a ref that this pass did not see."""
         self._write_seen()
@@ -144,7 +152,7 @@ class PlaceTable:
             "AND id NOT IN (SELECT place_pk FROM _seen)"
         )
         for place in self._database.execute(unseen, (self._source, ref)).fetchall():
-            self.remove(*place)
+            self.lose(*place)
 
     def unsettle(self, path: str, names: Iterable[str]) -> None:
         """Mark files of a place that may have changed while they were read, so that they are read again."""

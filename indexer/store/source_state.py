@@ -39,7 +39,7 @@ class SourceState:
         """Remove the runs at a path and below."""
         self._transaction.flush()
         for place in self._places.at_or_below(ref, path):
-            self._places.remove(*place)
+            self._places.lose(*place)
         self.problems.close(ref, path)
 
     def swept(self, ref: str | None) -> None:

@@ -28,12 +28,14 @@ def prepare(database: sqlite3.Connection) -> None:
 class Transaction:
     """Statements on an index inside one transaction, which the caller opens and ends.
 
-    `fresh` says that the tables are empty; `changed` tells whether there is anything to commit.
+    `fresh` says that the tables are empty; `changed` tells whether there is anything to commit. `unloaded` are formats
+    whose runs stay though nothing recognises them.
     """
 
-    def __init__(self, database: sqlite3.Connection, *, fresh: bool):
+    def __init__(self, database: sqlite3.Connection, *, fresh: bool, unloaded: Collection[str] = ()):
         self.database = database
         self.fresh = fresh
+        self.unloaded = frozenset(unloaded)
         self.changed = fresh
         self.waiting = 0
         self._batch: dict[str, list[Row]] = {}

@@ -42,8 +42,8 @@ class NamedSource(Protocol):
 class Pass:
     """One pass over the sources. Open a transaction before, and commit after if `changed`.
 
-    `versions` are those of the formats. `fresh` says that the tables are empty. `reread` reads the run at a place
-    again; None if it cannot.
+    `versions` are those of the formats; runs of `unloaded` ones stay though nothing recognises them. `fresh` says that
+    the tables are empty. `reread` reads the run at a place again; None if it cannot.
     """
 
     def __init__(
@@ -52,10 +52,11 @@ class Pass:
         sources: Sequence[NamedSource],
         reread: Callable[[str, str, str | None], Run | None],
         versions: Mapping[str, int],
+        unloaded: Collection[str] = (),
         *,
         fresh: bool = False,
     ):
-        self._transaction = Transaction(database, fresh=fresh)
+        self._transaction = Transaction(database, fresh=fresh, unloaded=unloaded)
         bring_in_line(self._transaction, versions)
         self._database = database
         self._sources = {source.name: source for source in sources}

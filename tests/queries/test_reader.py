@@ -143,3 +143,19 @@ def test_what_is_no_index(tmp_path: Path, world: World) -> None:
     with open_index(world.db) as index:
         assert index.runs().runs == []
         assert index.meta()["schema"] == file.SCHEMA
+
+
+def test_a_path_names_the_run_that_is_there(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        folder = f".agentv/results/runs/{name}/{DAYS[0]}"
+        world.write(at(folder, bundle(experiment=name)))
+    world.sync()
+    (tmp_path / "link").symlink_to(world.local)
+    place = f"{world.local}/.agentv/results/runs/b/{DAYS[0]}"
+    monkeypatch.chdir(Path(place).parent)
+    with open_index(world.db) as index:
+        for path in (place, f"{place}/", f"./{DAYS[0]}", place.replace(str(world.local), f"{tmp_path}/link")):
+            assert index.run(path)["experiment"] == "b", path
+        for path in (f"{place}/no", str(Path(place).parent), f"x{place}"):
+            with pytest.raises(UnknownRunError):
+                index.run(path)
