@@ -67,5 +67,5 @@ def test_the_quickstart_works(tmp_path: Path) -> None:
     text = (ROOT / "docs/questions.md").read_text()
     answered = renewed(text, copy / "quickstart/project", copy / ".venv/bin/indexer")
     assert answered.count("\n## ") == 10
-    assert "beta/beta-2 fell by 77 points since nightly-2026-10-21" in answered
+    assert "beta/beta-2 fell by 77 points at about nightly-2026-10-21" in answered
     assert re.search(r"beta/beta-2 +daily/parse-csv +passed .* nightly-2026-10-21", done.stdout)

@@ -129,14 +129,14 @@ def _history(found: Row, _stale_after: int) -> None:
             for t in found["targets"]
         ],
         right=["PASSED", "RATE", "95 %", "ERRORED", "DISAGREE", "LAST"],
-        dispensable=["95 %", "LAST", "ERRORED"],
+        dispensable=["95 %", "LAST", "ERRORED", "DISAGREE"],
     )  # fmt: skip
     for target in found["targets"]:
         name = target["target"] or "(no target)"
         if change := target["change"]:
             points, since = f"{-100 * change['difference']:.0f}", change["since"]["run_id"]
-            fell = f"fell by {points} points since {since} (p = {_p(change['p_value'])})"
-            _note(f"{name} {fell}; the last good one: {change['last_good']['run_id']}")
+            fell = f"fell by {points} points at about {since} (p = {_p(change['p_value'])})"
+            _note(f"{name} {fell}; the run before: {change['last_good']['run_id']}")
         drawn = len(target["outcomes"][:_SPARKLINE])
         if drawn < target["executions"]:
             _note(f"{name}: counts are of all {target['executions']:,} executions, the newest {drawn} are drawn")
@@ -164,7 +164,7 @@ def _drift(found: Row, _stale_after: int) -> None:
             for r in found["groups"]
         ],
         right=["BEFORE", "SINCE THEN", "DIFFERENCE", "Q"],
-        dispensable=["DIFFERENCE"],
+        dispensable=["MEASURE", "Q", "DIFFERENCE"],
     )  # fmt: skip
     sides = found["groups"][0]["compare"]
     _note(f"{looked}." + (f" Both sides of the first: {_command(sides)}" if sides else ""))

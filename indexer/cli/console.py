@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Change = Any
 _NARROWEST = 8  # columns
 _LINES = 10  # for live runs
-_WHOLE = frozenset({"STATUS", "PROGRESS", "OF RUN"})
+_WHOLE = frozenset({"STATUS", "PROGRESS", "OF RUN", "OLDEST TO NEWEST", "SINCE"})
 """Headings of columns that are never cut."""
 _TEXTS = frozenset({"REASON", "ERROR", "PLACE", "PATH", "VERDICT"})
 """Headings of columns with free text, which may be cut anywhere; all others hold names."""
