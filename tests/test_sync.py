@@ -5,6 +5,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -25,6 +26,7 @@ from indexer.store.added import take_in
 from indexer.store.differences import differences
 from indexer.store.transaction import Transaction
 from tests.bundles import NAME, at, bundle, row, without
+from tests.jobs import job
 from tests.worlds import World
 
 A, B = f"runs/with_skills/{NAME}", "runs/baseline/2026-01-06T09-00-00-000Z"
@@ -322,6 +324,14 @@ def test_foreign_files_are_refused_and_left_alone(world: World) -> None:
         world.sync()
 
 
+def test_the_database_of_another_program_is_refused(world: World) -> None:
+    world.db.parent.mkdir()
+    with closing(file.connect(world.db, write=True)) as database:
+        database.execute("CREATE TABLE runs (id)")
+    with pytest.raises(IndexFileError, match="another program's database and was left alone"):
+        world.sync()
+
+
 def test_the_index_of_copilot_experiments_is_refused_by_name(world: World) -> None:
     world.db.parent.mkdir()
     database = file.connect(world.db, write=True)
@@ -557,3 +567,52 @@ def test_half_a_history_leaves_nothing(world: World) -> None:
         history = History(name, told(), complete=True)
         take_in(transaction, "team", history)
         assert database.execute("SELECT count(*) FROM _added").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("identities", ["12", "21"])
+def test_a_job_that_becomes_another_one_leaves_nothing(world: World, identities: str) -> None:
+    first, second = (f"23b29240-0000-4000-8000-{number:0>12}" for number in identities)
+    runs = "SELECT runs FROM sources WHERE name = 'local'"
+    world.write(at("jobs/a", job(id=first)))
+    world.sync()
+    world.write(at("jobs/a", job(id=second)))
+    assert [run["key"] for run in world.synced()] == [f"pier:{second}"]
+    assert world.column(runs) == [1]
+    world.write(at("jobs/copy", job(id=second)))
+    world.sync()
+    world.write(at("jobs/a", job(id=first)))
+    assert {run["key"] for run in world.synced()} == {f"pier:{first}", f"pier:{second}"}
+    assert world.column(runs) == [2]
+    world.write(at("jobs/a", job(id=second)))
+    assert [run["key"] for run in world.synced()] == [f"pier:{second}"]
+    assert world.column(runs) == [1]
+
+
+def test_a_copy_of_a_run_is_a_change_of_its_source(world: World) -> None:
+    changed_at = "SELECT changed_at FROM sources WHERE name = 'local'"
+    world.write(at("jobs/a", job()))
+    world.sync()
+    (before,) = world.column(changed_at)
+    time.sleep(0.002)  # times have milliseconds
+    world.sync()
+    assert world.column(changed_at) == [before]
+    world.write(at("jobs/b", job()))
+    world.sync()
+    (after,) = world.column(changed_at)
+    assert after > before
+
+
+def test_a_problem_of_an_optional_file_in_git_lasts_while_other_runs_come(world: World) -> None:
+    folder = "runs/a/2026-01-05T09-00-00-000Z"
+    samples = [{"sample_index": at, "sample_path": f"sample-{at + 1}", "score": 1} for at in (0, 1)]
+    files = bundle("v9", [row("t1", samples=samples, result_dir="t1--0a")], experiment=None)
+    world.repo.commit(at(folder, files | {"t1--0a/sample-1/metrics.json": "{", "t1--0a/sample-2/metrics.json": "{}"}))
+    world.sync()
+    problems = world.column("SELECT path FROM problems")
+    assert problems == [f"{folder}/t1--0a/sample-1/metrics.json"]
+    world.repo.commit(at("runs/b/2026-01-06T09-00-00-000Z", bundle(experiment=None)))
+    world.sync()
+    assert world.column("SELECT path FROM problems") == problems
+    world.repo.commit(at(folder, {"t1--0a/sample-1/metrics.json": "{}"}))
+    world.sync()
+    assert world.column("SELECT path FROM problems") == []
