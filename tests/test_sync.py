@@ -616,3 +616,15 @@ def test_a_problem_of_an_optional_file_in_git_lasts_while_other_runs_come(world:
     world.repo.commit(at(folder, {"t1--0a/sample-1/metrics.json": "{}"}))
     world.sync()
     assert world.column("SELECT path FROM problems") == []
+
+
+def test_a_report_names_the_first_runs_of_each_source(world: World) -> None:
+    for number in range(7):
+        world.write(at(f"jobs/j{number}", job(id=f"23b29240-0000-4000-8000-{number:012}")))
+    _, local = world.sync().sources
+    assert (local.counts, len(local.runs)) == ({"added": 7, "changed": 0, "removed": 0}, 5)
+    assert set(local.runs) < {f"j{number}" for number in range(7)}
+    world.write({"jobs/j3/result.json": job(id="23b29240-0000-4000-8000-000000000003", finished=False)["result.json"]})
+    shutil.rmtree(world.local / "jobs/j5")
+    _, local = world.sync().sources
+    assert (local.counts, sorted(local.runs)) == ({"added": 0, "changed": 1, "removed": 1}, ["j3", "j5"])
