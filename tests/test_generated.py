@@ -87,7 +87,7 @@ def test_repeats_and_names_by_hand_in_git(
     world: World, shared: Path, layout: str, arguments: tuple[object, ...]
 ) -> None:
     repo = world.root / "generated.git"
-    truth = generate(shared, repo, "--runs", 200, "--layout", layout, *arguments)
+    truth = generate(shared, repo, "--runs", 100, "--layout", layout, *arguments)
     world.sources = [GitSource("team", repo)]
     world.sync()
     require(world, truth)
@@ -97,7 +97,7 @@ def test_repeats_and_names_by_hand_in_git(
 @pytest.mark.parametrize(("layout", "arguments"), [("v3", ()), ("v6", ()), ("v7", ()), ("v9", ()), *REPEATS])
 def test_folders_of_each_layout(world: World, shared: Path, layout: str, arguments: tuple[object, ...]) -> None:
     place = world.root / "generated"
-    truth = generate(shared, place, "--runs", 400, "--layout", layout, "--disk", *arguments)
+    truth = generate(shared, place, "--runs", 200, "--layout", layout, "--disk", *arguments)
     world.sources = [FolderSource("local", place)]
     world.sync()
     require(world, truth)

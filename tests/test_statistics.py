@@ -141,7 +141,7 @@ def test_a_difference_that_no_one_could_miss() -> None:
 def test_the_interval_covers(tests: int, executions: tuple[int, int], kind: str) -> None:
     random = numpy.random.default_rng(tests * 100 + sum(executions))
     m, n = executions
-    times = 4_000 if tests < 200 else 1_000
+    times = 2_000 if tests < 200 else 500
     covered = 0
     for _ in range(times):
         a_rates = random.uniform(0.2 if kind == "lower" else 0.0, 1.0, tests)

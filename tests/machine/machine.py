@@ -40,7 +40,7 @@ done: Counter[str] = Counter()
 """How often each rule ran, over all machines of this process."""
 
 SETTINGS = settings(
-    max_examples=15,
+    max_examples=10,
     stateful_step_count=25,
     deadline=None,
     database=None,
