@@ -196,30 +196,20 @@ def test_a_new_format_has_the_commits_of_its_runs(project: Project, tmp_path: Pa
     assert project.run("check")[0] == "the index equals its sources\n"
 
 
+@pytest.mark.parametrize("kept_by", ["us", "the user"])
 def test_a_clone_gets_the_files_that_a_new_format_reads(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_by: str
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     repo = Repo(tmp_path / "results.git")
     repo.git("config", "uploadpack.allowFilter", "true")
     repo.commit({"runs/r1/toy.json": json.dumps({"began": "2026-02-01T09:00:00.000Z", "cost": 1, "results": {}})})
-    (project.root / "indexer.toml").write_text(f'[[source]]\nname = "g"\nkind = "git"\nurl = "file://{repo.path}"\n')
-    project.run("sync")
-    project.install()
-    assert project.run("sync") == ("g: 1 added, 0 changed, 0 removed\n", "")
-    assert project.runs().keys() == {"toy:r1"}
-
-
-def test_a_partial_clone_gets_the_files_that_a_new_format_reads(
-    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    repo = Repo(tmp_path / "results.git")
-    repo.git("config", "uploadpack.allowFilter", "true")
-    repo.commit({"runs/r1/toy.json": json.dumps({"began": "2026-02-01T09:00:00.000Z", "cost": 1, "results": {}})})
-    clone = tmp_path / "clone.git"
-    repo.git("clone", "--quiet", "--bare", "--filter=blob:none", f"file://{repo.path}", str(clone))
-    (project.root / "indexer.toml").write_text(f'[[source]]\nname = "g"\nkind = "git"\npath = "{clone}"\n')
+    place = f'url = "file://{repo.path}"'
+    if kept_by == "the user":
+        clone = tmp_path / "clone.git"
+        repo.git("clone", "--quiet", "--bare", "--filter=blob:none", f"file://{repo.path}", str(clone))
+        place = f'path = "{clone}"'
+    (project.root / "indexer.toml").write_text(f'[[source]]\nname = "g"\nkind = "git"\n{place}\n')
     project.run("sync")
     project.install()
     assert project.run("sync") == ("g: 1 added, 0 changed, 0 removed\n", "")
@@ -257,4 +247,8 @@ def test_two_packages_with_one_name(project: Project) -> None:
     project.install()
     project.install(package="a-toy-format")
     assert "is not used: another format has this name" in project.run("sync")[1]
+    assert "toy:t1" in project.runs()
+    for package in ("toy-format", "a-toy-format"):
+        project.install("import nosuch", package=package)
+    assert project.run("sync")[1].count("is not used: ModuleNotFoundError") == 2
     assert "toy:t1" in project.runs()

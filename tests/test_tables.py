@@ -146,6 +146,9 @@ def test_one_trial_with_its_graders_error_and_files(tmp_path: Path) -> None:
     assert done(tmp_path, "show", "j", "slow", "--file", "agent/long.log", "--tail", 1) == "end\n"
     tail = indexer(tmp_path, "show", "j", "slow", "--file", "agent/long.log", "--tail", 9)
     assert (len(tail.stdout), "only the last 2 lines can be shown" in tail.stderr) == ((5 << 20) + 5, True)
+    (tmp_path / "jobs/j/slow__bbbbbbb/agent/one.log").write_bytes(b"x" * (9 << 20))
+    tail = indexer(tmp_path, "show", "j", "slow", "--file", "agent/one.log", "--tail", 1)
+    assert (len(tail.stdout), "the beginning of this line cannot be shown" in tail.stderr) == (8 << 20, True)
     assert done(tmp_path, "show", "j", "slow", "--path") == f"{tmp_path}/jobs/j/slow__bbbbbbb\n"
     assert done(tmp_path / "jobs/j", "show", "j", "--path") == f"{tmp_path}/jobs/j\n"  # found from below
     assert "1 passed: --all lists them" in done(tmp_path, "show", "j")

@@ -134,7 +134,7 @@ def _tell_unusable() -> None:
     """Say which formats of other packages cannot be used."""
     from indexer.formats import UNUSABLE
 
-    for line in UNUSABLE.values():
+    for _, line in UNUSABLE:
         print(f"indexer: {render.visible(line)}", file=sys.stderr)
 
 

@@ -75,10 +75,13 @@ def show(
 def _print_last(data: bytes, is_whole: bool, count: int) -> None:
     """Print the last lines of a file; of a file that is too large, only its end is known."""
     lines = data.splitlines(keepends=True)
-    if not is_whole and len(lines) > 1:
+    is_cut = not is_whole and len(lines) == 1
+    if not is_whole and not is_cut:
         del lines[0]  # its beginning is missing
     sys.stdout.buffer.write(b"".join(lines[-count:]))
-    if not is_whole and len(lines) < count:
+    if is_cut:
+        print("the beginning of this line cannot be shown: the file is too large", file=sys.stderr)
+    elif not is_whole and len(lines) < count:
         print(f"only the last {len(lines)} lines can be shown: the file is too large", file=sys.stderr)
 
 

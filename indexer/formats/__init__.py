@@ -15,8 +15,8 @@ READER = 6
 """Changes when the same records give other rows: every index is then rebuilt. Formats have versions of their own."""
 
 FORMATS, UNUSABLE = load()
-"""The formats in the order in which they are asked, and for each unusable entry point a line that says why."""
-UNLOADED = frozenset(UNUSABLE) - {form.KEY for form in FORMATS}
+"""The formats in the order in which they are asked, and each unusable entry point: its name, and a line why."""
+UNLOADED = frozenset(name for name, _ in UNUSABLE) - {form.KEY for form in FORMATS}
 """Formats that are installed and cannot be used: their indexed runs stay as they are."""
 VERSIONS = {form.KEY: form.VERSION for form in FORMATS}
 """The version of each format: runs read by another version are read again."""

@@ -32,18 +32,18 @@ _WANTED = (
 )  # fmt: skip
 
 
-def load() -> tuple[tuple[Format, ...], dict[str, str]]:
-    """The formats in the order in which they are asked, and for each unusable entry point a line that says why."""
+def load() -> tuple[tuple[Format, ...], list[tuple[str, str]]]:
+    """The formats in the order in which they are asked, and each unusable entry point: its name, and a line why."""
     formats: list[Format] = []
-    wrong: dict[str, str] = {}
+    wrong: list[tuple[str, str]] = []
     for entry in sorted(entry_points(group=_GROUP), key=lambda entry: (not _is_own(entry), entry.name, entry.value)):
         try:
             formats.append(_loaded(entry, {form.KEY for form in formats}))
         except (Exception, SystemExit) as error:
             why = str(error) if isinstance(error, _Unusable) else f"{type(error).__name__}: {_said(error)}"
-            wrong[entry.name] = f"format {entry.name} ({entry.value}) is not used: {why}"
+            wrong.append((entry.name, f"format {entry.name} ({entry.value}) is not used: {why}"))
     if not any(not isinstance(form, Guarded) for form in formats):
-        wrong[_OWN] = f"the formats of this program are not registered: install it, pip install {_OWN}"
+        wrong.append((_OWN, f"the formats of this program are not registered: install it, pip install {_OWN}"))
     return tuple(formats), wrong
 
 
